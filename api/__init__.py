@@ -1,0 +1,1 @@
+"""The REST API: a thin Flask application over orch8.runtime."""

@@ -1,0 +1,213 @@
+"""What creating, listing and reading instances takes and gives."""
+
+from __future__ import annotations
+
+from marshmallow import fields
+
+from api.schemas.base import (
+    Anything,
+    Body,
+    Choice,
+    Flag,
+    Id,
+    Number,
+    Object,
+    Query,
+    Shown,
+    Switch,
+    Text,
+    Timestamp,
+    Whole,
+    Words,
+    described,
+)
+
+STATES = ("scheduled", "running", "waiting", "paused", "completed", "failed", "cancelled")
+PRIORITIES = ("Low", "Normal", "High", "Critical")
+LANES = ("interactive", "renewal", "bulk", "backfill")
+MAX_PAGE = 1000
+LONGEST = 200
+
+
+class CreationSchema(Body):
+    """What both forms of creating an instance share."""
+
+    context = described(Object(), "What the sequence works on; a sequence reads context.data", {"data": {"amount_cents": 9900}})
+    idempotency_key = described(
+        Text(blank=False, longest=255), "One instance per key, for ever", "dunning-sub_8kT3mW-2026-04"
+    )
+    priority = Choice(*PRIORITIES)
+    lane = described(Choice(*LANES), "Where its steps queue; left out: as the priority says")
+    timezone = described(Text(blank=False, longest=LONGEST), "IANA name; left out: the sequence's")
+    metadata = described(Anything(), "Kept as it is; lists can be filtered by it")
+    next_fire_at = described(Timestamp(), "Nothing happens before")
+    dry_run = described(Flag(), "Not supported yet: true is refused")
+    actor = described(Text(longest=LONGEST), "Who asks, for the audit log; X-Actor wins")
+
+
+class StartSchema(CreationSchema):
+    """An instance of the sequence in the path."""
+
+    name = "Start"
+    version = described(Whole(least=1), "Left out: the newest that is not deprecated")
+    tenant_id = Text(blank=False, longest=LONGEST)
+    namespace = Text(blank=False, longest=LONGEST)
+
+
+class CreateSchema(CreationSchema):
+    """An instance of one version of a sequence."""
+
+    name = "Create"
+    sequence_id = Id(required=True)
+    tenant_id = Text(required=True, blank=False, longest=LONGEST)
+    namespace = Text(required=True, blank=False, longest=LONGEST)
+
+
+class StartQuery(Query):
+    """How to start."""
+
+    lenient = described(Switch(), "Unknown members are left out instead of refused")
+
+
+class InstanceQuery(Query):
+    """Which instances to list. ``metadata.<name>=<value>`` narrows by metadata."""
+
+    tenant_id = Text()
+    namespace = Text()
+    sequence_id = Id()
+    sequence = described(Text(), "A sequence's name")
+    state = described(Words(*STATES), "One or more, separated by commas")
+    idempotency_key = Text()
+    cursor = described(Text(longest=200), "next_cursor of the page before")
+    limit = Number(least=1)
+    offset = Number(most=100_000)
+
+
+class PageQuery(Query):
+    """How much of a long list to give."""
+
+    limit = Number(least=1)
+
+
+class SequenceOfInstanceSchema(Shown):
+    """The version that an instance runs."""
+
+    id = fields.UUID(required=True)
+    name = fields.String(required=True)
+    version = fields.Integer(required=True)
+
+
+class InstanceSchema(Shown):
+    """One run of a sequence."""
+
+    id = fields.UUID(required=True)
+    tenant_id = fields.String(required=True)
+    namespace = fields.String(required=True)
+    sequence_id = fields.UUID(required=True)
+    sequence = fields.Nested(SequenceOfInstanceSchema, required=True)
+    state = fields.String(required=True, metadata={"enum": list(STATES)})
+    cancelling = fields.Boolean(required=True)
+    attention = fields.Dict(required=True, allow_none=True, metadata={"description": "Why a person is needed"})
+    outcome = fields.String(required=True, allow_none=True, metadata={"description": "The name an `end` block gave"})
+    error = fields.Dict(required=True, allow_none=True)
+    next_fire_at = fields.AwareDateTime(required=True, allow_none=True)
+    priority = fields.String(required=True, metadata={"enum": list(PRIORITIES)})
+    lane = fields.String(required=True)
+    timezone = fields.String(required=True)
+    metadata = fields.Raw(required=True)
+    context = fields.Dict(required=True)
+    round = fields.Integer(required=True, metadata={"description": "Counts retries of the instance, from 1"})
+    idempotency_key = fields.String()
+    parent_instance_id = fields.UUID()
+    created_at = fields.AwareDateTime(required=True)
+    updated_at = fields.AwareDateTime(required=True)
+    finished_at = fields.AwareDateTime(required=True, allow_none=True)
+
+
+class StartedSchema(InstanceSchema):
+    """The instance that stands for the request."""
+
+    deduplicated = fields.Boolean(required=True, metadata={"description": "Whether the key had been used before"})
+
+
+class InstancePageSchema(Shown):
+    """Some instances, the last changed first."""
+
+    items = fields.List(fields.Nested(InstanceSchema), required=True)
+    has_more = fields.Boolean(required=True)
+    next_cursor = fields.String(required=True, allow_none=True)
+
+
+class OutputSchema(Shown):
+    """What a step came to. It is kept, and the step never runs again in that round."""
+
+    id = fields.UUID(required=True)
+    instance_id = fields.UUID(required=True)
+    block_id = fields.String(required=True)
+    node_key = fields.String(required=True)
+    state = fields.String(required=True)
+    outcome = fields.String(required=True, allow_none=True)
+    output = fields.Raw(required=True)
+    output_ref = fields.String(required=True, allow_none=True)
+    output_size = fields.Integer(required=True)
+    error = fields.Dict(required=True, allow_none=True)
+    attempt = fields.Integer(required=True)
+    created_at = fields.AwareDateTime(required=True)
+
+
+class NodeSchema(Shown):
+    """A node of the execution tree that was entered."""
+
+    id = fields.String(required=True)
+    instance_id = fields.UUID(required=True)
+    block_id = fields.String(required=True)
+    node_key = fields.String(required=True)
+    block_type = fields.String(required=True)
+    parent_id = fields.String(required=True, allow_none=True)
+    state = fields.String(required=True)
+    started_at = fields.AwareDateTime(required=True, allow_none=True)
+    completed_at = fields.AwareDateTime(required=True, allow_none=True)
+
+
+class AuditEntrySchema(Shown):
+    """Who did what, when, and why."""
+
+    id = fields.UUID(required=True)
+    instance_id = fields.UUID(required=True)
+    tenant_id = fields.String(required=True)
+    at = fields.AwareDateTime(required=True)
+    actor = fields.String(required=True)
+    action = fields.String(required=True)
+    outcome = fields.String(required=True)
+    reason = fields.String(required=True, allow_none=True)
+    node_key = fields.String(required=True, allow_none=True)
+    request_id = fields.String(required=True, allow_none=True)
+    event_type = fields.String(required=True, metadata={"description": "As action, for clients of the contract"})
+    block_id = fields.String()
+    details = fields.Raw(required=True)
+    created_at = fields.AwareDateTime(required=True)
+
+
+class TimelineSchema(Shown):
+    """What happened to an instance: changes, evidence of calls, signals."""
+
+    instance = fields.Nested(InstanceSchema, required=True)
+    entries = fields.List(fields.Nested(AuditEntrySchema), required=True)
+    evidence = fields.List(fields.Dict(), required=True)
+    signals = fields.List(fields.Dict(), required=True)
+
+
+class RetriedSchema(Shown):
+    """The instance that goes on."""
+
+    id = fields.UUID(required=True)
+    state = fields.String(required=True)
+    round = fields.Integer(required=True)
+
+
+class ReasonSchema(Body):
+    """Who and why, for the audit log."""
+
+    name = "Reason"
+    actor = Text(longest=LONGEST)
+    reason = Text(longest=1000)

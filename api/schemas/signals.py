@@ -1,0 +1,68 @@
+"""What sending and reading signals takes and gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import fields
+
+from api.schemas.base import Anything, Body, Shown, Text, described
+from orch8.blocks.fields import wrong
+from orch8.runtime.signal import CONTROLS, MAX_NAME
+
+
+class SignalType(Anything):
+    """The contract's spelling: a control's name, or {"custom": name}."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> tuple[str | None, str]:
+        if isinstance(value, str):
+            if value in CONTROLS:
+                return value, ""
+            raise wrong(
+                f"{{name}} must not be {value[:60]!r}", f'use {", ".join(CONTROLS)} or {{"custom": "name"}}', shape=True
+            )
+        name = value.get("custom") if isinstance(value, dict) else None
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
+            hint = f'such as "cancel", or {{"custom": "name"}} with 1 to {MAX_NAME} characters'
+            raise wrong("{name} must be a word or an object", hint, shape=True)
+        return None, name
+
+
+class SignalName(Text):
+    """The short spelling: a control's name acts at once, any other is a custom signal."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> tuple[str | None, str]:  # type: ignore[override]
+        name = super()._deserialize(value, attr, data, **kwargs)
+        return (name, "") if name in CONTROLS else (None, name)
+
+
+class SignalSchema(Body):
+    """A message to an instance."""
+
+    name = "Signal"
+    signal = described(
+        SignalName(blank=False, longest=MAX_NAME), "pause, resume, cancel, update_context, or a name of your own", "cancel"
+    )
+    signal_type = described(SignalType(), 'The contract\'s spelling; a name of your own is {"custom": "name"}', "cancel")
+    payload = described(Anything(), "Any JSON")
+    reason = described(Text(longest=1000), "Why, for the audit log")
+    actor = described(Text(longest=200), "Who, for the audit log; X-Actor wins")
+    dedupe_key = described(Text(blank=False, longest=255), "A repeated one does nothing; Idempotency-Key does the same")
+
+
+class SentSchema(Shown):
+    """The signal is in the inbox."""
+
+    signal_id = fields.UUID(required=True)
+
+
+class SignalInboxSchema(Shown):
+    """A signal that was sent."""
+
+    id = fields.UUID(required=True)
+    name = fields.String(required=True)
+    payload = fields.Raw(required=True)
+    actor = fields.String(required=True, allow_none=True)
+    received_at = fields.AwareDateTime(required=True)
+    consumed_at = fields.AwareDateTime(required=True, allow_none=True)
+    consumed_by = fields.String(required=True, allow_none=True)

@@ -1,0 +1,33 @@
+"""What every view needs: the office, the announcer, the settings and the counters of one app."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flask import current_app
+
+if TYPE_CHECKING:
+    from api.metrics import Counters
+    from orch8.config import Settings
+    from orch8.runtime.office import Office
+
+EXTENSION = "orch8"
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The parts that the composition root wired. ``announce(lane)`` returns at once, always."""
+
+    settings: Settings
+    office: Office
+    announce: Callable[[str], None]
+    counters: Counters
+
+
+def surface() -> Surface:
+    """The parts of the app that is answering."""
+    found = current_app.extensions[EXTENSION]
+    assert isinstance(found, Surface)
+    return found

@@ -1,0 +1,361 @@
+"""step: the leaf that calls a handler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from orch8.blocks.due import DelayMember, SendWindowSchema, read_delay, read_window
+from orch8.blocks.fields import (
+    Anything,
+    Choice,
+    Flag,
+    Known,
+    Many,
+    Object,
+    Part,
+    Positive,
+    Span,
+    Text,
+    Whole,
+)
+from orch8.blocks.schema import Base, BlockSchema, Draft
+from orch8.engine.block import Leaf
+from orch8.engine.retry import RETRY_FIELDS, RetryPolicy, parse_retry
+from orch8.engine.timing import Delay, SendWindow
+
+if TYPE_CHECKING:
+    from orch8.engine.duration import Duration
+    from orch8.engine.expressions import Condition, Template
+
+
+class Effect(StrEnum):
+    """What a call may do to the world; it decides what happens when its outcome is unknown."""
+
+    NONE = "none"
+    READ = "read"
+    NOTIFY = "notify"
+    EXTERNAL = "external"
+    MONEY = "money"
+    IRREVOCABLE = "irrevocable"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether an unanswered call may be counted as failed and simply made again."""
+        return self in (Effect.NONE, Effect.READ, Effect.NOTIFY)
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """No more than ``max`` calls in any ``window`` seconds share the rendered key."""
+
+    key: Template
+    max: int | None = None  # None: the limit is configured elsewhere, or there is none
+    window: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """What to run when a deadline passes."""
+
+    handler: str
+    params: Template | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Leaf):
+    """One call of a handler, made until its outcome is known, and never again after that.
+
+    Seconds are floats, ``lane`` is where its calls queue (None: the instance's lane).
+    """
+
+    type: ClassVar[str] = "step"
+
+    handler: str
+    params: Template | None = None
+    retry: RetryPolicy | None = None  # None: the default of the kind of handler
+    timeout: float | None = None
+    delay: Delay | None = None
+    not_before: Template | None = None
+    send_window: SendWindow | None = None
+    rate_limits: tuple[RateLimit, ...] = ()
+    lane: str | None = None
+    queue_name: str | None = None
+    output_schema: Mapping[str, Any] | None = None
+    deadline: Duration | None = None
+    on_deadline_breach: Breach | None = None
+    effect: Effect | None = None  # None: what the handler says of itself, else external
+    provider: str | None = None
+    retry_if: Condition | None = None
+    assertion: Condition | None = None  # the condition of the built-in assert, compiled
+    key: Template | None = None  # idempotency.key: a custom key, else derived
+    key_ttl: float | None = None  # idempotency.ttl, seconds
+    context_access: Mapping[str, Any] | None = None
+
+
+LANES: Final = {
+    "interactive": "interactive",
+    "renewal": "renewal",
+    "bulk": "bulk",
+    "backfill": "backfill",
+    "Critical": "interactive",
+    "High": "interactive",
+    "Normal": "renewal",
+    "Low": "bulk",
+}
+KEY_HEADER: Final = "Idempotency-Key"
+
+
+class LimitSchema(Base):
+    """A limit for ``rate_limit_key``."""
+
+    max = Whole(required=True, least=1)
+    window_seconds = Positive(required=True)
+
+
+class KeyedLimitSchema(LimitSchema):
+    """A limit with its key."""
+
+    key = Text(required=True, blank=False)
+
+
+class IdempotencySchema(Base):
+    """Which key a call carries, and what the provider does with it."""
+
+    header = Text(blank=False, longest=100)
+    field = Text(blank=False, longest=200)
+    key = Text(blank=False)
+    ttl = Span(fixed=True, positive=True)
+    replay = Choice("returns_first_result", "only_success", "conflict_means_exists", "none")
+    scope = Choice("attempt", "iteration")
+
+
+class OnUnknownSchema(Base):
+    """What to do about a call whose outcome is unknown."""
+
+    policy = Choice("retry_same_key", "reconcile", "park", required=True)
+    handler = Text(blank=False)
+    schedule = Many(Span(fixed=True), most=100)
+    settle_delay = Span(fixed=True)
+    confirmations = Whole(least=1)
+    then = Choice("reconcile", "park")
+
+
+class BreachSchema(Base):
+    """What to run when a deadline passes."""
+
+    handler = Text(required=True, blank=False)
+    params = Anything()
+
+
+class AccessSchema(Base):
+    """Which parts of the context a handler sees."""
+
+    data = Anything()
+    config = Flag()
+    audit = Flag()
+    runtime = Flag()
+
+
+class LeafSchema(BlockSchema):
+    """What every leaf can say about when it becomes due and whether a cancel reaches it."""
+
+    delay = DelayMember()
+    not_before = Text(blank=False)
+    send_window = Part(SendWindowSchema)
+    cancellable = Flag()
+    align = Object(later="use delay with fire_at_local or not_before")
+    cutoff = Object(later="use send_window")
+
+
+class StepSchema(LeafSchema):
+    """``{"type": "step", "handler": "charge", "params": {...}, "retry": {...}}``"""
+
+    type = "step"
+    block = Step
+
+    handler = Text(required=True, blank=False, longest=200)
+    params = Anything()
+    retry = Known(RETRY_FIELDS)
+    timeout = Span(fixed=True, positive=True)
+    rate_limit_key = Text(blank=False)
+    rate_limit = Part(LimitSchema)
+    rate_limits = Many(Part(KeyedLimitSchema), most=16)
+    priority = Choice(*LANES)
+    queue_name = Text(blank=False, longest=200)
+    output_schema = Anything()
+    deadline = Span(positive=True)
+    on_deadline_breach = Part(BreachSchema)
+    effect = Choice(*Effect)
+    provider = Text(blank=False, longest=100)
+    idempotency = Part(IdempotencySchema)
+    context_access = Part(AccessSchema)
+    on_unknown = Part(OnUnknownSchema)
+
+    fence = Text(blank=False, later="without it, keep two runs apart by the instance's idempotency_key")
+    money = Object(later="put the amount into params")
+    outcome_map = Object(later='let the handler answer {"outcome": "declined", ...}')
+    wait_for_input = Object(later="use a wait_signal block")
+    max_in_flight = Whole(least=1, later="use rate_limit_key with rate_limit")
+    cache_key = Text(later="outputs are memoized: read outputs.<id> of the step that has run")
+    fallback_handler = Text(later="put the step in a try_catch and call the other handler there")
+    compensation = Object(later="use a saga block")
+    record = Many(Text(), later="the output is kept whole")
+    on_exhausted = Text(later="use a try_catch block")
+    on_assert_failed = Text(later="use a try_catch block")
+    assert_ = Text(data_key="assert", later='use a step with the handler "assert"')
+    visibility = Text(later="leave it out")
+    store_output = Text(later="leave it out")
+    output_max_bytes = Whole(later="leave it out: the largest answer is a setting of the server")
+    once = Flag(later='leave it out: a step with effect "irrevocable" is never sent again blindly')
+
+    def name(self, values: Mapping[str, Any]) -> str:
+        return str(values.get("handler", self.type))
+
+    def build(self, draft: Draft) -> Step:
+        values = draft.values
+        params, assertion = _assertion(draft)
+        retry, retry_if = _retry(draft)
+        key, key_ttl = _idempotency(draft)
+        _check_access(draft)
+        _check_on_unknown(draft)
+        timeout = values.get("timeout")
+        effect = values.get("effect")
+        return Step(
+            handler=values.get("handler", ""),
+            params=draft.template(params, "/params"),
+            assertion=assertion,
+            retry=retry,
+            retry_if=retry_if,
+            timeout=timeout.total_ms() / 1000 if timeout else None,
+            rate_limits=tuple(_rate_limits(draft)),
+            lane=LANES.get(values.get("priority", "")),
+            queue_name=values.get("queue_name"),
+            output_schema=values.get("output_schema"),
+            deadline=values.get("deadline"),
+            on_deadline_breach=_breach(draft),
+            effect=Effect(effect) if effect is not None else None,
+            provider=values.get("provider"),
+            key=key,
+            key_ttl=key_ttl,
+            context_access=values.get("context_access"),
+            **read_leaf(draft),
+        )
+
+
+def read_leaf(draft: Draft) -> dict[str, Any]:
+    """What every leaf has: its id, its guard, when it becomes due and whether it is cancellable."""
+    return {
+        "id": draft.id,
+        "when": draft.when,
+        "cancellable": draft.values.get("cancellable", True),
+        "delay": read_delay(draft, draft.values.get("delay"), "/delay"),
+        "not_before": draft.template(draft.values.get("not_before"), "/not_before"),
+        "send_window": read_window(draft, draft.values.get("send_window"), "/send_window"),
+    }
+
+
+def _assertion(draft: Draft) -> tuple[Any, Condition | None]:
+    """The params, and the condition among them if the handler is ``assert``: it is evaluated, while
+    the params keep its text."""
+    params = draft.values.get("params")
+    if draft.values.get("handler") != "assert" or not isinstance(params, dict):
+        return params, None
+    given = params.get("condition")
+    if not isinstance(given, str):
+        return params, None
+    text = given.strip()
+    shown = text[2:-2].strip() if text.startswith("{{") and text.endswith("}}") else text
+    return {**params, "condition": shown}, draft.condition(given, "/params/condition")
+
+
+def _retry(draft: Draft) -> tuple[RetryPolicy | None, Condition | None]:
+    given = draft.values.get("retry")
+    if given is None:
+        return None, None
+    policy, problems = parse_retry(given, contract=draft.contract)
+    for each in problems:
+        draft.problem(
+            f"/retry{each.pointer}", each.message, each.hint, code=each.code, shape=each.shape
+        )
+    too_low = policy.max_backoff is not None and policy.initial > policy.max_backoff
+    if too_low and not problems:
+        draft.problem("/retry/max_backoff", "max_backoff must not be below the first wait")
+    if policy.retry_if is not None and not policy.retry_if.strip():
+        draft.problem("/retry/retry_if", "retry_if must not be blank")
+        return policy, None
+    for i, code in enumerate(given.get("non_retryable_codes") or ()):
+        if isinstance(code, str) and not code.strip():
+            draft.problem(f"/retry/non_retryable_codes/{i}", "a code must not be blank")
+    return policy, draft.condition(policy.retry_if, "/retry/retry_if")
+
+
+def _rate_limits(draft: Draft) -> list[RateLimit]:
+    values, limits = draft.values, []
+    key, limit = values.get("rate_limit_key"), values.get("rate_limit")
+    if key is not None:
+        template = draft.template(key, "/rate_limit_key")
+        if template is not None:
+            given = limit or {}
+            limits.append(RateLimit(template, given.get("max"), given.get("window_seconds", 1.0)))
+    elif limit is not None:
+        hint = 'such as "stripe:charges"; calls with the same key share the limit'
+        draft.problem("/rate_limit_key", "rate_limit needs a rate_limit_key", hint)
+    for i, each in enumerate(values.get("rate_limits", ())):
+        template = draft.template((each or {}).get("key"), f"/rate_limits/{i}/key")
+        if template is not None:
+            limits.append(RateLimit(template, each.get("max"), each.get("window_seconds", 1.0)))
+    return limits
+
+
+def _breach(draft: Draft) -> Breach | None:
+    given = draft.values.get("on_deadline_breach")
+    if given is None:
+        return None
+    if "deadline" not in draft.values:
+        draft.warn("/on_deadline_breach", "it never runs: there is no deadline", "add a deadline")
+    params = draft.template(given.get("params"), "/on_deadline_breach/params")
+    return Breach(given.get("handler", ""), params)
+
+
+def _idempotency(draft: Draft) -> tuple[Template | None, float | None]:
+    given = draft.values.get("idempotency") or {}
+    if given.get("header", KEY_HEADER).lower() != KEY_HEADER.lower():
+        hint = f"orch8 sends {KEY_HEADER} and the body's idempotency_key; pass it on in the handler"
+        draft.warn("/idempotency/header", "header has no effect yet", hint, code="not_yet")
+    for name in ("field", "replay"):
+        if given.get(name) is not None:
+            hint = "apply it in the handler, which receives idempotency_key"
+            draft.warn(f"/idempotency/{name}", f"{name} has no effect yet", hint, code="not_yet")
+    if given.get("scope") == "iteration":
+        hint = "a declined charge that is tried again gets a new key"
+        draft.warn("/idempotency/scope", "scope has no effect yet", hint, code="not_yet")
+    key, ttl = given.get("key"), given.get("ttl")
+    template = draft.template(key, "/idempotency/key") if key != "auto" else None
+    return template, ttl.total_ms() / 1000 if ttl else None
+
+
+def _check_on_unknown(draft: Draft) -> None:
+    policy = (draft.values.get("on_unknown") or {}).get("policy")
+    if policy == "reconcile":
+        draft.problem(
+            "/on_unknown/policy",
+            "policy reconcile is not supported yet",
+            "leave on_unknown out: the call is sent again with the same key, then parked",
+            code="not_yet",
+        )
+    elif policy == "park":
+        hint = "the call is sent again with the same key while that is safe, and parked after that"
+        draft.warn("/on_unknown/policy", "policy park has no effect yet", hint, code="not_yet")
+
+
+def _check_access(draft: Draft) -> None:
+    data = (draft.values.get("context_access") or {}).get("data")
+    if data is None or isinstance(data, bool) or data in ("all", "none"):
+        return
+    fields = data.get("fields") if isinstance(data, dict) and set(data) == {"fields"} else None
+    if not isinstance(fields, list) or not all(isinstance(each, str) for each in fields):
+        hint = 'write true, false, "all", "none" or {"fields": ["amount"]}'
+        draft.problem("/context_access/data", "data is not understood", hint, shape=True)

@@ -1,0 +1,72 @@
+"""The command line: the group that all commands hang from, and how an error ends one."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import IO, Any
+
+import click
+
+from orch8.commands_config import config
+from orch8.commands_dev import dev
+from orch8.config import Settings
+from orch8.errors import ConfigurationError, Orch8Error
+
+
+class _Failure(click.ClickException):
+    """An error of ours, told in one line; exit code 2 if the operator can put it right."""
+
+    def __init__(self, error: Orch8Error) -> None:
+        super().__init__(error.detail)
+        self._operators = isinstance(error, ConfigurationError)
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """The code that the process ends with."""
+        return 2 if self._operators else 1
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the message to standard error."""
+        click.echo(f"orch8: {self.format_message()}", file=file, err=file is None)
+
+
+class _Commands(click.Group):
+    """A group whose commands may raise any of our errors."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; one of our errors becomes one line and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except Orch8Error as error:
+            raise _Failure(error) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Durable workflows for payments: never charge twice, never lose a step."""
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database up to date; safe to repeat, and to run while workers run."""
+    settings = Settings.from_env()
+    if not settings.database_url:
+        raise ConfigurationError("ORCH8_DATABASE_URL is not set: which database?")
+    from orch8.storage import migrate as storage  # noqa: PLC0415 - slow; other commands do without
+
+    owner = settings.database_owner_url or settings.database_url
+    storage.migrate(owner, settings.database_url)
+    click.echo("The database is up to date.")
+
+
+@main.command()
+def version() -> None:
+    """Print the version of orch8."""
+    click.echo(importlib.metadata.version("orch8"))
+
+
+main.add_command(config)
+main.add_command(dev)
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What other programs import to talk to orch8."""

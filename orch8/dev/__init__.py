@@ -1,0 +1,1 @@
+"""Embedded servers and process supervision for development."""

@@ -1,0 +1,1 @@
+"""The core: a pure state machine over values. Standard library only, no I/O, no clock."""

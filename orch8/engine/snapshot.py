@@ -1,0 +1,97 @@
+"""The live part of an instance: one small frame for every node that has not settled.
+
+A node that failed stays behind as a dormant frame until something above it succeeds, so that a
+retry of the instance finds the way back to its failed leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from orch8.engine.keys import NodeKey
+from orch8.engine.moves import NOTHING, Data, nothing
+from orch8.engine.outcome import Outcome
+
+
+class Stop(IntEnum):
+    """Why a node is asked to stop."""
+
+    NO = 0
+    CANCEL = 1
+    FINISH = 2  # the instance ends well elsewhere: nothing is compensated
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A live node: its parent, what its block noted, and how it is being closed."""
+
+    parent: NodeKey | None
+    data: Data = field(default_factory=nothing)
+    shielded: bool = False
+    stop: Stop = Stop.NO
+    closing: Outcome | None = None
+
+    @property
+    def cancelling(self) -> bool:
+        return self.stop is not Stop.NO
+
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        if self.parent is not None:
+            out["p"] = str(self.parent)
+        if self.data:
+            out["d"] = self.data
+        if self.shielded:
+            out["s"] = 1
+        if self.stop:
+            out["x"] = int(self.stop)
+        if self.closing is not None:
+            out["o"] = self.closing.to_json()
+        return out
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Frame:
+        parent, closing = body.get("p"), body.get("o")
+        return cls(
+            NodeKey.parse(parent) if parent is not None else None,
+            body.get("d", NOTHING),
+            bool(body.get("s")),
+            Stop(body.get("x", 0)),
+            Outcome.from_json(closing) if closing else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything the machine remembers of an instance between two events."""
+
+    frames: Mapping[NodeKey, Frame] = field(default_factory=dict)
+    dormant: Mapping[NodeKey, Frame] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    finish: str | None = None  # the name under which an `end` block finished the instance
+
+    def to_json(self) -> dict[str, Any]:
+        body: dict[str, Any] = {"f": {str(k): f.to_json() for k, f in self.frames.items()}}
+        if self.dormant:
+            body["z"] = {str(k): f.to_json() for k, f in self.dormant.items()}
+        if self.outcome is not None:
+            body["o"] = self.outcome.to_json()
+        if self.finish is not None:
+            body["e"] = self.finish
+        return body
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Snapshot:
+        outcome = body.get("o")
+        return cls(
+            {NodeKey.parse(k): Frame.from_json(f) for k, f in body["f"].items()},
+            {NodeKey.parse(k): Frame.from_json(f) for k, f in body.get("z", NOTHING).items()},
+            Outcome.from_json(outcome) if outcome else None,
+            body.get("e"),
+        )
+
+
+EMPTY = Snapshot()

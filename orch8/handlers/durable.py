@@ -1,0 +1,50 @@
+"""The parameters of the built-in handlers that the runtime implements."""
+
+from __future__ import annotations
+
+from orch8.errors import Problem
+from orch8.handlers.builtin import Params, allows, needs
+
+_DURATION = 'a duration such as "5s", {"days": 3} or milliseconds'
+
+
+def check_wait(params: Params) -> list[Problem]:
+    """The duration, if it is given as a parameter, has the shape of one."""
+    return allows(params, "duration", (str, int, dict), _DURATION)
+
+
+def check_sleep(params: Params) -> list[Problem]:
+    """``duration_ms``, if given, is a whole number of milliseconds that is not negative."""
+    wanted = "a whole number of milliseconds, 0 or more"
+    value = params.get("duration_ms")
+    if isinstance(value, int) and not isinstance(value, bool) and value < 0:
+        return [
+            Problem("/duration_ms", f"duration_ms must be {wanted}", f"write {wanted}", "range")
+        ]
+    return allows(params, "duration_ms", int, wanted)
+
+
+def check_wait_signal(params: Params) -> list[Problem]:
+    """The signal's name, if it is given as a parameter, is a text."""
+    return allows(params, "signal", str, "the name of a signal") + allows(
+        params, "timeout", (str, int, dict), _DURATION
+    )
+
+
+def check_sequence(params: Params) -> list[Problem]:
+    """``sequence_name`` or ``sequence`` names what to start; ``input`` is an object."""
+    if "sequence_name" not in params and "sequence" not in params:
+        hint = "add sequence: the name of a published sequence"
+        return [Problem("/sequence", "sequence is required", hint, "required", shape=True)]
+    problems = allows(params, "sequence_name", str, "the name of a sequence")
+    problems += allows(params, "sequence", str, "the name of a sequence")
+    problems += allows(params, "version", int, "a version number")
+    return problems + allows(params, "input", dict, "an object")
+
+
+def check_key(params: Params) -> list[Problem]:
+    """``key`` names an entry of the instance's state."""
+    problems = needs(params, "key", str, "a text")
+    if not problems and params["key"] == "":
+        problems = [Problem("/key", "key must not be empty", "name the entry", "empty")]
+    return problems

@@ -1,0 +1,265 @@
+"""One HTTP call and what it came to: sent at most once, bounded, and never guessed about.
+
+libcurl sends a request again by itself when a kept-alive connection closes before the reply. For
+a charge that is a second execution, so the check right before each send allows one per transfer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pycurl
+
+from orch8 import __version__
+from orch8.engine.outcome import Answer, Verdict
+from orch8.errors import InvalidArgument
+from orch8.handlers import ssrf
+from orch8.handlers.classify import Classify, Response, generic, refused
+
+# Idle connections older than this are not used again: many servers close theirs after 5 s, and a
+# request that crosses that close leaves its outcome unknown.
+MAX_IDLE_SECONDS: Final = 4
+READS: Final = frozenset({"GET", "HEAD"})
+METHODS: Final = READS | {"POST", "PUT", "PATCH", "DELETE"}
+_URL_CREDENTIALS: Final = re.compile(r"//[^/@\s]*@")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request to make once. Times are seconds, sizes are bytes.
+
+    ``not_after`` is a time.monotonic() value; a request that could only leave later is not sent.
+    ``guard`` refuses peers with an internal address at the moment of connecting.
+    """
+
+    url: str
+    method: str = "POST"
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    timeout: float = 30.0
+    connect_timeout: float = 5.0
+    max_response: int = 1024 * 1024
+    guard: bool = False
+    not_after: float | None = None
+    classify: Classify = generic
+
+
+class Caller:
+    """Makes calls from any number of threads; each thread keeps its connections alive."""
+
+    def __init__(self, *, ca_file: str | None = None) -> None:
+        paths = ssl.get_default_verify_paths()
+        self._ca_file = ca_file or paths.cafile
+        self._local = threading.local()
+
+    def call(self, call: Call) -> Answer:
+        """The request has been sent once or not at all, and the answer says which.
+
+        Raises nothing that the world can cause: a failure before the request left is NOT_SENT (or
+        REFUSED when it would fail the same way again), one after it is UNKNOWN, and FAILED_SAFE
+        for GET and HEAD, which have no effect.
+        """
+        line: _Line | None = getattr(self._local, "line", None)
+        if line is None:
+            line = self._local.line = _Line(self._ca_file)
+        return line.carry(call)
+
+
+class _Line:
+    """One thread's libcurl handle and the state of the transfer it carries."""
+
+    def __init__(self, ca_file: str | None) -> None:
+        self._curl = pycurl.Curl()
+        self._ca_file = ca_file
+        self._clear()
+
+    def _clear(self) -> None:
+        self.sends = 0
+        self.late = False
+        self.repeated = False
+        self.too_large = False
+        self.blocked: str | None = None
+        self.opened: list[socket.socket] = []
+        self.chunks: list[bytes] = []
+        self.size = 0
+        self.guard = False
+        self.not_after: float | None = None
+        self.max_response = 0
+
+    def carry(self, call: Call) -> Answer:
+        self._clear()
+        started = time.monotonic()
+        code = 0
+        reason = ""
+        try:
+            self._prepare(call)
+        except InvalidArgument as error:
+            return refused(error.detail, error.code)
+        except (pycurl.error, TypeError, ValueError) as error:
+            return refused(f"the request cannot be built: {_plain(error)}", "bad_request")
+        try:
+            self._curl.perform()
+        except pycurl.error as error:
+            code, reason = _read(error)
+        finally:
+            for opened in self.opened:  # pycurl works on a duplicate of each
+                opened.close()
+        evidence = {
+            "curl_code": code,
+            "sent": self.sends > 0,
+            "elapsed_ms": round((time.monotonic() - started) * 1000, 1),
+        }
+        if code:
+            status = int(self._curl.getinfo(pycurl.RESPONSE_CODE)) if self.sends else 0
+            if status:
+                evidence["http_status"] = status
+            return self._failure(call, code, reason, evidence)
+        return self._answer(call, evidence)
+
+    def _prepare(self, call: Call) -> None:
+        curl = self._curl
+        curl.reset()  # keeps connections and the DNS cache, forgets every option
+        self.guard, self.not_after = call.guard, call.not_after
+        self.max_response = call.max_response
+        for option, value in _ALWAYS:
+            curl.setopt(option, value)
+        if self._ca_file is not None:
+            curl.setopt(pycurl.CAINFO, self._ca_file)
+        if call.method not in METHODS:
+            raise ValueError(f"method {call.method!r} is not one of {', '.join(sorted(METHODS))}")
+        ssrf.check_headers(call.headers)
+        if call.guard:
+            ssrf.check_form(call.url)
+            curl.setopt(pycurl.OPENSOCKETFUNCTION, self._on_open)
+        curl.setopt(pycurl.URL, call.url)
+        names = {name.lower() for name, _ in call.headers}
+        lines = [b"Expect:"]  # no round trip before the body
+        lines += [(f"{n}: {value}" if value else f"{n};").encode() for n, value in call.headers]
+        if call.body or call.method not in READS:
+            curl.setopt(pycurl.POSTFIELDS, call.body)
+            if "content-type" not in names:
+                lines.append(b"Content-Type:")
+        if call.method == "HEAD":
+            curl.setopt(pycurl.NOBODY, 1)
+        elif call.method != "POST":
+            curl.setopt(pycurl.CUSTOMREQUEST, call.method)
+        if "user-agent" not in names:
+            curl.setopt(pycurl.USERAGENT, f"orch8/{__version__}")
+        curl.setopt(pycurl.HTTPHEADER, lines)
+        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(call.timeout * 1000)))
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(call.connect_timeout * 1000)))
+        curl.setopt(pycurl.PREREQFUNCTION, self._on_send)
+        curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
+
+    def _on_open(self, _purpose: int, address: Any) -> socket.socket | int:
+        family, kind, protocol, peer = address
+        if family not in {socket.AF_INET, socket.AF_INET6} or ssrf.is_blocked(str(peer[0])):
+            self.blocked = str(peer[0]) if isinstance(peer, tuple) else "a local socket"
+            return pycurl.SOCKET_BAD
+        opened = socket.socket(family, kind, protocol)
+        self.opened.append(opened)
+        return opened
+
+    def _on_send(self, peer: str, _local: str, _peer_port: int, _local_port: int) -> int:
+        if self.sends:
+            self.repeated = True
+            return pycurl.PREREQFUNC_ABORT
+        # A kept-alive connection is used again without being opened: its peer is checked here.
+        if self.guard and ssrf.is_blocked(peer):
+            self.blocked = peer
+            return pycurl.PREREQFUNC_ABORT
+        if self.not_after is not None and time.monotonic() >= self.not_after:
+            self.late = True
+            return pycurl.PREREQFUNC_ABORT
+        self.sends = 1
+        return pycurl.PREREQFUNC_OK
+
+    def _on_body(self, chunk: bytes) -> int | None:
+        self.size += len(chunk)
+        if self.size > self.max_response:
+            self.too_large = True
+            return -1
+        self.chunks.append(chunk)
+        return None
+
+    def _answer(self, call: Call, evidence: dict[str, Any]) -> Answer:
+        status = int(self._curl.getinfo(pycurl.RESPONSE_CODE))
+        wait = int(self._curl.getinfo(pycurl.RETRY_AFTER))  # libcurl reads seconds and HTTP dates
+        body = b"".join(self.chunks)
+        evidence["http_status"] = status
+        evidence["response_sha256"] = hashlib.sha256(body).hexdigest()
+        response = Response(status, body, float(wait) if wait > 0 else None, evidence)
+        try:
+            return call.classify(response)
+        except Exception as error:  # noqa: BLE001 -- it was sent: whatever fails now, it may have happened
+            message = f"the answer could not be classified: {type(error).__name__}: {error}"
+            return _lost(call, message, "unclassifiable", evidence)
+
+    def _failure(self, call: Call, code: int, reason: str, evidence: dict[str, Any]) -> Answer:
+        if not self.sends:
+            verdict, message, name = self._unsent(code, reason)
+            return Answer(verdict, error={"message": message, "code": name}, evidence=evidence)
+        if self.repeated:
+            message = "the connection closed before the answer; the request was not sent again"
+            evidence["repeat_refused"] = True
+            return _lost(call, message, "closed_before_answer", evidence)
+        if self.too_large:
+            message = f"the answer is larger than {call.max_response} bytes"
+            evidence["too_large"] = True
+            if call.method not in READS:
+                return _lost(call, message, "too_large", evidence)
+            error = {"message": message, "code": "too_large"}
+            return Answer(Verdict.REFUSED, error=error, evidence=evidence)
+        timed_out = code == pycurl.E_OPERATION_TIMEDOUT
+        return _lost(call, _plain(reason), "timeout" if timed_out else "no_answer", evidence)
+
+    def _unsent(self, code: int, reason: str) -> tuple[Verdict, str, str]:
+        if self.blocked is not None:
+            message = (
+                f"the address {self.blocked} is internal; use a public address, or set "
+                "ORCH8_ALLOW_INTERNAL_URLS=true"
+            )
+            return Verdict.REFUSED, message, "ssrf_blocked"
+        if code in _HOPELESS:
+            return Verdict.REFUSED, f"the address cannot be called: {_plain(reason)}", "bad_request"
+        if self.late:
+            return Verdict.NOT_SENT, "the lease ended before the request was sent", "late"
+        return Verdict.NOT_SENT, _plain(reason), "not_sent"
+
+
+def _lost(call: Call, message: str, code: str, evidence: Mapping[str, Any]) -> Answer:
+    verdict = Verdict.FAILED_SAFE if call.method in READS else Verdict.UNKNOWN
+    return Answer(verdict, error={"message": message, "code": code}, evidence=evidence)
+
+
+def _read(error: pycurl.error) -> tuple[int, str]:
+    given: tuple[Any, ...] = error.args
+    return (int(given[0]), str(given[1])) if len(given) > 1 else (-1, str(error))
+
+
+def _plain(reason: object) -> str:
+    return _URL_CREDENTIALS.sub("//", str(reason))[:500]
+
+
+_HOPELESS: Final = frozenset({pycurl.E_URL_MALFORMAT, pycurl.E_UNSUPPORTED_PROTOCOL})
+_ALWAYS: Final[tuple[tuple[int, Any], ...]] = (
+    (pycurl.NOSIGNAL, 1),
+    (pycurl.FOLLOWLOCATION, 0),
+    (pycurl.PROXY, ""),
+    (pycurl.NOPROXY, "*"),
+    (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
+    (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
+    (pycurl.SSL_VERIFYPEER, 1),
+    (pycurl.SSL_VERIFYHOST, 2),
+    (pycurl.PATH_AS_IS, 1),
+    (pycurl.TCP_NODELAY, 1),
+    (pycurl.MAXAGE_CONN, MAX_IDLE_SECONDS),
+)

@@ -1,0 +1,34 @@
+"""The table of built-in handlers: what each is, what it accepts and what runs it.
+
+``pure`` ones are computed in place, ``call`` ones become one HTTP call, and ``durable`` ones are
+part of the machine: the runtime implements them and only their parameters are checked here.
+Every name that is not in the table is external.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from orch8.handlers import assert_, durable, fail, http_request, log, noop, transform
+from orch8.handlers.builtin import Builtin, Durable, HttpCall, Pure
+
+HANDLERS: Final[Mapping[str, Builtin]] = MappingProxyType(
+    {
+        "noop": Pure(noop.check, noop.run),
+        "log": Pure(log.check, log.run),
+        "fail": Pure(fail.check, fail.run),
+        "assert": Pure(assert_.check, assert_.run),
+        "transform": Pure(transform.check, transform.run),
+        "http_request": HttpCall(http_request.check, http_request.run, http_request.effect),
+        "wait": Durable(durable.check_wait),
+        "sleep": Durable(durable.check_sleep),
+        "wait_signal": Durable(durable.check_wait_signal),
+        "sub_sequence": Durable(durable.check_sequence),
+        "start_sequence": Durable(durable.check_sequence),
+        "set_state": Durable(durable.check_key),
+        "get_state": Durable(durable.check_key),
+        "delete_state": Durable(durable.check_key),
+    }
+)

@@ -1,0 +1,179 @@
+-- Grants or refuses a batch of requests, in order, each with all of its keys or none.
+--
+-- ARGV[4..]  number of limits, then per limit: key number, max, window, '1' if longer than 60 s;
+--            number of requests, then per request: number of limits, then limit number and weight.
+-- Returns    {run, code, a, b, code, a, b, ...} with per request
+--            GRANTED: a = counter of the first token (one token per unit, in order), b = 0
+--            else:    a = number of the refusing limit, b = microseconds until the request could
+--                     be granted if those refused before it on the same key go first
+
+local GRANTED, FULL, SPENT, REBUILD, CLOSED = 0, 1, 2, 3, 4
+local REBUILD_RETRY = 1000000
+
+local state = open_state()
+local cursor = 4
+
+local function next_number()
+  local value = tonumber(ARGV[cursor])
+  cursor = cursor + 1
+  return value
+end
+
+local keys, limits = {}, {}
+for number = 1, (#KEYS - 1) / 2 do
+  keys[number] = open_key(number, state)
+end
+for number = 1, next_number() do
+  local limit = { key = keys[next_number()], max = next_number(), window = next_number() }
+  limit.long = next_number() == 1
+  open_limit(limit, limit.key, state)
+  limits[number] = limit
+end
+local requests_left = next_number()
+
+-- When the unit at position (1 = oldest) was, or could be, granted: the log's entries in the
+-- window, then this call's grants, then the units already refused in this call.
+local function time_of(limit, position)
+  local key = limit.key
+  if position > limit.used + key.taken then
+    return key.queue[position - limit.used - key.taken]
+  elseif position > limit.used then
+    return state.now
+  end
+  local page = limit.page
+  if not page or position < page.first or position >= page.first + page.size then
+    local scores = redis.call('ZRANGEBYSCORE', key.log, '(' .. whole(state.now - limit.window),
+      '+inf', 'WITHSCORES', 'LIMIT', position - 1, requests_left)
+    page = { first = position, size = requests_left, scores = scores }
+    limit.page = page
+  end
+  return tonumber(page.scores[2 * (position - page.first + 1)])
+end
+
+local function has_room(limit, weight)
+  if limit.bucket then
+    return limit.key.level + weight <= limit.burst
+  end
+  return limit.used + limit.key.taken + weight <= limit.max
+end
+
+-- Why limit refuses weight units now, and from when it would not; nil if it does not refuse.
+local function refusal(limit, weight)
+  local key = limit.key
+  if weight > limit.max then
+    return CLOSED, state.now + limit.window
+  end
+  local ahead = #key.queue + weight
+  if limit.spent then
+    if limit.long then
+      return REBUILD, state.now + REBUILD_RETRY
+    end
+    local free_at = key.since + limit.window
+    if limit.bucket then
+      return SPENT, free_at + math.max(0, (ahead - limit.burst) / key.rate)
+    elseif ahead > limit.max then
+      free_at = key.queue[ahead - limit.max] + limit.window
+    end
+    return SPENT, free_at
+  end
+  if not key.closed and has_room(limit, weight) then
+    return nil
+  end
+  if limit.bucket then
+    return FULL, state.now + math.max(0, (key.level + ahead - limit.burst) / key.rate)
+  end
+  local leaving = limit.used + key.taken + ahead - limit.max
+  if leaving < 1 then
+    -- There would be room, but not before the request that closed the key.
+    return FULL, key.queue[#key.queue]
+  end
+  return FULL, time_of(limit, leaving) + limit.window
+end
+
+local replies = { state.run }
+local function reply(code, a, b)
+  local size = #replies
+  replies[size + 1], replies[size + 2], replies[size + 3] = code, a, b
+end
+
+local now = whole(state.now)
+
+local function grant(wanted)
+  local first = state.counter + 1
+  for _, item in ipairs(wanted) do
+    local key = item.limit.key
+    for _ = 1, item.weight do
+      state.counter = state.counter + 1
+      local members = key.members
+      members[#members + 1] = now
+      members[#members + 1] = state.run .. '.' .. whole(state.counter)
+    end
+    key.taken = key.taken + item.weight
+    key.keep_now = math.max(key.keep_now or key.keep, item.limit.window)
+    if key.level then
+      key.level = key.level + item.weight
+      key.bucket_used = key.bucket_used or item.limit.bucket
+    end
+  end
+  reply(GRANTED, first, 0)
+end
+
+local function refuse(lacking, free_at)
+  -- The key that frees last is the one the request waits for.
+  local last = lacking[1]
+  for _, item in ipairs(lacking) do
+    if item.code > last.code or (item.code == last.code and item.free_at > last.free_at) then
+      last = item
+    end
+  end
+  for _, item in ipairs(lacking) do
+    -- A request that no wait helps must not hold up the others of its key.
+    if last.code ~= CLOSED then
+      local key = item.limit.key
+      key.closed = true
+      for _ = 1, item.weight do
+        key.queue[#key.queue + 1] = free_at
+      end
+    end
+  end
+  reply(last.code, last.number, math.max(0, math.ceil(free_at - state.raw)))
+end
+
+while requests_left > 0 do
+  local wanted, lacking, free_at = {}, {}, 0
+  for _ = 1, next_number() do
+    local number = next_number()
+    local item = { number = number, limit = limits[number], weight = next_number() }
+    wanted[#wanted + 1] = item
+    item.code, item.free_at = refusal(item.limit, item.weight)
+    if item.code then
+      lacking[#lacking + 1] = item
+      free_at = math.max(free_at, item.free_at)
+    end
+  end
+  if #lacking == 0 then
+    grant(wanted)
+  else
+    refuse(lacking, free_at)
+  end
+  requests_left = requests_left - 1
+end
+
+for _, key in ipairs(keys) do
+  if key.taken > 0 then
+    if key.keep_now > key.keep then
+      key.keep = key.keep_now
+      redis.call('HSET', key.meta, 'keep', whole(key.keep))
+    end
+    append(key, key.members, state)
+    if key.bucket_used then
+      save_bucket(key)
+    elseif key.had_bucket then
+      -- The bucket did not see these tokens; the log did, and the next bucket starts from it.
+      redis.call('HDEL', key.meta, 'level', 'at', 'rate', 'epoch', 'low')
+    end
+    expire(key)
+  end
+end
+save_state(state)
+return replies

@@ -1,0 +1,25 @@
+-- Reads how full one key is, and changes nothing.
+--
+-- ARGV[4..]  max, window
+-- Returns    {used, microseconds until one more unit could be granted}
+
+local state = open_state()
+local key = open_key(1, state)
+local limit = { max = tonumber(ARGV[4]), window = tonumber(ARGV[5]) }
+open_limit(limit, key, state)
+
+local used, free_at = limit.used, state.now
+if limit.spent then
+  used, free_at = limit.max, key.since + limit.window
+elseif limit.bucket then
+  -- A bucket knows its level, not its window: its fill is shown as a share of max.
+  used = math.min(limit.max, math.ceil(key.level * limit.max / limit.burst))
+  free_at = state.now + math.max(0, (key.level + 1 - limit.burst) / key.rate)
+elseif limit.max == 0 then
+  free_at = state.now + limit.window
+elseif used >= limit.max then
+  local entry = redis.call('ZRANGEBYSCORE', key.log, '(' .. whole(state.now - limit.window),
+    '+inf', 'WITHSCORES', 'LIMIT', used - limit.max, 1)
+  free_at = tonumber(entry[2]) + limit.window
+end
+return { used, math.max(0, math.ceil(free_at - state.raw)) }

@@ -1,0 +1,128 @@
+-- Prelude of every script: the tenant's state (sentinel, clock, counter) and how a limit is read.
+--
+-- KEYS[1]          state hash: run, server, born_at, seen_at, counter
+-- KEYS[2j], [2j+1] key number j: its log (sorted set: token -> time) and its meta hash
+-- ARGV[1]          time override in microseconds, '' = the server's own clock (see Limiter(clock=))
+-- ARGV[2]          identity of the server process the client is connected to, '' = unknown
+-- ARGV[3]          random id, becomes the state's run if the sentinel is missing or of another server
+-- All times and durations here are microseconds; Lua's doubles hold them exactly until the year 2255.
+
+local LOG_MAX = 1000            -- entries kept per key; a limit above this is decided by a bucket
+local BURST_DIVISOR = 10        -- bucket: burst = max / 10, rate = (max - burst) / window
+local EPOCH = 1000000           -- how long the bucket's low-water mark is followed, see release.lua
+local EXPIRY_MARGIN_MS = 60000  -- keys outlive their longest window by this
+local OVERRIDE_MARGIN_MS = 3600000  -- with a time override the server's expiry must not interfere
+
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function open_state()
+  local raw
+  if ARGV[1] ~= '' then
+    raw = tonumber(ARGV[1])
+  else
+    local clock = redis.call('TIME')
+    raw = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
+  end
+  local found = redis.call('HMGET', KEYS[1], 'run', 'server', 'born_at', 'seen_at', 'counter')
+  local state = {
+    raw = raw,
+    -- A clock that jumps back stands still instead: no window ends early.
+    now = math.max(raw, tonumber(found[4] or raw)),
+    counter = tonumber(found[5] or 0),
+    run = found[1],
+    born_at = tonumber(found[3] or 0),
+  }
+  if not found[1] or (ARGV[2] ~= '' and found[2] ~= ARGV[2]) then
+    state.run, state.born_at, state.born = ARGV[3], state.now, true
+  end
+  return state
+end
+
+local function save_state(state)
+  if state.born then
+    redis.call('HSET', KEYS[1], 'run', state.run, 'server', ARGV[2],
+      'born_at', whole(state.born_at))
+  end
+  redis.call('HSET', KEYS[1], 'seen_at', whole(state.now), 'counter', whole(state.counter))
+end
+
+local function open_key(number, state)
+  local key = {
+    log = KEYS[2 * number], meta = KEYS[2 * number + 1],
+    taken = 0,    -- units granted in this call
+    queue = {},   -- when each unit refused in this call could be granted, in order
+    closed = false,
+    members = {},
+  }
+  local found = redis.call('HMGET', key.meta, 'keep', 'run', 'since', 'level', 'at', 'rate', 'epoch', 'low')
+  key.keep = tonumber(found[1] or 0)
+  -- The log is complete from here on: the birth of the state, or what a restore has added.
+  key.since = found[2] == state.run and tonumber(found[3]) or state.born_at
+  key.level = tonumber(found[4] or nil)
+  key.at = tonumber(found[5] or 0)
+  key.rate = tonumber(found[6] or 0)
+  key.epoch = tonumber(found[7] or 0)
+  key.low = tonumber(found[8] or 0)
+  key.had_bucket = key.level ~= nil
+  return key
+end
+
+local function used_in(key, window, state)
+  return redis.call('ZCOUNT', key.log, '(' .. whole(state.now - window), '+inf')
+end
+
+-- The bucket's level at state.now. Within an epoch, low is the lowest level the bucket has had.
+local function leak(key, state)
+  key.level = math.max(0, key.level - (state.now - key.at) * key.rate)
+  key.at = state.now
+  if key.level < 1 or state.now - key.epoch > EPOCH then
+    key.epoch, key.low = state.now, math.huge
+  else
+    key.low = math.min(key.low, key.level)
+  end
+end
+
+local function save_bucket(key)
+  redis.call('HSET', key.meta, 'level', string.format('%.17g', key.level), 'at', whole(key.at),
+    'rate', string.format('%.17g', key.rate), 'epoch', whole(key.epoch),
+    'low', string.format('%.17g', math.min(key.low, key.level)))
+end
+
+-- Reads what the window of limit holds: limit.used (log) or key.level (bucket). A window that
+-- reaches back to before the log is complete counts as spent.
+local function open_limit(limit, key, state)
+  limit.spent = state.now < key.since + limit.window
+  if limit.max <= LOG_MAX then
+    limit.used = used_in(key, limit.window, state)
+    return
+  end
+  limit.bucket = true
+  limit.burst = math.floor(limit.max / BURST_DIVISOR)
+  key.rate = (limit.max - limit.burst) / limit.window
+  if not key.level then
+    -- The level starts at what the log shows, even above the burst: with burst + rate * window
+    -- = max the sum of old and new stays within max.
+    key.level, key.at, key.epoch, key.low = used_in(key, limit.window, state), state.now, 0, 0
+  end
+  leak(key, state)
+end
+
+local function expire(key)
+  local milliseconds = math.ceil(key.keep / 1000) + EXPIRY_MARGIN_MS
+  if ARGV[1] ~= '' then
+    milliseconds = milliseconds + OVERRIDE_MARGIN_MS
+  end
+  redis.call('PEXPIRE', key.log, whole(milliseconds))
+  redis.call('PEXPIRE', key.meta, whole(milliseconds))
+end
+
+-- Writes members with their scores ({score, member, score, member, ...}) and trims the log.
+local function append(key, members, state)
+  for first = 1, #members, 1000 do
+    redis.call('ZADD', key.log, unpack(members, first, math.min(first + 999, #members)))
+  end
+  redis.call('ZREMRANGEBYSCORE', key.log, '-inf', whole(state.now - key.keep))
+  redis.call('ZREMRANGEBYRANK', key.log, 0, -(LOG_MAX + 1))
+end

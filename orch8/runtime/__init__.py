@@ -1,0 +1,1 @@
+"""The shell: use cases, one verb per file."""

@@ -1,0 +1,49 @@
+"""admission: steps that wait for a rate-limited key become due in their order, at the key's pace.
+
+The pace is max / (window + slack), so that a step is admitted about when a token is free for it:
+one write to defer it, one to admit it, whatever the backlog, and no polling.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from orch8.limits import Limit
+from orch8.runtime.office import Office
+from orch8.storage import steps
+from orch8.storage.transaction import Tx
+
+HORIZON = 2.0  # seconds of work that is admitted ahead
+MAX_KEYS = 200
+MAX_AHEAD = 2000
+
+
+def admit_waiting(office: Office, tx: Tx) -> bool:
+    """Every key that steps wait for has HORIZON seconds of them admitted; whether any wait on.
+
+    Several processes may do this at once: one at a time looks after a key.
+    """
+    limits = office.limits(tx)
+    found = steps.queues(tx, MAX_KEYS)
+    for queue in found:
+        if not steps.look_after(tx, queue.tenant_id, queue.limit_key):
+            continue
+        state = steps.queue_state(tx, queue.tenant_id, queue.limit_key)
+        inline = Limit(*state.deferred_under) if state.deferred_under else None
+        stated = limits.stated.get((queue.tenant_id, queue.limit_key)) or inline
+        plan = slots(stated, state.admitted, state.last, state.now)
+        if plan:
+            steps.admit(tx, queue.tenant_id, queue.limit_key, plan)
+    return bool(found)
+
+
+def slots(limit: Limit | None, admitted: int, last: datetime | None, now: datetime) -> list[datetime]:
+    """When the next steps in line become due: evenly at the key's pace, after those admitted already,
+    up to the horizon; at least one if none is admitted. Without a limit all at once."""
+    if limit is None:
+        return [now] * MAX_AHEAD
+    pace = limit.max / (limit.window + limit.slack)
+    wanted = min(max(int(pace * HORIZON), 1), MAX_AHEAD) - admitted
+    begin = now if last is None or last < now else last + timedelta(seconds=1 / pace)
+    return [begin + timedelta(seconds=n / pace) for n in range(wanted)]
+

@@ -1,0 +1,66 @@
+"""claim: scheduled -> running. Due steps become a worker process's, with their intent on disk."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from functools import partial
+from uuid import UUID
+
+from orch8.engine.scope import StepRef
+from orch8.runtime.office import Office
+from orch8.runtime.preparing import Limits, Task, prepare
+from orch8.runtime.run import Run
+from orch8.storage import instances, steps
+from orch8.storage.rows import StepRow, StepState
+from orch8.storage.transaction import Tx
+
+
+def claim(office: Office, tx: Tx, lane: str, worker_id: UUID, slots: int) -> list[Task]:
+    """Up to ``slots`` due steps of a lane, the longest due first, are this process's once the
+    transaction commits. Each has its epoch, key and fingerprint written before anything is sent."""
+    rows = steps.take_due(tx, lane, slots)
+    if not rows:
+        return []
+    by_instance: dict[UUID, list[StepRow]] = defaultdict(list)
+    for row in rows:
+        by_instance[row.instance_id].append(row)
+    found = instances.read_instances(tx, by_instance)
+    moment = instances.now(tx)
+    limits = office.limits(tx)
+    tasks: dict[UUID, list[Task]] = {}
+    works = []
+    for instance_id, own in by_instance.items():
+        run = office.run(tx, found[instance_id], moment)
+        for row in own:
+            run.known.values[StepRef(row.key)] = row
+        works.append((run, partial(_take, own=own, worker_id=worker_id, limits=limits, tasks=tasks)))
+    office.loader.carry_out(tx, works)
+    taken = [task for own in tasks.values() for task in own]
+    steps.mark_claimed(tx, [task.row for task in taken])
+    return taken
+
+
+def _take(
+    run: Run, *, own: Sequence[StepRow], worker_id: UUID, limits: Limits, tasks: dict[UUID, list[Task]]
+) -> None:
+    tasks[run.row.id] = [own_claim(run, run.step(row.key), worker_id, limits) for row in own]
+
+
+def own_claim(run: Run, row: StepRow, worker_id: UUID, limits: Limits) -> Task:
+    """The row, a working copy of the run, is marked as this process's; its task.
+
+    A step that calls nobody, or whose time is up, is claimed without an intent: there is none.
+    """
+    row.epoch += 1
+    row.claimed_by = worker_id
+    row.state = StepState.RUNNING
+    overdue = row.deadline_at is not None and run.now >= row.deadline_at
+    row.due_at = row.limit_key = None  # its place in the queue, queued_at, stays its own
+    if not run.route(row).kind.calls_out or overdue:
+        return Task(row, run.route(row))
+    row.dispatches += 1
+    row.context_version = run.row.context_version
+    if row.first_dispatched_at is None:
+        row.first_dispatched_at = run.now
+    return prepare(run, row, limits)

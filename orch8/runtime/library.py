@@ -1,0 +1,76 @@
+"""The library: published versions by id, loaded once per process. A version never changes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from orch8.definition import Sequence, load
+from orch8.errors import NotFound
+from orch8.storage import sequences
+from orch8.storage.transaction import Row, Tx
+
+CAPACITY = 1000
+
+
+@dataclass(frozen=True)
+class Published:
+    """One version of a sequence, ready to run."""
+
+    id: UUID
+    tenant_id: str
+    namespace: str
+    name: str
+    version: int
+    deprecated: bool
+    sequence: Sequence
+
+
+class Library:
+    """The most recently used versions; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[UUID, Published] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, tx: Tx, sequence_id: UUID) -> Published:
+        """The version with this id."""
+        with self._lock:
+            kept = self._kept.get(sequence_id)
+            if kept is not None:
+                self._kept.move_to_end(sequence_id)
+                return kept
+        row = sequences.sequence_by_id(tx, sequence_id)
+        if row is None:
+            raise NotFound(f"sequence {sequence_id}")
+        return self.keep(row)
+
+    def named(
+        self, tx: Tx, tenant_id: str, namespace: str, name: str, version: int | None = None
+    ) -> Published | None:
+        """The version asked for; without one the newest that is not deprecated."""
+        row = sequences.sequence_by_name(tx, tenant_id, namespace, name, version)
+        return None if row is None else self.keep(row)
+
+    def keep(self, row: Row) -> Published:
+        """The published version of a row, from now on at hand."""
+        with self._lock:
+            kept = self._kept.get(row.id)
+            if kept is not None and kept.deprecated == row.deprecated:
+                return kept
+        published = Published(
+            row.id, row.tenant_id, row.namespace, row.name, row.version, row.deprecated, read_body(row.body)
+        )
+        with self._lock:
+            self._kept[row.id] = published
+            while len(self._kept) > CAPACITY:
+                self._kept.popitem(last=False)
+        return published
+
+
+def read_body(body: Any) -> Sequence:
+    """A body that was accepted when it was published: what newer versions warn of does not matter."""
+    return load(body, lenient=True)

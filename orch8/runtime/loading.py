@@ -1,0 +1,142 @@
+"""Loading what runs need: many values of many instances in one statement per kind."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+from uuid import UUID
+
+from orch8.engine.scope import CONTEXT, STATE, NeedsValues, OutputRef, Part, Ref, StepRef
+from orch8.runtime.library import Library
+from orch8.runtime.run import Run
+from orch8.storage import instances, signals, steps
+from orch8.storage.transaction import Tx
+
+ROUNDS: Final = 50  # of loading before a run is given up: each brings at least one new value
+SIGNALS: Final = Part("signals")
+MAX_CHILD_OUTPUTS: Final = 1000
+
+
+class Contexts:
+    """The contexts used last, by instance and version; a version never changes."""
+
+    def __init__(self, capacity: int = 2000) -> None:
+        self._kept: OrderedDict[tuple[UUID, int], Any] = OrderedDict()
+        self._capacity = capacity
+        self._lock = threading.Lock()
+
+    def get(self, instance_id: UUID, version: int) -> Any:
+        with self._lock:
+            return self._kept.get((instance_id, version))
+
+    def keep(self, instance_id: UUID, version: int, context: Any) -> None:
+        with self._lock:
+            self._kept[instance_id, version] = context
+            self._kept.move_to_end((instance_id, version))
+            while len(self._kept) > self._capacity:
+                self._kept.popitem(last=False)
+
+
+class Loader:
+    """Brings runs to their end, loading what they turn out to need on the way."""
+
+    def __init__(self, library: Library, contexts: Contexts) -> None:
+        self._library, self._contexts = library, contexts
+
+    def carry_out(self, tx: Tx, works: Sequence[tuple[Run, Callable[[Run], None]]]) -> None:
+        """Each piece of work has been done on its run, with everything it needed loaded."""
+        pending = list(works)
+        for _ in range(ROUNDS):
+            missing: list[tuple[Run, Iterable[Ref]]] = []
+            again = []
+            for run, work in pending:
+                run.reset()
+                try:
+                    work(run)
+                except NeedsValues as need:
+                    missing.append((run, need.refs))
+                    again.append((run, work))
+            if not again:
+                return
+            self.load(tx, missing)
+            pending = again
+        raise RuntimeError(f"instance {pending[0][0].row.id} still lacks values after {ROUNDS} rounds")
+
+    def load(self, tx: Tx, missing: Iterable[tuple[Run, Iterable[Ref]]]) -> None:
+        """The values are known to their runs; what does not exist is known to be absent."""
+        outputs: list[tuple[Run, OutputRef]] = []
+        rows: list[tuple[Run, StepRef]] = []
+        contexts: list[Run] = []
+        kept: list[Run] = []
+        inbox: list[Run] = []
+        for run, refs in missing:
+            for ref in refs:
+                if isinstance(ref, OutputRef):
+                    outputs.append((run, ref))
+                elif isinstance(ref, StepRef):
+                    rows.append((run, ref))
+                elif ref == CONTEXT:
+                    contexts.append(run)
+                elif ref == STATE:
+                    kept.append(run)
+                elif ref == SIGNALS:
+                    inbox.append(run)
+                else:
+                    run.known.values[ref] = self._other(tx, run, ref)
+        self._outputs(tx, outputs)
+        self._rows(tx, rows)
+        self._contexts_of(tx, contexts)
+        if kept:
+            found = instances.read_state(tx, [run.row.id for run in kept])
+            for run in kept:
+                run.known.values[STATE] = found[run.row.id]
+        for run in inbox:
+            run.known.values[SIGNALS] = signals.open_signals(tx, run.row.id)
+
+    def _outputs(self, tx: Tx, wanted: list[tuple[Run, OutputRef]]) -> None:
+        found = steps.read_outputs(tx, [(run.row.id, ref, run.row.round) for run, ref in wanted])
+        for (run, ref), (output, path) in zip(wanted, found, strict=True):
+            run.known.values[ref], run.known.paths[ref] = output, path
+
+    def _rows(self, tx: Tx, wanted: list[tuple[Run, StepRef]]) -> None:
+        if not wanted:
+            return
+        found = {(row.instance_id, row.key): row for row in steps.read_steps(tx, [(r.row.id, ref.key) for r, ref in wanted])}
+        for run, ref in wanted:
+            run.known.values[ref] = found.get((run.row.id, ref.key))
+
+    def _contexts_of(self, tx: Tx, wanted: list[Run]) -> None:
+        absent = []
+        for run in wanted:
+            context = self._contexts.get(run.row.id, run.row.context_version)
+            if context is None:
+                absent.append(run)
+            else:
+                run.known.values[CONTEXT] = context
+        if not absent:
+            return
+        found = instances.read_contexts(tx, [(run.row.id, run.row.context_version) for run in absent])
+        for run in absent:
+            run.known.values[CONTEXT] = context = found.get(run.row.id, {"data": {}, "config": {}})
+            self._contexts.keep(run.row.id, run.row.context_version, context)
+
+    def _other(self, tx: Tx, run: Run, ref: Part) -> Any:
+        kind, _, rest = ref.name.partition(":")
+        if kind == "sequence":
+            name, _, version = rest.rpartition(":")
+            return self._library.named(
+                tx, run.row.tenant_id, run.row.namespace, name, int(version) if version else None
+            )
+        assert kind == "child", ref
+        child = instances.read_instances(tx, [UUID(rest)]).get(UUID(rest))
+        if child is None:
+            return None
+        ended = [row for row in steps.steps_of(tx, child.id, limit=MAX_CHILD_OUTPUTS) if row.state == "completed"]
+        outputs = [
+            {"block_id": row.block_id, "node_key": row.node_key, "output": row.output}
+            for row in ended
+            if row.handler != "@memo"
+        ]
+        return {"state": child.state, "error": child.error, "outputs": outputs}

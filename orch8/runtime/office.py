@@ -1,0 +1,90 @@
+"""The office: what one process needs for every use case, wired once by its composition root."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from orch8.config import Settings
+from orch8.errors import NotFound
+from orch8.limits import Limit
+from orch8.runtime.keys import KeyMaker
+from orch8.runtime.library import Library
+from orch8.runtime.loading import Contexts, Loader
+from orch8.runtime.preparing import Limits
+from orch8.runtime.routes import Routes
+from orch8.runtime.run import Claimer, Run
+from orch8.runtime.surroundings import Surroundings
+from orch8.storage import fleet
+from orch8.storage.ids import uuid7
+from orch8.storage.rows import InstanceRow, Moment
+from orch8.storage.transaction import Database, Tx
+
+LIMITS_REFRESH = 1.0  # seconds: how soon an edited limit holds in every process
+
+
+class Office:
+    """Settings, database, caches and routes of one process; safe to share between threads."""
+
+    def __init__(self, settings: Settings, *, pool: int = 5, name: str = "orch8") -> None:
+        self.settings = settings
+        self.database = Database(settings.database_url, size=pool, name=name)
+        self.library = Library()
+        self.loader = Loader(self.library, Contexts())
+        self.routes = Routes(settings)
+        self.around = Surroundings(settings, KeyMaker(settings.key_secret), self.routes.find, random.random, uuid7)
+        self._limits = Limits()
+        self._limits_read_at = float("-inf")
+
+    @contextmanager
+    def begin(self) -> Iterator[Tx]:
+        """A transaction with fresh routes."""
+        with self.database.begin() as tx:
+            self.routes.refresh(tx)
+            yield tx
+
+    def run(
+        self, tx: Tx, row: InstanceRow, moment: Moment, *, claimer: Claimer | None = None, created: bool = False
+    ) -> Run:
+        """The run of an instance, nothing done to it yet."""
+        return Run(self.around, row, self.library.get(tx, row.sequence_id), moment, claimer=claimer, created=created)
+
+    def limits(self, tx: Tx) -> Limits:
+        """The stated limits, at most LIMITS_REFRESH seconds old: an operator's wins over the inline
+        ones, of which the smallest rate does."""
+        if time.monotonic() - self._limits_read_at > LIMITS_REFRESH:
+            self._limits = read_limits(tx)
+            self._limits_read_at = time.monotonic()
+        return self._limits
+
+    def close(self) -> None:
+        """The process no longer holds connections."""
+        self.database.close()
+
+
+def read_limits(tx: Tx) -> Limits:
+    """Every stated limit, one for each tenant and key."""
+    stated: dict[tuple[str, str], Limit] = {}
+    operators: set[tuple[str, str]] = set()
+    for row in fleet.rate_limits(tx):
+        at, limit = (row.tenant_id, row.key), Limit(row.key, row.max, row.window_seconds, row.slack_seconds)
+        known = stated.get(at)
+        if row.source == fleet.OPERATOR:
+            operators.add(at)
+        elif at in operators or (known and known.max / known.window <= limit.max / limit.window):
+            continue
+        stated[at] = limit
+    return Limits(stated)
+
+
+def only(found: dict[UUID, InstanceRow], instance_id: UUID, tenant_id: str | None) -> InstanceRow:
+    """The one instance that was asked for, if it is there and this tenant's."""
+    row = found.get(instance_id)
+    if row is None or (tenant_id is not None and row.tenant_id != tenant_id):
+        raise NotFound(f"instance {instance_id}")
+    return row
+
+

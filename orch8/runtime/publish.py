@@ -1,0 +1,92 @@
+"""publish: a definition becomes a new, immutable version; the same body again is no new one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from orch8.definition import Sequence, load
+from orch8.errors import AlreadyExists, Forbidden, Problem
+from orch8.runtime.library import Published
+from orch8.runtime.office import Office
+from orch8.storage import fleet, sequences
+from orch8.storage.changes import Changes, write
+from orch8.storage.ids import uuid7
+from orch8.storage.rows import AuditEntry
+from orch8.storage.transaction import Tx
+
+
+@dataclass(frozen=True)
+class Publication:
+    """The version that stands for the body now, whether it is new, and what is odd about it."""
+
+    published: Published
+    created: bool
+    warnings: tuple[Problem, ...]
+
+
+def publish(
+    office: Office, tx: Tx, body: Any, *, tenant_id: str | None, actor: str, lenient: bool = False, request_id: str | None = None
+) -> Publication:
+    """The body is a published version. Raises DefinitionRejected or Unprocessable with every problem,
+    AlreadyExists when its id or version number stands for another body."""
+    sequence = load(body, lenient=lenient)
+    tenant = _tenant(sequence, tenant_id)
+    same = _same(office, tx, tenant, sequence)
+    if same is not None:
+        return Publication(same, created=False, warnings=sequence.warnings)
+    row = sequences.insert_sequence(
+        tx,
+        sequence_id=UUID(sequence.id) if sequence.id else uuid7(),
+        tenant_id=tenant,
+        namespace=sequence.namespace,
+        name=sequence.name,
+        version=sequence.version,
+        form=sequence.form,
+        status=body.get("status", "production") if isinstance(body, dict) else "production",
+        body=sequence.body,
+        sha256=sequence.sha256,
+    )
+    if row is None:
+        raise AlreadyExists(
+            f"sequence {sequence.name!r}: this id or version {sequence.version} is published with another "
+            "body; versions never change, so raise the version or leave it out"
+        )
+    published = office.library.keep(row)
+    for key, maximum, window in inline_limits(sequence):
+        fleet.put_rate_limit(tx, tenant, key, str(row.id), maximum, window)
+    entry = AuditEntry(
+        tenant, actor, "sequence.published", "success", sequence_id=row.id, request_id=request_id,
+        body={"name": row.name, "version": row.version, "sha256": bytes(row.sha256).hex()},
+    )  # fmt: skip
+    write(tx, Changes(audit=[entry]))
+    return Publication(published, created=True, warnings=sequence.warnings)
+
+
+def inline_limits(sequence: Sequence) -> list[tuple[str, int, float]]:
+    """The limits that a definition states for keys that are known when it is published."""
+    found: dict[str, tuple[str, int, float]] = {}
+    for block in sequence.index.values():
+        for limit in getattr(block, "rate_limits", ()):
+            if limit.key.is_constant and limit.max is not None:
+                key = limit.key.render(None)
+                smaller = key not in found or limit.max / limit.window < found[key][1] / found[key][2]
+                if smaller:
+                    found[key] = (key, limit.max, limit.window)
+    return list(found.values())
+
+
+def _tenant(sequence: Sequence, tenant_id: str | None) -> str:
+    if tenant_id is not None and sequence.tenant is not None and sequence.tenant != tenant_id:
+        raise Forbidden(f"the body's tenant {sequence.tenant!r} is not the caller's {tenant_id!r}")
+    return sequence.tenant or tenant_id or "default"
+
+
+def _same(office: Office, tx: Tx, tenant: str, sequence: Sequence) -> Published | None:
+    """The version that an identical body was published as."""
+    if sequence.form == "seed" or sequence.id is None:
+        row = sequences.sequence_by_name(tx, tenant, sequence.namespace, sequence.name, sequence.version)
+    else:
+        return None
+    return office.library.keep(row) if row is not None and bytes(row.sha256) == sequence.sha256 else None

@@ -1,0 +1,184 @@
+"""pull: workers that ask for steps over REST. The same claim and settle as the pump, another door."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final
+from uuid import UUID
+
+from orch8.engine.outcome import Answer, Verdict
+from orch8.engine.scope import StepRef
+from orch8.errors import Conflict, LeaseLost, NotFound, PayloadTooLarge
+from orch8.handlers.classify import spoken
+from orch8.runtime.answering import answer
+from orch8.runtime.office import Office
+from orch8.runtime.preparing import Limits, Task, prepare
+from orch8.runtime.routes import pull_lane
+from orch8.runtime.run import Run
+from orch8.runtime.settle import Item
+from orch8.runtime.signal import change
+from orch8.storage import fleet, instances, pulls, steps
+from orch8.storage.changes import Changes, write
+from orch8.storage.rows import Evidence, StepRow, StepState
+from orch8.storage.transaction import Tx
+
+MAX_TASKS: Final = 1000
+MAX_CHECKPOINT: Final = 256 * 1024
+
+
+@dataclass(frozen=True)
+class PullTask:
+    """A claimed step as its worker gets it."""
+
+    row: StepRow
+    params: Any
+    context: Any
+    outputs: Any
+    timeout_ms: int | None
+
+
+def poll(
+    office: Office, tx: Tx, *, tenant_id: str, handler: str, worker_id: str, limit: int = 1,
+    queue: str | None = None, version: str | None = None,
+) -> list[PullTask]:  # fmt: skip
+    """Up to ``limit`` waiting steps of a handler are this worker's, under a lease that heartbeats
+    extend; without a queue those of every queue of the handler."""
+    fleet.seen_pull_worker(tx, tenant_id, worker_id, handler, queue, version)
+    lane = pull_lane(tenant_id, handler, queue)
+    rows = steps.take_pull(tx, lane, min(limit, MAX_TASKS), exact=queue is not None)
+    if not rows:
+        return []
+    found = instances.read_instances(tx, {row.instance_id for row in rows})
+    moment = instances.now(tx)
+    taken: list[PullTask] = []
+    failed: list[Item] = []
+    works = []
+    for instance_id in found:
+        run = office.run(tx, found[instance_id], moment)
+        own = [row for row in rows if row.instance_id == instance_id]
+        for row in own:
+            run.known.values[StepRef(row.key)] = row
+        works.append((run, partial(_offered, own=own, worker_id=worker_id)))
+    office.loader.carry_out(tx, works)
+    for run, _ in works:
+        for task in run.tasks:
+            if task.answer is not None:
+                failed.append(Item(task, task.answer))
+            else:
+                taken.append(_pull_task(run, task))
+    claimed = [task.row for run, _ in works for task in run.tasks]
+    lease = office.settings.worker_reaper_stale
+    pulls.mark_pulled(tx, claimed, lease)
+    for item in failed:  # its parameters cannot be rendered: it never reaches a worker
+        answered(office, tx, item.task.row, item.came)  # type: ignore[arg-type]
+    return taken
+
+
+def heartbeat(
+    office: Office, tx: Tx, step_id: UUID, *, tenant_id: str | None, worker_id: str, epoch: int | None,
+    checkpoint: Any = None, checkpoint_seq: int | None = None,
+) -> int:  # fmt: skip
+    """The lease is extended; with a checkpoint it is kept for whoever takes the step over, and its
+    number counts up. Raises LeaseLost when the claim is another's."""
+    row = _held(tx, step_id, tenant_id, worker_id, epoch)
+    seq = int((row.progress or {}).get("seq", 0))
+    if checkpoint is not None:
+        if checkpoint_seq != seq:
+            raise Conflict(f"checkpoint_seq is {checkpoint_seq}, the stored one is {seq}")
+        if pulls.size(checkpoint) > MAX_CHECKPOINT:
+            raise PayloadTooLarge(f"a checkpoint has at most {MAX_CHECKPOINT} bytes")
+        seq += 1
+    held = pulls.extend_pull(
+        tx, row, office.settings.worker_reaper_stale,
+        {"seq": seq, "checkpoint": checkpoint} if checkpoint is not None else None,
+    )  # fmt: skip
+    if not held:
+        raise LeaseLost
+    return seq
+
+
+def complete(
+    office: Office, tx: Tx, step_id: UUID, *, tenant_id: str | None, worker_id: str, epoch: int | None, output: Any
+) -> None:
+    """The step is done with this output, which may name its own ``outcome``."""
+    row = _held(tx, step_id, tenant_id, worker_id, epoch, output)
+    answered(office, tx, row, spoken(output, {"worker": worker_id, "sent": True}), actor=f"worker:{worker_id}")
+
+
+def fail(
+    office: Office, tx: Tx, step_id: UUID, *, tenant_id: str | None, worker_id: str, epoch: int | None,
+    message: str, retryable: bool = False, code: str | None = None, details: Any = None,
+) -> None:  # fmt: skip
+    """The step's worker says that it failed, and whether trying again may help."""
+    row = _held(tx, step_id, tenant_id, worker_id, epoch)
+    error = {"message": message, "code": code, "details": details}
+    verdict = Verdict.FAILED_SAFE if retryable else Verdict.FAILED
+    got = Answer(verdict, error={k: v for k, v in error.items() if v is not None}, evidence={"worker": worker_id})
+    answered(office, tx, row, got, actor=f"worker:{worker_id}")
+
+
+def answered(office: Office, tx: Tx, row: StepRow, got: Answer, *, actor: str = "engine") -> None:
+    """The answer to a claimed step has taken effect."""
+    found, moment = instances.lock_instances(tx, [row.instance_id])
+    current = next(iter(steps.lock_steps(tx, [(row.instance_id, row.node_key)])), None)
+    if current is None or (current.epoch, current.state) != (row.epoch, row.state):
+        raise LeaseLost
+    change(office, tx, found[row.instance_id], moment, lambda run: answer(run, row.key, got, actor=actor), [current])
+
+
+def _offered(run: Run, *, own: list[StepRow], worker_id: str) -> None:
+    for waiting in own:
+        row = run.step(waiting.key)
+        row.epoch, row.state, row.worker, row.due_at = row.epoch + 1, StepState.RUNNING, worker_id, None
+        row.dispatches += 1
+        row.context_version = run.row.context_version
+        row.first_dispatched_at = row.first_dispatched_at or run.now
+        run.tasks.append(prepare_pull(run, row))
+
+
+def prepare_pull(run: Run, row: StepRow) -> Task:
+    """The call of a pull step, whatever way its handler would be reached now."""
+    return prepare(run, row, Limits(), calls=True)
+
+
+def _pull_task(run: Run, task: Task) -> PullTask:
+    request = task.request
+    assert request is not None
+    block = run.block(task.row)
+    timeout = getattr(block, "timeout", None)
+    return PullTask(
+        replace(task.row), request.params, request.context, request.outputs, round(timeout * 1000) if timeout else None
+    )
+
+
+def _held(
+    tx: Tx, step_id: UUID, tenant_id: str | None, worker_id: str, epoch: int | None, output: Any = None
+) -> StepRow:
+    row = steps.step_by_id(tx, step_id)
+    if row is None or (tenant_id is not None and row.tenant_id != tenant_id):
+        raise NotFound(f"task {step_id}")
+    celery = row.handler.startswith("celery:")
+    open_ = row.state == StepState.RUNNING or (celery and row.state == StepState.WAITING)
+    mine = celery or row.worker == worker_id
+    current = row.epoch if epoch is None else epoch
+    if open_ and mine and current == row.epoch:
+        return row
+    body = {"worker": worker_id, "epoch": epoch, "output": output}
+    late = Evidence(row.tenant_id, row.instance_id, row.node_key, epoch or 0, "stale_worker", None, body)
+    raise _Stale(late)
+
+
+class _Stale(LeaseLost):
+    """conflict: worker task lease changed"""
+
+    def __init__(self, evidence: Evidence) -> None:
+        super().__init__("worker task lease changed")
+        self.evidence = evidence
+
+
+def keep_stale(office: Office, problem: LeaseLost) -> None:
+    """What a worker said under an old claim is kept as evidence."""
+    if isinstance(problem, _Stale):
+        with office.begin() as tx:
+            write(tx, Changes(evidence=[problem.evidence]))

@@ -1,0 +1,278 @@
+"""The pump: one per worker process. It claims due steps, keeps their calls in flight and settles.
+
+One thread (whoever runs work()) does all the database's part; the crew makes the calls. All answers
+that arrived meanwhile are settled in one transaction, which claims the follow-up steps too; free
+slots are topped up from the lanes. It ends when nothing is due for a while.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from uuid import UUID
+
+import structlog
+
+from orch8.errors import Orch8Error, Unavailable
+from orch8.limits import Doorbell, Grant, Limiter
+from orch8.runtime.admission import admit_waiting
+from orch8.runtime.claim import claim
+from orch8.runtime.crew import Crew, SendTask
+from orch8.runtime.gate import Gate
+from orch8.runtime.lease import Lease
+from orch8.runtime.office import Office
+from orch8.runtime.preparing import Task
+from orch8.runtime.run import Claimer
+from orch8.runtime.settle import Broken, Deferral, Item, Settled, settle
+from orch8.storage import instances, steps
+
+log = structlog.get_logger(__name__)
+
+NEAR = 5.0  # seconds: a step that is due sooner is waited for here, a later one is a tick's
+LOOK = 0.25  # seconds between two looks for more work while calls are in flight
+ADMIT = 0.5  # seconds between two admissions from rate-limit queues this pump has filled
+RETRY = 0.2  # seconds before answers that could not be written are written again
+BATCH = 256  # answers in one transaction
+
+
+class Pump:
+    """Claims, calls and settles for the lanes it was asked to work on."""
+
+    def __init__(
+        self,
+        office: Office,
+        node: str,
+        *,
+        limiter: Limiter | None = None,
+        doorbell: Doorbell | None = None,
+        send_task: SendTask | None = None,
+        cancel: Callable[[UUID], None] | None = None,
+        width: int | None = None,
+    ) -> None:
+        self._office, self._doorbell, self._cancel = office, doorbell, cancel
+        self._limiter = limiter
+        self.width = width or office.settings.worker_width
+        self._inbox: SimpleQueue[tuple[Item, Grant | None] | None] = SimpleQueue()
+        self._crew = Crew(office.settings, lambda item, grant: self._inbox.put((item, grant)), send_task)
+        self._gate = Gate(limiter)
+        self.lease = Lease(office, node, lambda: sorted(self._lanes), lambda: self._in_flight)
+        self._lanes: dict[str, None] = {}
+        self._pokes = 0
+        self._state = threading.Lock()
+        self._running = False
+        self._stopping = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._in_flight = 0  # calls handed to the crew whose item has not been taken in
+        self._unsettled: list[Item] = []
+        self._admit_at = float("inf")
+        self._deferred = False
+
+    def work(self, lane: str) -> bool:
+        """The lane's due steps are being worked on; returns when nothing is due for a while.
+
+        False at once if another thread is at it already: that one has been told.
+        """
+        with self._state:
+            self._lanes[lane] = None
+            self._pokes += 1
+            if self._running or self._stopping.is_set():
+                self._inbox.put(None)
+                return False
+            self._running = True
+            self._idle.clear()
+        try:
+            self._crew.start(self.width)
+            self._run()
+        finally:
+            with self._state:
+                self._running = False
+            self._idle.set()
+        return True
+
+    def stop(self, grace: float) -> None:
+        """Nothing is claimed any more; calls in flight had ``grace`` seconds to answer and be settled.
+        What is left is in doubt, and a tick takes it back."""
+        self._stopping.set()
+        self._inbox.put(None)
+        self._idle.wait(grace)
+        self._crew.dismiss()
+        self.lease.release()
+
+    # -- the loop ------------------------------------------------------------------------------
+    def _run(self) -> None:
+        more, looked_at, seen = True, float("-inf"), -1
+        while True:
+            now = time.monotonic()
+            stopping = self._stopping.is_set()
+            if stopping:
+                self._unsettled += self._gate.empty()
+            self._settle_all()
+            free = self.width - self._in_flight - self._gate.held
+            poked = self._pokes != seen
+            wants = poked or more or now - looked_at >= LOOK
+            if not stopping and not self._unsettled and wants and (free >= self.width // 4 or not self._in_flight):
+                seen, looked_at = self._pokes, now
+                more = self._claim(free)
+                if self._unsettled:
+                    continue
+            self._pass_gate(())
+            self._admit()
+            if self._in_flight or self._gate.held or self._unsettled:
+                self._take_in(self._patience(more=more))
+                continue
+            if stopping:
+                return
+            if more or self._pokes != seen:
+                continue
+            wait = self._until_next_due()
+            if self._admit_at < float("inf"):
+                wait = max(min(wait or NEAR, self._admit_at - time.monotonic()), 0.0)
+            with self._state:
+                if self._pokes == seen and wait is None:
+                    self._running = False
+                    return
+            if wait is not None:
+                self._take_in(wait)
+                more = True
+
+    def _patience(self, *, more: bool) -> float:
+        if self._unsettled and not self._in_flight:
+            return RETRY
+        held = self._gate.next_at()
+        wait = LOOK if held is None else min(LOOK, max(held - time.monotonic(), 0.0))
+        return wait if not more else min(wait, 0.05)
+
+    def _take_in(self, patience: float) -> None:
+        """At least one item is taken in, or the patience is over; and all others that are there."""
+        try:
+            came = self._inbox.get(timeout=patience) if patience > 0 else self._inbox.get_nowait()
+            while True:
+                if came is not None:
+                    item, grant = came
+                    self._in_flight -= 1
+                    if isinstance(item.came, Deferral) and grant is not None:
+                        self._gate.release(item.task, grant)
+                    self._unsettled.append(item)
+                came = self._inbox.get_nowait()
+        except Empty:
+            return
+
+    def _claim(self, free: int) -> bool:
+        """Free slots are filled from the lanes in the order in which they were asked for; whether
+        there may be more."""
+        more = False
+        for lane in list(self._lanes):
+            if free <= 0:
+                return True
+            if self._doorbell is not None:
+                self._doorbell.clear(lane)  # before the look: what comes after it rings again
+            try:
+                worker_id = self.lease.hold()
+                with self._office.begin() as tx:
+                    tasks = claim(self._office, tx, lane, worker_id, free)
+            except Unavailable as problem:
+                log.warning("claim.failed", lane=lane, error=problem.detail)
+                self._take_in(RETRY)
+                return True
+            more = more or len(tasks) == free
+            free -= len(tasks)
+            self._launch(tasks)
+        return more
+
+    def _launch(self, tasks: Sequence[Task]) -> None:
+        """Each claimed step is on its way: to the gate, to the crew, or to be settled as it is."""
+        limited = []
+        for task in tasks:
+            if task.answer is not None or task.request is None:
+                self._unsettled.append(Item(task, task.answer))
+            elif task.limits:
+                limited.append(task)
+            else:
+                self._call(task, None)
+        if limited:
+            self._pass_gate(limited)
+
+    def _pass_gate(self, tasks: Sequence[Task]) -> None:
+        granted, back = self._gate.admit(tasks)
+        for task, grant in granted:
+            self._call(task, grant)
+        self._unsettled += back
+        if any(isinstance(item.came, Deferral) and item.came.limit for item in back):
+            self._admit_at = min(self._admit_at, time.monotonic() + ADMIT)
+
+    def _call(self, task: Task, grant: Grant | None) -> None:
+        self._in_flight += 1
+        self._crew.put(task, grant, self.lease.sends_until)
+
+    def _admit(self) -> None:
+        if time.monotonic() < self._admit_at:
+            return
+        try:
+            with self._office.begin() as tx:
+                waiting = admit_waiting(self._office, tx)
+        except Orch8Error as problem:
+            log.warning("admission.failed", error=problem.detail)
+            waiting = True
+        self._admit_at = time.monotonic() + ADMIT if waiting else float("inf")
+
+    def _until_next_due(self) -> float | None:
+        """Seconds until a lane's next step is due, if that is near."""
+        try:
+            with self._office.begin() as tx:
+                row = steps.next_due(tx, list(self._lanes))
+                rate = instances.now(tx).rate if row is not None and row.at is not None else 1.0
+        except Unavailable as problem:
+            log.warning("look.failed", error=problem.detail)
+            return None
+        if row is None or row.at is None:
+            return None
+        wait = float((row.at - row.now).total_seconds()) / rate
+        return max(wait, 0.0) if wait < NEAR else None
+
+    # -- settling ------------------------------------------------------------------------------
+    def _settle_all(self) -> None:
+        while self._unsettled:
+            batch = self._unsettled[:BATCH]
+            try:
+                result = self._settle(batch)
+            except Unavailable as problem:
+                log.warning("settle.failed", items=len(batch), error=problem.detail)
+                return
+            except Exception:
+                log.exception("settle.broke", items=len(batch))
+                self._settle_each(batch)
+            else:
+                self._done(result)
+            del self._unsettled[: len(batch)]
+
+    def _settle(self, batch: Sequence[Item]) -> Settled:
+        free = max(self.width - self._in_flight - self._gate.held, 0)
+        claimer = None if self._stopping.is_set() or not free else Claimer(self.lease.hold(), free)
+        with self._office.begin() as tx:
+            return settle(self._office, tx, batch, claimer)
+
+    def _settle_each(self, batch: Sequence[Item]) -> None:
+        """One bad row never takes the batch down: each is settled alone, the bad one is parked."""
+        for item in batch:
+            for attempt in (item, Item(item.task, Broken())):
+                try:
+                    self._done(self._settle([attempt]))
+                    break
+                except Unavailable as problem:
+                    log.warning("settle.failed", items=1, error=problem.detail)
+                    self._inbox.put((item, None))
+                    self._in_flight += 1
+                    break
+                except Exception:
+                    log.exception("settle.broke_alone", step_id=str(item.task.row.id))
+
+    def _done(self, result: Settled) -> None:
+        for child in result.cancel_children:
+            if self._cancel is not None:
+                self._cancel(child)
+        self._launch(result.tasks)
+
+

@@ -1,0 +1,346 @@
+"""One instance being advanced: the machine's decisions as rows. Values in, changes out, no I/O.
+
+A run may find that a value it needs is not loaded and raise NeedsValues: then the caller loads it,
+calls reset() and does the same again. Nothing is shared with the attempt before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+from orch8.blocks.step import Effect, Step
+from orch8.blocks.sub_sequence import SubSequence
+from orch8.engine.block import Leaf
+from orch8.engine.events import Event, LeafSettled
+from orch8.engine.keys import NodeKey
+from orch8.engine.machine import advance, error_at
+from orch8.engine.moves import CancelLeaf, Memo, Schedule
+from orch8.engine.outcome import CANCELLED, Outcome, Status, Verdict
+from orch8.engine.scope import Known, Part, Scope, StepRef
+from orch8.engine.snapshot import Snapshot
+from orch8.engine.timing import due_after, opening
+from orch8.errors import ExpressionError
+from orch8.runtime.library import Published
+from orch8.runtime.routes import Kind, Route, pull_lane
+from orch8.runtime.surroundings import Surroundings
+from orch8.storage.changes import Changes
+from orch8.storage.rows import LIVE, AuditEntry, Evidence, InstanceRow, Moment, StepRow, StepState, with_outcome
+
+ENGINE: Final = "engine"
+WIDE: Final = 16  # an instance with more live leaves is shown as running without asking each
+CHILD: Final = "child"  # what a sub_sequence waits for
+_UNRESOLVED: Final = frozenset({Verdict.UNKNOWN, Verdict.PENDING})
+# An attempt that surely had no effect keeps its key when the instance is retried.
+_KEEPS_KEY: Final = frozenset({Verdict.FAILED_SAFE, Verdict.NOT_SENT, Verdict.REFUSED})
+
+
+@dataclass(frozen=True, slots=True)
+class Claimer:
+    """The worker process that may claim follow-up steps at once, and how many."""
+
+    worker_id: UUID
+    slots: int
+
+
+class Run:
+    """An instance, its working copy, and what is to be written about it."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        row: InstanceRow,
+        published: Published,
+        moment: Moment,
+        *,
+        claimer: Claimer | None = None,
+        created: bool = False,
+    ) -> None:
+        self.around, self.base, self.published, self.moment = around, row, published, moment
+        self.index = published.sequence.index
+        self.known = Known()
+        self.claimer = claimer
+        self.created = created
+        self.zone = ZoneInfo(row.timezone)
+        self._base_snapshot = Snapshot.from_json(row.snapshot)
+        self.reset()
+
+    def reset(self) -> None:
+        """The run stands where it stood before anything was done to it."""
+        self.row = self.base
+        self.known.fresh = {}
+        self.snapshot = self._base_snapshot
+        self.entered: dict[NodeKey, StepRow] = {}
+        self.touched: dict[NodeKey, StepRow] = {}
+        self.tasks: list[Any] = []  # calls of follow-up steps that were claimed at once
+        self.changes = self.collected = Changes()
+        self.children: list[Run] = []  # instances that this one starts in the same transaction
+        self.cancel_children: list[UUID] = []  # to be cancelled after the commit, each on its own
+        self.scope = Scope(
+            self.index, str(self.row.id), self.known, self.now, self.around.entropy, {"instance_id": str(self.row.id)}
+        )
+
+    @property
+    def now(self) -> datetime:
+        return self.moment.at
+
+    # -- rows ----------------------------------------------------------------------------------
+    def step(self, key: NodeKey) -> StepRow:
+        """The working copy of a leaf's row."""
+        row = self.entered.get(key) or self.touched.get(key)
+        if row is None:
+            row = self.touched[key] = replace(self.known.get(StepRef(key)))
+        return row
+
+    def block(self, row: StepRow) -> Step | SubSequence:
+        """The definition of a leaf."""
+        block = self.index[row.block_id]
+        assert isinstance(block, Step | SubSequence)
+        return block
+
+    def route(self, row: StepRow) -> Route:
+        """How the handler of a step is reached."""
+        return self.around.route(row.tenant_id, row.handler)
+
+    def error(self, key: NodeKey) -> Mapping[str, Any] | None:
+        """The failure that is being handled where ``key`` stands, if any."""
+        return error_at(self.index, self.snapshot.frames, key)
+
+    def cancelling(self, key: NodeKey) -> bool:
+        """Whether a leaf is asked to stop."""
+        frame = self.snapshot.frames.get(key)
+        return frame is None or frame.cancelling
+
+    # -- the machine ---------------------------------------------------------------------------
+    def fire(self, event: Event) -> None:
+        """The event has happened, and everything that follows from it at once."""
+        events = [event]
+        while events:
+            decision = advance(self.index, self.snapshot, events.pop(0), self.scope)
+            self.snapshot = decision.snapshot
+            for effect in decision.effects:
+                match effect:
+                    case Schedule(key):
+                        refused = self._enter(key)
+                        if refused is not None:
+                            events.append(LeafSettled(key, refused))
+                    case CancelLeaf(key):
+                        if self._cancel(key):
+                            events.append(LeafSettled(key, CANCELLED))
+                    case Memo(key, output):
+                        self._memo(key, output)
+
+    def end(
+        self, row: StepRow, outcome: Outcome, *, output: Any = None, verdict: Verdict | None = None, actor: str = ENGINE
+    ) -> None:
+        """The step has ended: its memo is written and the machine told."""
+        row.state = {
+            Status.COMPLETED: StepState.COMPLETED,
+            Status.SKIPPED: StepState.COMPLETED,
+            Status.FAILED: StepState.FAILED,
+            Status.CANCELLED: StepState.CANCELLED,
+        }[outcome.status]
+        row.output, row.error = output, outcome.error
+        row.outcome = verdict.value if verdict is not None else outcome.status.value
+        row.finished_at = self.now
+        row.due_at = row.held_due_at = row.claimed_by = row.attention = None
+        if outcome.status is Status.COMPLETED:
+            self.known.put_out(row.key, with_outcome(output, row.outcome))
+        if row.pull:
+            row.expires_at = row.lease_until = None
+        self.audit(f"step.{row.state}", row.outcome, row, actor=actor, reason=_said(outcome))
+        self.fire(LeafSettled(row.key, outcome))
+
+    def _enter(self, key: NodeKey) -> Outcome | None:
+        """A row for a leaf that was entered; an outcome instead if it cannot even be scheduled."""
+        block = self.index[key.block_id]
+        assert isinstance(block, Step | SubSequence)
+        handler = block.handler if isinstance(block, Step) else "sub_sequence"
+        route = self.around.route(self.row.tenant_id, handler)
+        row = StepRow(
+            self.row.id, str(key), self.around.new_id(), self.row.tenant_id, key.block_id, handler,
+            "none", StepState.SCHEDULED, self.row.lane, self.now, path=key.path, round=key.round,
+        )  # fmt: skip
+        due = self.now
+        if isinstance(block, Step):
+            effect = block.effect or (Effect(route.effect) if route.effect else Effect.EXTERNAL)
+            row.effect = effect.value
+            row.lane = block.lane or row.lane
+            try:
+                due = self._due(block, key)
+            except ExpressionError as problem:
+                row.state, row.finished_at = StepState.FAILED, self.now
+                row.error = {"message": problem.detail, "code": problem.code}
+                self.entered[key] = row
+                return Outcome(Status.FAILED, row.error)
+            if block.deadline is not None:
+                row.deadline_at = block.deadline.after(self.now, self.zone)
+        if key.round > 1:
+            self._inherit(row, key)
+        self.entered[key] = row
+        if route.kind is Kind.PULL:
+            self.offer(row, due)
+        else:
+            row.pull = route.kind is Kind.CELERY  # its worker completes it by its id
+            self.schedule(row, due)
+        return None
+
+    def _due(self, block: Step, key: NodeKey) -> datetime:
+        due = self.now
+        if block.delay is not None:
+            due = due_after(block.delay, due, self.zone, self.around.entropy())
+        if block.not_before is not None:
+            due = max(due, _moment(self.scope.render(block.not_before, key, self.error(key)), due))
+        if block.send_window is not None:
+            due = opening(block.send_window, due, self.zone)
+        return due
+
+    def offer(self, row: StepRow, due: datetime | None = None) -> None:
+        """The step waits for a pull worker from ``due`` on, until its time-out or deadline."""
+        block = self.block(row)
+        assert isinstance(block, Step)
+        due = due or self.now
+        row.pull, row.waits_for = True, "pull worker"
+        row.state = StepState.WAITING if due <= self.now else StepState.SCHEDULED
+        row.lane = pull_lane(row.tenant_id, row.handler, block.queue_name)
+        ends = [row.deadline_at] if row.deadline_at else []
+        if block.timeout is not None:
+            ends.append(due + timedelta(seconds=block.timeout))
+        row.expires_at = min(ends, default=None)
+        self.schedule(row, due)
+
+    def _inherit(self, row: StepRow, key: NodeKey) -> None:
+        """A step entered again keeps the key of an attempt that surely had no effect."""
+        before = self.known.get(StepRef(NodeKey(key.block_id, key.path, key.round - 1)))
+        if before is not None and before.outcome in _KEEPS_KEY and before.idempotency_key:
+            row.idempotency_key = before.idempotency_key
+            row.generation = before.generation
+
+    def schedule(self, row: StepRow, due: datetime) -> None:
+        """The row wants a worker at ``due``, or after the instance is resumed."""
+        if row.deadline_at is not None and not row.pull:
+            due = min(due, row.deadline_at)
+        paused = self.row.paused_at is not None
+        row.due_at, row.held_due_at = (None, due) if paused else (due, None)
+        row.claimed_by = None
+
+    def _cancel(self, key: NodeKey) -> bool:
+        """Whether a leaf that is asked to stop ends at once: its call, if any, may have no effect
+        that must be known. Otherwise it stays live until its answer is."""
+        row = self.step(key)
+        if row.state not in LIVE:
+            return False
+        if row.waits_for == CHILD and row.state == StepState.WAITING:
+            self.schedule(row, self.now)  # whoever takes it cancels the child first
+            return False
+        unresolved = row.state == StepState.RUNNING or row.outcome in _UNRESOLVED
+        if unresolved and not Effect(row.effect).repeatable:
+            return False
+        row.state, row.outcome, row.finished_at = StepState.CANCELLED, Status.CANCELLED.value, self.now
+        row.due_at = row.held_due_at = row.claimed_by = row.expires_at = None
+        row.epoch += 1  # whatever still comes back is an old claim's
+        self.audit("step.cancelled", "cancelled", row)
+        return True
+
+    def _memo(self, key: NodeKey, output: Any) -> None:
+        self.known.put_out(key, output)
+        self.entered[key] = StepRow(
+            self.row.id, str(key), self.around.new_id(), self.row.tenant_id, key.block_id, "@memo",
+            "none", StepState.COMPLETED, self.row.lane, self.now, path=key.path, round=key.round,
+            output=output, outcome="succeeded", finished_at=self.now,
+        )  # fmt: skip
+
+    # -- what is written -----------------------------------------------------------------------
+    def audit(
+        self, action: str, outcome: str, row: StepRow | None = None, *,
+        actor: str = ENGINE, reason: str | None = None, body: Any = None, request_id: str | None = None,
+    ) -> None:  # fmt: skip
+        """The audit log will tell of this, in the same transaction."""
+        if body is None and row is not None:
+            body = {"handler": row.handler, "dispatches": row.dispatches, "epoch": row.epoch}
+            if row.idempotency_key:
+                body["idempotency_key"] = row.idempotency_key
+        self.changes.audit.append(
+            AuditEntry(
+                self.row.tenant_id, actor, action, outcome, self.row.id,
+                row.node_key if row is not None else None, self.row.sequence_id, reason, request_id, body,
+            )
+        )  # fmt: skip
+
+    def observe(self, row: StepRow, kind: str, verdict: str | None, body: Any) -> None:
+        """What was seen of a call is kept as evidence."""
+        self.changes.evidence.append(
+            Evidence(self.row.tenant_id, self.row.id, row.node_key, row.epoch, kind, verdict, body)
+        )
+
+    def set_context(self, context: Any) -> None:
+        """The instance has a new version of its context."""
+        version = self.row.context_version + 1
+        self.changes.contexts.append((self.row.id, version, self.row.tenant_id, context))
+        self.known.values[Part("context")] = context
+        self.row = replace(self.row, context_version=version)
+
+    def collect(self) -> Changes:
+        """Everything to be written about the instance and its steps."""
+        changes = self.changes
+        changes.entered.extend(self.entered.values())
+        for step in self.touched.values():
+            (changes.rewritten if step.state in LIVE or step.pull else changes.settled).append(step)
+        outcome = self.snapshot.outcome
+        state = self._shown(outcome)
+        row = replace(self.row, snapshot=self.snapshot.to_json(), state=state)
+        if outcome is not None and self.base.finished_at is None:
+            row = replace(
+                row, finished_at=self.now, outcome=self.snapshot.finish, error=outcome.error,
+                attention=None, cancelling=False, paused_at=None,
+            )  # fmt: skip
+            self.audit(f"instance.{state}", state, reason=_said(outcome))
+            if row.parent_instance_id is not None and row.parent_node_key is not None:
+                changes.woken.append((row.parent_instance_id, row.parent_node_key))
+        elif outcome is None and self.base.finished_at is not None:
+            row = replace(row, finished_at=None, outcome=None, error=None)
+        if state != self.base.state or self.created:
+            row = replace(row, updated_at=self.now)
+        self.row = row
+        (changes.created if self.created else changes.advanced).append(row)
+        for child in self.children:
+            changes.extend(child.collect())
+        return changes
+
+    def _shown(self, outcome: Outcome | None) -> str:
+        """The state shown of the instance: paused before running before waiting before scheduled."""
+        if outcome is not None:
+            return {Status.FAILED: "failed", Status.CANCELLED: "cancelled"}.get(outcome.status, "completed")
+        if self.row.paused_at is not None:
+            return "paused"
+        leaves = [key for key in self.snapshot.frames if isinstance(self.index[key.block_id], Leaf)]
+        if len(leaves) > WIDE:
+            return "running"
+        refs = [StepRef(key) for key in leaves if key not in self.entered and key not in self.touched]
+        self.known.require(refs)
+        rows = [self.entered.get(k) or self.touched.get(k) or self.known.get(StepRef(k)) for k in leaves]
+        parked = next((row for row in rows if row.attention is not None), None)
+        self.row = replace(self.row, attention=None if parked is None else {**parked.attention, "node_key": parked.node_key})
+        states = {row.state for row in rows}
+        if states & {StepState.RUNNING, StepState.SLEEPING}:
+            return "running"
+        return "waiting" if states & {StepState.WAITING, StepState.PARKED} else "scheduled"
+
+
+def _moment(value: Any, default: datetime) -> datetime:
+    """The moment that a rendered not_before means; null is no bound."""
+    if value is None:
+        return default
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        raise ExpressionError(f"not_before is {value!r}, not a timestamp such as 2026-01-31T09:00:00Z") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=ZoneInfo("UTC"))
+
+
+def _said(outcome: Outcome) -> str | None:
+    return None if outcome.error is None else str(outcome.error.get("message"))[:500]

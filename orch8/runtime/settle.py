@@ -1,0 +1,247 @@
+"""settle: what came of claimed steps becomes their memo, the audit entry and the next state.
+
+All of a batch is one transaction: the instances are locked in the order of their ids, every answer
+takes effect, and the follow-up steps that are due now are claimed in the same commit.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+from orch8.blocks.step import Effect
+from orch8.engine.outcome import CANCELLED, Answer, Verdict
+from orch8.engine.scope import StepRef
+from orch8.limits import Limit
+from orch8.runtime.answering import answer, park
+from orch8.runtime.claim import own_claim
+from orch8.runtime.office import Office
+from orch8.runtime.performing import expire, perform
+from orch8.runtime.preparing import Limits, Task, limited
+from orch8.runtime.routes import Kind
+from orch8.runtime.ruling import DEFAULT_KEY_TTL, key_holds
+from orch8.runtime.run import Claimer, Run
+from orch8.storage import steps
+from orch8.storage.changes import Changes, write
+from orch8.storage.instances import instance_of
+from orch8.storage.rows import Evidence, InstanceRow, Moment, StepRow, StepState
+from orch8.storage.transaction import Tx
+
+# A claim is open while it runs, or waits for word on a call that was sent or is offered to pull workers.
+_OPEN = frozenset({StepState.RUNNING, StepState.WAITING, StepState.SCHEDULED})
+INLINE = 100  # built-ins carried out in one go for one instance; the rest is due at once
+
+
+@dataclass(frozen=True, slots=True)
+class Deferral:
+    """A claim given back unsent: behind a rate limit's queue, or simply for somebody else."""
+
+    after: float = 0.0
+    limit: Limit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The process that held the claim is gone: whether the call was sent is not known."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A pull worker's lease is over, or the time in which the step had to be completed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What came cannot be written; the log has the reason. A person has to look at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One claimed step and what came of it; None: it calls nobody and is carried out now."""
+
+    task: Task
+    came: Answer | Deferral | Lost | Expired | Broken | None
+
+
+@dataclass
+class Settled:
+    """What a settled batch leaves to do: calls of claimed follow-ups, children to cancel."""
+
+    tasks: list[Task] = field(default_factory=list)
+    cancel_children: list[UUID] = field(default_factory=list)
+    settled: int = 0
+    late: int = 0
+
+
+def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | None) -> Settled:
+    """Every item whose claim still holds has taken effect once the transaction commits; one whose
+    claim is an old one is kept as evidence and changes nothing that is settled or sent again."""
+    result = Settled()
+    changes = Changes()
+    rows, own, late = _sort(steps.lock_claims(tx, [(i.task.row.instance_id, i.task.row.node_key) for i in items]), items)
+    limits = office.limits(tx)
+    allowance = max(1, claimer.slots // max(len(own), 1)) if claimer is not None else 0
+    works = []
+    for instance_id, mine in own.items():
+        row, moment = rows[instance_id]
+        run = office.run(tx, row, moment, claimer=claimer)
+        for item in mine:
+            run.known.values[StepRef(item.task.row.key)] = item.task.row
+        works.append((run, partial(_settle_run, items=mine, limits=limits, allowance=allowance)))
+    for item in late:
+        found = _late(office, tx, item, rows, changes)
+        if found is not None:
+            works.append(found)
+            own.setdefault(item.task.row.instance_id, []).append(item)
+    office.loader.carry_out(tx, works)
+    for run, _ in works:
+        changes.extend(run.collected)
+        result.tasks += run.tasks
+        result.cancel_children += run.cancel_children
+    write(tx, changes)
+    result.settled, result.late = len(items) - len(late), len(late)
+    return result
+
+
+def _sort(
+    locked: Sequence[object], items: Sequence[Item]
+) -> tuple[dict[UUID, tuple[InstanceRow, Moment]], dict[UUID, list[Item]], list[Item]]:
+    rows: dict[UUID, tuple[InstanceRow, Moment]] = {}
+    own: dict[UUID, list[Item]] = defaultdict(list)
+    late: list[Item] = []
+    for row in locked:
+        item = items[row.n]  # type: ignore[attr-defined]
+        if row.id not in rows:  # type: ignore[attr-defined]
+            rows[row.id] = instance_of(row), Moment(row.moment, row.rate)  # type: ignore[attr-defined]
+        same = row.step_epoch == item.task.row.epoch and row.step_state == item.task.row.state  # type: ignore[attr-defined]
+        holds = same and row.step_state in _OPEN  # type: ignore[attr-defined]
+        (own[row.id] if holds else late).append(item)  # type: ignore[attr-defined]
+    return rows, own, late
+
+
+def _settle_run(run: Run, *, items: Sequence[Item], limits: Limits, allowance: int) -> None:
+    for item in items:
+        row = run.step(item.task.row.key)
+        came = item.came
+        if came is None:
+            perform(run, row)
+        elif isinstance(came, Answer):
+            answer(run, row.key, came)
+        elif isinstance(came, Deferral):
+            _give_back(run, row, came)
+        elif isinstance(came, Expired):
+            expire(run, row)
+        elif isinstance(came, Broken):
+            park(run, row, "cannot_settle", Verdict.UNKNOWN)
+        else:
+            _take_back(run, row, came)
+    if run.claimer is not None and run.row.paused_at is None:
+        _follow_up(run, run.claimer, limits, allowance)
+    run.collected = run.collect()
+
+
+def _give_back(run: Run, row: StepRow, came: Deferral) -> None:
+    """running -> scheduled: nothing was sent, no attempt is used up, the intent is withdrawn."""
+    row.state = StepState.SCHEDULED
+    row.dispatches -= 1
+    if row.dispatches == 0:
+        row.first_dispatched_at = row.fingerprint = None
+    if run.cancelling(row.key) and row.outcome not in (Verdict.UNKNOWN, Verdict.PENDING):
+        run.end(row, CANCELLED)
+        return
+    run.schedule(row, run.now + timedelta(seconds=came.after * run.moment.rate))
+    if came.limit is None:
+        return
+    row.deferrals += 1
+    row.limit_key, row.queued_at = came.limit.key, row.queued_at or run.now
+    row.progress = {"limit": [came.limit.key, came.limit.max, came.limit.window, came.limit.slack]}
+    if row.held_due_at is None:
+        row.due_at = None  # the key's queue says when
+    if row.deferrals == 1:
+        run.audit("step.deferred", "deferred", row, reason=f"rate limit {came.limit.key}")
+
+
+def _take_back(run: Run, row: StepRow, came: Lost) -> None:
+    """running -> scheduled after a lost claim: sent again with the same key, at once; that is not
+    counted as an attempt, since whether the last one was answered is not known."""
+    row.crashes += 1
+    row.claimed_by = None
+    run.observe(row, "claim_lost", Verdict.UNKNOWN, {"worker": came.worker, "crashes": row.crashes})
+    effect, settings = Effect(row.effect), run.around.settings
+    if run.cancelling(row.key) and effect.repeatable:
+        run.end(row, CANCELLED)
+        return
+    if settings.poison_crashes and row.crashes >= settings.poison_crashes:
+        park(run, row, "poison", Verdict.UNKNOWN)
+        return
+    block = run.block(row)
+    ttl = getattr(block, "key_ttl", None) or DEFAULT_KEY_TTL
+    sent_at = row.first_dispatched_at
+    if sent_at and not effect.repeatable and not key_holds(sent_at, ttl, run.now, settings.handler_timeout):
+        park(run, row, "key_too_old", Verdict.UNKNOWN)
+        return
+    row.state = StepState.SCHEDULED
+    if row.dispatches:
+        row.outcome = Verdict.UNKNOWN.value
+    run.schedule(row, run.now)
+    run.audit("step.claim_lost", "unknown", row, reason=f"worker {came.worker} is gone")
+
+
+def _follow_up(run: Run, claimer: Claimer, limits: Limits, allowance: int) -> None:
+    """Steps that were entered and are due now go on at once: built-ins here, calls as tasks."""
+    seen: set[UUID] = set()
+    for _ in range(INLINE):
+        row = next((r for r in run.entered.values() if r.id not in seen and _ready(run, r)), None)
+        if row is None:
+            return
+        seen.add(row.id)
+        kind = run.route(row).kind
+        if not kind.calls_out:
+            row.epoch, row.state, row.due_at = 1, StepState.RUNNING, None
+            perform(run, row)
+        elif len(run.tasks) < allowance and not limited(run, row):
+            task = own_claim(run, row, claimer.worker_id, limits)
+            run.tasks.append(replace(task, row=replace(row)))
+
+
+def _ready(run: Run, row: StepRow) -> bool:
+    return (
+        row.state == StepState.SCHEDULED
+        and not row.pull
+        and row.due_at is not None
+        and row.due_at <= run.now
+        and run.route(row).kind is not Kind.PULL
+    )
+
+
+def _late(
+    office: Office, tx: Tx, item: Item, rows: dict[UUID, tuple[InstanceRow, Moment]], changes: Changes
+) -> tuple[Run, partial[None]] | None:
+    """An answer under an old claim is evidence. It resolves its attempt if that is open and has not
+    been sent again; else it changes nothing."""
+    row, came = item.task.row, item.came
+    if not isinstance(came, Answer):
+        return None
+    body = {"error": came.error, "late": True, **came.evidence}
+    changes.evidence.append(
+        Evidence(row.tenant_id, row.instance_id, row.node_key, row.epoch, "late_answer", came.verdict, body)
+    )
+    now = next(iter(steps.read_steps(tx, [(row.instance_id, row.key)])), None)
+    open_attempt = (
+        now is not None
+        and now.state == StepState.SCHEDULED
+        and now.outcome == Verdict.UNKNOWN
+        and (now.idempotency_key, now.generation) == (row.idempotency_key, row.generation)
+        and came.verdict is not Verdict.UNKNOWN
+    )
+    if not open_attempt or now is None:
+        return None
+    run = office.run(tx, *rows[row.instance_id])
+    run.known.values[StepRef(now.key)] = now
+    return run, partial(_settle_run, items=[item], limits=Limits(), allowance=0)

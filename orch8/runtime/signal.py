@@ -1,0 +1,156 @@
+"""signal: a message to an instance; pause, resume and cancel act at once, others wait to be consumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from uuid import UUID
+
+from orch8.engine.events import CancelRequested
+from orch8.engine.scope import CONTEXT, StepRef
+from orch8.errors import InvalidArgument, Unprocessable
+from orch8.runtime.office import Office, only
+from orch8.runtime.run import Run
+from orch8.storage import instances, signals, steps
+from orch8.storage.changes import write
+from orch8.storage.ids import uuid7
+from orch8.storage.rows import InstanceRow, Moment, StepRow
+from orch8.storage.transaction import Tx
+
+TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})
+CONTROLS: Final = ("pause", "resume", "cancel", "update_context")
+MAX_NAME: Final = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalRequest:
+    """``control`` is one of CONTROLS, or None for a custom signal, which has a ``name``."""
+
+    control: str | None = None
+    name: str = ""
+    payload: Any = None
+    actor: str = "api"
+    reason: str | None = None
+    dedupe_key: str | None = None
+    request_id: str | None = None
+
+
+def signal(office: Office, tx: Tx, instance_id: UUID, request: SignalRequest, *, tenant_id: str | None) -> UUID:
+    """The signal is in the inbox and what it does at once is done; its id. A repeated dedupe_key
+    gives the id of the earlier one and does nothing."""
+    _check(request)
+    found, moment = instances.lock_instances(tx, [instance_id])
+    row = only(found, instance_id, tenant_id)
+    if row.state in TERMINAL:
+        raise InvalidArgument(
+            f"cannot send signal to instance {instance_id}: target is in a terminal state ({row.state})"
+        )
+    signal_id = uuid7()
+    earlier = signals.insert_signal(
+        tx,
+        signal_id=signal_id,
+        tenant_id=row.tenant_id,
+        instance_id=row.id,
+        name=request.control or request.name,
+        payload=request.payload,
+        actor=request.actor,
+        dedupe_key=request.dedupe_key,
+        received_at=moment.at,
+        consumed_by=None if request.control is None else "engine",
+    )
+    if earlier is not None:
+        return earlier
+    act = _ACTS[request.control]
+    change(office, tx, row, moment, lambda run: act(tx, run, request))
+    return signal_id
+
+
+def change(
+    office: Office, tx: Tx, row: InstanceRow, moment: Moment, work: Callable[[Run], None], known: Sequence[StepRow] = ()
+) -> Run:
+    """The work has been done on a locked instance and written."""
+    run = office.run(tx, row, moment)
+    for step in known:
+        run.known.values[StepRef(step.key)] = step
+
+    def whole(run: Run) -> None:
+        work(run)
+        run.collected = run.collect()
+
+    office.loader.carry_out(tx, [(run, whole)])
+    write(tx, run.collected)
+    return run
+
+
+def cancel(office: Office, instance_id: UUID, *, actor: str, reason: str | None = None) -> None:
+    """The instance is cancelling, unless it has ended."""
+    with office.begin() as tx:
+        found, moment = instances.lock_instances(tx, [instance_id])
+        row = found.get(instance_id)
+        if row is not None and row.state not in TERMINAL:
+            request = SignalRequest(control="cancel", actor=actor, reason=reason)
+            change(office, tx, row, moment, lambda run: _cancel(tx, run, request))
+
+
+def _custom(tx: Tx, run: Run, request: SignalRequest) -> None:
+    """A wait for this signal looks again; without one the signal stays in the inbox."""
+    for node_key in steps.waiting_for(tx, run.row.id, f"signal:{request.name}"):
+        run.changes.woken.append((run.row.id, node_key))
+    _note(run, f"signal.{request.name}"[:200], request)
+
+
+def _pause(tx: Tx, run: Run, request: SignalRequest) -> None:
+    if run.row.paused_at is None:
+        steps.hold_due(tx, run.row.id)
+        run.row = replace(run.row, paused_at=run.now)
+        _note(run, "instance.paused", request)
+
+
+def _resume(tx: Tx, run: Run, request: SignalRequest) -> None:
+    if run.row.paused_at is not None:
+        steps.release_due(tx, run.row.id)
+        run.row = replace(run.row, paused_at=None)
+        _note(run, "instance.resumed", request)
+
+
+def _cancel(tx: Tx, run: Run, request: SignalRequest) -> None:
+    """What calls nobody ends; a call in flight is awaited, since it may have moved money."""
+    if run.row.paused_at is not None:
+        steps.release_due(tx, run.row.id)
+    run.row = replace(run.row, cancelling=True, paused_at=None)
+    _note(run, "instance.cancelling", request)
+    run.fire(CancelRequested())
+
+
+def _update_context(tx: Tx, run: Run, request: SignalRequest) -> None:
+    del tx
+    given = request.payload if isinstance(request.payload, dict) else {}
+    data = given.get("data")
+    if not isinstance(data, dict):
+        raise Unprocessable("update_context needs payload.data, an object whose members are merged")
+    context = run.known.get(CONTEXT)
+    run.set_context({**context, "data": {**(context.get("data") or {}), **data}})
+    _note(run, "context.updated", request, body={"members": sorted(data)[:100]})
+
+
+def _note(run: Run, action: str, request: SignalRequest, body: Any = None) -> None:
+    run.audit(
+        action, "success", actor=request.actor, reason=request.reason, body=body, request_id=request.request_id
+    )
+
+
+_ACTS: Final[dict[str | None, Callable[[Tx, Run, SignalRequest], None]]] = {
+    None: _custom,
+    "pause": _pause,
+    "resume": _resume,
+    "cancel": _cancel,
+    "update_context": _update_context,
+}
+
+
+def _check(request: SignalRequest) -> None:
+    if request.control is None and not 0 < len(request.name) <= MAX_NAME:
+        raise Unprocessable(f"a custom signal needs a name of 1 to {MAX_NAME} characters")
+
+

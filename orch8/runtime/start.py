@@ -1,0 +1,190 @@
+"""start: an instance of a sequence exists, once per idempotency key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import orjson
+
+from orch8.engine.events import Started
+from orch8.engine.scope import CONTEXT
+from orch8.errors import (
+    AlreadyExists,
+    IdempotencyMismatch,
+    InvalidArgument,
+    NotFound,
+    PayloadTooLarge,
+    Problem,
+    Unprocessable,
+)
+from orch8.runtime.library import Published
+from orch8.runtime.office import Office
+from orch8.runtime.run import Run
+from orch8.storage import instances
+from orch8.storage.changes import write
+from orch8.storage.ids import uuid7
+from orch8.storage.rows import InstanceRow
+from orch8.storage.transaction import Tx
+
+LANES = {"Critical": "interactive", "High": "interactive", "Normal": "renewal", "Low": "bulk"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartRequest:
+    """What a caller asks for. ``strict_key``: the same key with another body is an error."""
+
+    sequence: str  # a name, or a version's id
+    tenant_id: str = "default"
+    namespace: str = "default"
+    version: int | None = None
+    context: Any = field(default_factory=dict)
+    idempotency_key: str | None = None
+    priority: str = "Normal"
+    lane: str | None = None
+    timezone: str | None = None
+    metadata: Any = None
+    next_fire_at: datetime | None = None
+    actor: str = "api"
+    request_id: str | None = None
+    strict_key: bool = True
+
+    def fingerprint(self) -> bytes:
+        """SHA-256 of the canonical JSON of what was asked, without the key and the version."""
+        asked = {
+            "sequence": self.sequence, "context": self.context, "priority": self.priority, "lane": self.lane,
+            "timezone": self.timezone, "metadata": self.metadata, "next_fire_at": self.next_fire_at,
+        }  # fmt: skip
+        return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+@dataclass(frozen=True)
+class StartResult:
+    """The instance that stands for the request, and whether it was there before."""
+
+    instance: InstanceRow
+    deduplicated: bool
+
+
+class _Duplicate(Exception):
+    """Another transaction created the instance with this key meanwhile."""
+
+
+def start(office: Office, request: StartRequest) -> StartResult:
+    """The instance exists and its first step is scheduled. A key that was used before gives the
+    instance of then; with another body it raises IdempotencyMismatch."""
+    try:
+        with office.begin() as tx:
+            return start_in(office, tx, request)
+    except _Duplicate:
+        with office.begin() as tx:
+            earlier = _earlier(tx, request)
+        if earlier is None:
+            raise AlreadyExists(f"idempotency key {request.idempotency_key!r}") from None
+        return earlier
+
+
+def start_in(office: Office, tx: Tx, request: StartRequest) -> StartResult:
+    """As start, inside the caller's transaction."""
+    _check(office, request)
+    if request.idempotency_key is not None:
+        earlier = _earlier(tx, request)
+        if earlier is not None:
+            return earlier
+    published = find(office, tx, request)
+    _validate(published, request.context)
+    moment = instances.now(tx)
+    row = InstanceRow(
+        id=uuid7(), tenant_id=request.tenant_id, namespace=published.namespace, sequence_id=published.id,
+        state="scheduled", snapshot={"f": {}}, lane=request.lane or LANES[request.priority],
+        priority=request.priority, timezone=request.timezone or published.sequence.timezone,
+        created_at=moment.at, updated_at=moment.at, metadata=request.metadata,
+        idempotency_key=request.idempotency_key, request_sha256=request.fingerprint(),
+    )  # fmt: skip
+    run = Run(office.around, row, published, moment, created=True)
+    run.known.values[CONTEXT] = request.context
+    office.loader.carry_out(tx, [(run, _begin(request))])
+    if not write(tx, run.collected):
+        raise _Duplicate
+    return StartResult(run.row, deduplicated=False)
+
+
+def _begin(request: StartRequest) -> Callable[[Run], None]:
+    def begin(run: Run) -> None:
+        run.fire(Started())
+        if request.next_fire_at is not None:
+            for row in run.entered.values():
+                if row.due_at is not None:
+                    run.schedule(row, max(row.due_at, request.next_fire_at))
+        run.changes.contexts.append((run.row.id, 1, run.row.tenant_id, request.context))
+        run.audit("instance.created", "success", actor=request.actor, request_id=request.request_id)
+        run.collected = run.collect()
+
+    return begin
+
+
+def find(office: Office, tx: Tx, request: StartRequest) -> Published:
+    """The version that a request means: by id, or the newest of a name that is not deprecated."""
+    published = None
+    try:
+        published = office.library.get(tx, UUID(request.sequence))
+    except (ValueError, NotFound):
+        published = office.library.named(
+            tx, request.tenant_id, request.namespace, request.sequence, request.version
+        )
+    if published is None or published.tenant_id != request.tenant_id:
+        raise NotFound(f"sequence {request.sequence!r}; publish it first: POST /sequences")
+    return published
+
+
+def _earlier(tx: Tx, request: StartRequest) -> StartResult | None:
+    assert request.idempotency_key is not None
+    row = instances.instance_by_key(tx, request.tenant_id, request.idempotency_key)
+    if row is None:
+        return None
+    if request.strict_key and bytes(row.request_sha256 or b"") != request.fingerprint():
+        raise IdempotencyMismatch(
+            f"idempotency key {request.idempotency_key!r} was used for instance {row.id} with a different "
+            "body; use a new key for a new request",
+            errors=[Problem("/idempotency_key", "used before with a different body", code="idempotency_mismatch")],
+        )
+    return StartResult(row, deduplicated=True)
+
+
+def _check(office: Office, request: StartRequest) -> None:
+    if request.priority not in LANES:
+        raise Unprocessable(
+            f"priority must be one of {', '.join(LANES)}, not {request.priority!r}",
+            errors=[Problem("/priority", "unknown priority", f"use one of {', '.join(LANES)}", shape=True)],
+        )
+    if request.timezone is not None:
+        try:
+            ZoneInfo(request.timezone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise InvalidArgument(
+                f"timezone {request.timezone!r} is not an IANA zone such as Europe/Vienna",
+                errors=[Problem("/timezone", "unknown zone", "use an IANA name such as Europe/Vienna")],
+            ) from None
+    size = len(orjson.dumps(request.context))
+    if size > office.settings.max_context:
+        raise PayloadTooLarge(f"context too large: {size} bytes, the limit is {office.settings.max_context}")
+
+
+def _validate(published: Published, context: Any) -> None:
+    validator = published.sequence.input_schema
+    if validator is None:
+        return
+    data = context.get("data") if isinstance(context, dict) else None
+    problems = [
+        Problem("/context/data" + "".join(f"/{part}" for part in found.absolute_path), found.message[:300])
+        for found in validator.iter_errors(data)
+    ]
+    if problems:
+        raise Unprocessable(
+            f"context.data failed input_schema validation: {problems[0].message}", errors=problems
+        )

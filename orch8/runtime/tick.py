@@ -1,0 +1,108 @@
+"""tick: find what is due and wake workers for it; take back what lost workers held.
+
+A tick writes nothing to announce work, so two beats at once are harmless: a second message finds
+nothing to claim. What it takes back is locked row by row, and each pass is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+import structlog
+
+from orch8.errors import Orch8Error
+from orch8.runtime.admission import admit_waiting
+from orch8.runtime.office import Office
+from orch8.runtime.preparing import Task
+from orch8.runtime.settle import Expired, Item, Lost, settle
+from orch8.storage import fleet, steps
+from orch8.storage.rows import StepRow
+
+log = structlog.get_logger(__name__)
+
+LANES: Final = ("interactive", "renewal", "bulk", "backfill")
+MESSAGE_IDS: Final = 64  # step ids that a wake-up shows to whoever watches the broker
+LOST_PER_PASS: Final = 20  # worker processes
+CLAIMS_PER_PASS: Final = 500
+Wake = Callable[[str, str, Sequence[UUID]], None]  # lane, reason, some of the due steps
+
+
+@dataclass(frozen=True, slots=True)
+class Ticked:
+    """What a tick did, for its log line."""
+
+    woken: int
+    taken_back: int
+    silent: int
+
+
+def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
+    """Each lane with due work has wake-ups under way, at most two for each live worker; claims of lost
+    workers and silent pull workers are taken back; rate-limit queues are admitted."""
+    taken_back = take_back_lost(office)
+    silent = take_back_silent(office)
+    with office.begin() as tx:
+        admit_waiting(office, tx)
+    with office.begin() as tx:
+        due = {lane: steps.due_ids(tx, lane, MESSAGE_IDS) for lane in LANES}
+        live = sum(1 for row in fleet.fleet(tx) if row.alive) if workers is None else workers
+    woken = 0
+    for lane, ids in due.items():
+        for _ in range(min(2 * max(live, 1), -(-len(ids) // 16))):
+            wake(lane, "tick", ids)
+            woken += 1
+    return Ticked(woken, taken_back, silent)
+
+
+def take_back_lost(office: Office) -> int:
+    """Claims of worker processes whose lease is over are scheduled again or parked; how many."""
+    taken = 0
+    with office.begin() as tx:
+        lost = fleet.lost_workers(tx, LOST_PER_PASS)
+    for worker in lost:
+        while True:
+            with office.begin() as tx:
+                rows = steps.read_steps(tx, steps.claimed_by(tx, worker.id, CLAIMS_PER_PASS))
+            if not rows:
+                break
+            taken += _settle(office, rows, Lost(f"{worker.node} ({worker.id})"))
+            if len(rows) < CLAIMS_PER_PASS:
+                break
+        with office.begin() as tx:
+            fleet.dismiss(tx, worker.id)
+    if taken:
+        log.info("claims.taken_back", claims=taken, workers=len(lost))
+    return taken
+
+
+def take_back_silent(office: Office) -> int:
+    """Pull steps whose worker went silent are offered again; those out of time have failed or wait
+    for another dispatch; how many."""
+    with office.begin() as tx:
+        rows = {row.id: row for row in steps.silent_pulls(tx, CLAIMS_PER_PASS)}
+    return _settle(office, list(rows.values()), Expired()) if rows else 0
+
+
+def _settle(office: Office, rows: Sequence[StepRow], came: Lost | Expired) -> int:
+    """The rows are settled together, or, if one of them cannot be, each on its own."""
+    items = [Item(Task(row, office.routes.find(row.tenant_id, row.handler)), came) for row in rows]
+    try:
+        with office.begin() as tx:
+            return settle(office, tx, items, None).settled
+    except Orch8Error:
+        raise
+    except Exception:
+        log.exception("take_back.broke", items=len(items))
+    settled = 0
+    for item in items:
+        try:
+            with office.begin() as tx:
+                settled += settle(office, tx, [item], None).settled
+        except Exception:
+            log.exception("take_back.broke_alone", step_id=str(item.task.row.id))
+    return settled
+
+

@@ -1,0 +1,125 @@
+"""Worker processes and their leases; handlers' addresses; pull workers; configured rate limits."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from orch8.storage.transaction import Row, Tx
+
+
+def enlist(tx: Tx, worker_id: UUID, node: str, lanes: list[str], lease: float) -> None:
+    """A worker process is known and holds a lease of ``lease`` seconds."""
+    sql = """INSERT INTO workers (id, node, lanes, lease_until)
+             VALUES (%(id)s, %(node)s, %(lanes)s, clock_timestamp() + %(lease)s * interval '1 second')"""
+    tx.run(sql, {"id": worker_id, "node": node, "lanes": lanes, "lease": lease})
+
+
+def extend(tx: Tx, worker_id: UUID, lanes: list[str], calls: int, lease: float) -> bool:
+    """The lease of a worker process, and with it every claim it holds, is extended; False when it
+    is lost already."""
+    sql = """UPDATE workers SET lanes = %(lanes)s, calls = %(calls)s,
+                 lease_until = clock_timestamp() + %(lease)s * interval '1 second'
+             WHERE id = %(id)s AND lease_until > clock_timestamp()"""
+    return tx.run(sql, {"id": worker_id, "lanes": lanes, "calls": calls, "lease": lease}) == 1
+
+
+def dismiss(tx: Tx, worker_id: UUID) -> None:
+    """A worker process that holds nothing is forgotten; one that holds something is expired, so that
+    a tick takes its claims back."""
+    sql = """WITH idle AS (DELETE FROM workers w WHERE w.id = %(id)s AND NOT EXISTS (
+                 SELECT FROM steps s WHERE s.claimed_by = w.id) RETURNING id)
+             UPDATE workers SET lease_until = '-infinity' WHERE id = %(id)s AND NOT EXISTS (SELECT FROM idle)"""
+    tx.run(sql, {"id": worker_id})
+
+
+def lost_workers(tx: Tx, limit: int) -> list[Row]:
+    """Worker processes whose lease is over, locked; one that another tick works on is passed over."""
+    sql = """SELECT id, node FROM workers WHERE lease_until < clock_timestamp()
+             ORDER BY lease_until LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
+    return tx.rows(sql, {"limit": limit})
+
+
+def fleet(tx: Tx, limit: int = 1000) -> list[Row]:
+    """Every worker process that is known: id, node, lanes, started_at, lease_until, calls, alive."""
+    sql = """SELECT id, node, lanes, started_at, lease_until, calls, lease_until > clock_timestamp() AS alive
+             FROM workers ORDER BY started_at, id LIMIT %(limit)s"""
+    return tx.rows(sql, {"limit": limit})
+
+
+# -- handlers ------------------------------------------------------------------------------------
+def put_handler(
+    tx: Tx, tenant_id: str, name: str, *, url: str | None, effect: str | None, timeout: float | None
+) -> Row:
+    """Where a tenant's handler is reached, and what it may do."""
+    sql = """INSERT INTO handlers (tenant_id, name, url, effect, timeout)
+             VALUES (%(tenant)s, %(name)s, %(url)s, %(effect)s, %(timeout)s)
+             ON CONFLICT (tenant_id, name) DO UPDATE SET url = excluded.url, effect = excluded.effect,
+                 timeout = excluded.timeout, updated_at = clock_timestamp()
+             RETURNING tenant_id, name, url, effect, timeout, updated_at"""
+    row = tx.one(sql, {"tenant": tenant_id, "name": name, "url": url, "effect": effect, "timeout": timeout})
+    assert row is not None
+    return row
+
+
+def delete_handler(tx: Tx, tenant_id: str, name: str) -> bool:
+    """The handler's address is forgotten; whether there was one."""
+    sql = "DELETE FROM handlers WHERE tenant_id = %(tenant)s AND name = %(name)s"
+    return tx.run(sql, {"tenant": tenant_id, "name": name}) == 1
+
+
+def handlers(tx: Tx, tenant_id: str | None = None, limit: int = 10_000) -> list[Row]:
+    """The registered handlers."""
+    sql = """SELECT tenant_id, name, url, effect, timeout, updated_at FROM handlers
+             WHERE %(tenant)s::text IS NULL OR tenant_id = %(tenant)s ORDER BY tenant_id, name LIMIT %(limit)s"""
+    return tx.rows(sql, {"tenant": tenant_id, "limit": limit})
+
+
+# -- pull workers --------------------------------------------------------------------------------
+def seen_pull_worker(
+    tx: Tx, tenant_id: str, worker_id: str, handler: str, queue: str | None, version: str | None
+) -> None:
+    """A pull worker has polled for a handler."""
+    sql = """INSERT INTO pull_workers (tenant_id, worker_id, handlers, queues, version)
+             VALUES (%(tenant)s, %(worker)s, ARRAY[%(handler)s],
+                 CASE WHEN %(queue)s::text IS NULL THEN '{}'::text[] ELSE ARRAY[%(queue)s] END, %(version)s)
+             ON CONFLICT (tenant_id, worker_id) DO UPDATE SET last_seen_at = clock_timestamp(),
+                 version = excluded.version,
+                 handlers = ARRAY(SELECT DISTINCT unnest(pull_workers.handlers || excluded.handlers) LIMIT 200),
+                 queues = ARRAY(SELECT DISTINCT unnest(pull_workers.queues || excluded.queues) LIMIT 200)"""
+    tx.run(sql, {"tenant": tenant_id, "worker": worker_id, "handler": handler, "queue": queue, "version": version})
+
+
+def pull_workers(tx: Tx, tenant_id: str | None, limit: int = 1000) -> list[Row]:
+    """The pull workers that have polled, the last seen first."""
+    sql = """SELECT tenant_id, worker_id, handlers, queues, version, last_seen_at FROM pull_workers
+             WHERE %(tenant)s::text IS NULL OR tenant_id = %(tenant)s
+             ORDER BY last_seen_at DESC LIMIT %(limit)s"""
+    return tx.rows(sql, {"tenant": tenant_id, "limit": limit})
+
+
+# -- rate limits ---------------------------------------------------------------------------------
+OPERATOR = "operator"
+
+
+def put_rate_limit(tx: Tx, tenant_id: str, key: str, source: str, maximum: int, window: float) -> None:
+    """The limit of a key, as this source states it."""
+    sql = """INSERT INTO rate_limits (tenant_id, key, source, max, window_seconds)
+             VALUES (%(tenant)s, %(key)s, %(source)s, %(max)s, %(window)s)
+             ON CONFLICT (tenant_id, key, source) DO UPDATE SET max = excluded.max,
+                 window_seconds = excluded.window_seconds, updated_at = clock_timestamp()"""
+    tx.run(sql, {"tenant": tenant_id, "key": key, "source": source, "max": maximum, "window": window})
+
+
+def delete_rate_limit(tx: Tx, tenant_id: str, key: str) -> bool:
+    """The operator's limit of a key is gone, and the inline ones hold again; whether there was one."""
+    sql = "DELETE FROM rate_limits WHERE tenant_id = %(tenant)s AND key = %(key)s AND source = 'operator'"
+    return tx.run(sql, {"tenant": tenant_id, "key": key}) == 1
+
+
+def rate_limits(tx: Tx, limit: int = 10_000) -> list[Row]:
+    """Every stated limit: an operator's, or an inline one of a version that is not deprecated."""
+    sql = """SELECT l.tenant_id, l.key, l.source, l.max, l.window_seconds, l.slack_seconds FROM rate_limits l
+             WHERE l.source = 'operator' OR EXISTS (
+                 SELECT FROM sequences q WHERE q.id::text = l.source AND NOT q.deprecated)
+             ORDER BY l.tenant_id, l.key, l.source LIMIT %(limit)s"""
+    return tx.rows(sql, {"limit": limit})

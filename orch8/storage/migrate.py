@@ -1,0 +1,76 @@
+"""orch8 migrate: the schema at its newest, partitions ahead of time, rights for the application."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+from psycopg2 import sql
+
+from orch8.storage.ids import first_of
+from orch8.storage.transaction import psycopg2_url
+
+MONTHS_AHEAD = 12
+APPEND_ONLY = ("audit_log", "evidence")
+
+def migrate(owner_url: str, app_url: str, *, revision: str = "head") -> None:
+    """The schema is at ``revision``, audit partitions exist for a year ahead, and the role of
+    ``app_url`` may work with the tables but not change or delete what is append-only."""
+    engine = sqlalchemy.create_engine(psycopg2_url(owner_url))
+    try:
+        with engine.connect() as connection:
+            # Two migrations at once: the second waits, then finds nothing to do.
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(80867238)")
+            run_alembic(connection, revision)
+            _make_partitions(connection, datetime.now(UTC))
+            _grant(connection, owner_url, app_url)
+            connection.commit()
+    finally:
+        engine.dispose()
+
+
+def run_alembic(connection: sqlalchemy.Connection, revision: str) -> None:
+    """The schema of ``connection`` is at ``revision``, up or down; the caller commits."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    if revision == "base" or revision.startswith("-"):
+        command.downgrade(config, revision)
+    else:
+        command.upgrade(config, revision)
+
+
+def _make_partitions(connection: sqlalchemy.Connection, now: datetime) -> None:
+    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    for _ in range(MONTHS_AHEAD):
+        after = (month + timedelta(days=32)).replace(day=1)
+        connection.exec_driver_sql(
+            f"CREATE TABLE IF NOT EXISTS audit_log_{month:%Y_%m} PARTITION OF audit_log "
+            f"FOR VALUES FROM ('{first_of(month)}') TO ('{first_of(after)}')"
+        )
+        month = after
+
+
+def _grant(connection: sqlalchemy.Connection, owner_url: str, app_url: str) -> None:
+    app = sqlalchemy.make_url(app_url).username
+    if not app or app == sqlalchemy.make_url(owner_url).username:
+        return
+    role = sql.Identifier(app)
+    with closing(connection.connection.cursor()) as cursor:
+        for statement in (
+            "GRANT USAGE ON SCHEMA public TO {}",
+            "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {}",
+            *(f"REVOKE UPDATE, DELETE, TRUNCATE ON {table} FROM {{}}" for table in APPEND_ONLY),
+        ):
+            cursor.execute(sql.SQL(statement).format(role))
+        cursor.execute(
+            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+            "WHERE i.inhparent = 'audit_log'::regclass"
+        )
+        for (partition,) in cursor.fetchall():
+            revoke = sql.SQL("REVOKE UPDATE, DELETE, TRUNCATE ON {} FROM {}")
+            cursor.execute(revoke.format(sql.Identifier(partition), role))

@@ -1,0 +1,38 @@
+"""Claims of pull workers: each has a lease of its own, which the worker's heartbeats extend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from orch8.storage.rows import StepRow
+from orch8.storage.steps import mark_claimed
+from orch8.storage.transaction import Tx, dumps
+
+
+def mark_pulled(tx: Tx, rows: Iterable[StepRow], lease: float) -> None:
+    """waiting -> running: the rows, locked by take_pull, are their workers' for ``lease`` seconds."""
+    pulled = list(rows)
+    mark_claimed(tx, pulled)
+    sql = """UPDATE steps SET lease_until = clock_timestamp() + %(lease)s * interval '1 second'
+             WHERE id = ANY(%(ids)s) AND pull"""
+    if pulled:
+        tx.run(sql, {"lease": lease, "ids": [row.id for row in pulled]})
+
+
+def extend_pull(tx: Tx, row: StepRow, lease: float, progress: Any) -> bool:
+    """The worker's lease is extended, and its checkpoint kept if it sent one; False when the claim
+    has changed hands."""
+    sql = """UPDATE steps SET lease_until = clock_timestamp() + %(lease)s * interval '1 second',
+                 progress = COALESCE(%(progress)s::jsonb, progress)
+             WHERE id = %(id)s AND pull AND epoch = %(epoch)s AND state = %(state)s"""
+    params = {
+        "lease": lease, "progress": None if progress is None else dumps(progress), "id": row.id,
+        "epoch": row.epoch, "state": row.state,
+    }  # fmt: skip
+    return tx.run(sql, params) == 1
+
+
+def size(value: Any) -> int:
+    """Bytes of a value as JSON."""
+    return len(dumps(value))

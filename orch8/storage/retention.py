@@ -1,0 +1,32 @@
+"""Deleting what is over: ended instances and worker processes that are gone."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from orch8.storage.transaction import Tx
+
+
+def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
+    """Up to ``limit`` instances that ended that long ago are deleted with their steps, contexts, state
+    and signals; those with a step in doubt or a parent that still runs stay. How many."""
+    sql = """
+    WITH old AS MATERIALIZED (
+        SELECT i.id FROM instances i WHERE i.finished_at < orch8_now() - %(age)s
+            AND NOT EXISTS (SELECT FROM steps s WHERE s.instance_id = i.id
+                AND s.state IN ('scheduled', 'running', 'sleeping', 'waiting', 'parked'))
+            AND NOT EXISTS (SELECT FROM instances p WHERE p.id = i.parent_instance_id AND p.finished_at IS NULL)
+        ORDER BY i.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
+    steps_gone AS (DELETE FROM steps s USING old WHERE s.instance_id = old.id),
+    contexts_gone AS (DELETE FROM contexts c USING old WHERE c.instance_id = old.id),
+    state_gone AS (DELETE FROM instance_state k USING old WHERE k.instance_id = old.id),
+    signals_gone AS (DELETE FROM signals g USING old WHERE g.instance_id = old.id)
+    DELETE FROM instances i USING old WHERE i.id = old.id"""
+    return tx.run(sql, {"age": older_than, "limit": limit})
+
+
+def forget_workers(tx: Tx) -> int:
+    """Worker processes whose lease ended a day ago and that hold nothing are forgotten."""
+    sql = """DELETE FROM workers w WHERE w.lease_until < clock_timestamp() - interval '1 day'
+             AND NOT EXISTS (SELECT FROM steps s WHERE s.claimed_by = w.id)"""
+    return tx.run(sql)

@@ -1,0 +1,156 @@
+"""The rows of the hot tables as values. Times are aware datetimes, JSON is Python values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from orch8.engine.keys import NodeKey
+
+
+class StepState(StrEnum):
+    """Where a step's row is in its life. The arrows are in orch8.engine.lifecycle."""
+
+    SCHEDULED = "scheduled"  # due_at says when it wants a worker
+    RUNNING = "running"  # claimed: its call may be in flight
+    SLEEPING = "sleeping"  # a timer that looks like work
+    WAITING = "waiting"  # for a pull worker, a signal, a child, a pending answer
+    PARKED = "parked"  # needs a person: attention says why
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+LIVE = frozenset(
+    {StepState.SCHEDULED, StepState.RUNNING, StepState.SLEEPING, StepState.WAITING, StepState.PARKED}
+)
+
+
+@dataclass
+class StepRow:
+    """A leaf that was entered, with its current attempt. Mutable: a transaction's working copy."""
+
+    instance_id: UUID
+    node_key: str
+    id: UUID
+    tenant_id: str
+    block_id: str
+    handler: str
+    effect: str
+    state: str
+    lane: str
+    created_at: datetime
+    path: tuple[int, ...] = ()
+    round: int = 1
+    due_at: datetime | None = None
+    held_due_at: datetime | None = None
+    pull: bool = False
+    waits_for: str | None = None
+    expires_at: datetime | None = None
+    deadline_at: datetime | None = None
+    epoch: int = 0
+    claimed_by: UUID | None = None
+    worker: str | None = None
+    lease_until: datetime | None = None
+    generation: int = 1
+    dispatches: int = 0
+    failures: int = 0
+    crashes: int = 0
+    deferrals: int = 0
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
+    request: bytes | None = None
+    first_dispatched_at: datetime | None = None
+    context_version: int | None = None
+    limit_key: str | None = None
+    queued_at: datetime | None = None
+    attention: Any = None
+    progress: Any = None
+    outcome: str | None = None
+    output: Any = None
+    error: Any = None
+    finished_at: datetime | None = None
+
+    @cached_property
+    def key(self) -> NodeKey:
+        return NodeKey(self.block_id, tuple(self.path), self.round)
+
+
+@dataclass(frozen=True)
+class InstanceRow:
+    """One run of a sequence, as it was read under its lock."""
+
+    id: UUID
+    tenant_id: str
+    namespace: str
+    sequence_id: UUID
+    state: str
+    snapshot: Any
+    lane: str
+    priority: str
+    timezone: str
+    created_at: datetime
+    updated_at: datetime
+    cancelling: bool = False
+    paused_at: datetime | None = None
+    attention: Any = None
+    outcome: str | None = None
+    error: Any = None
+    context_version: int = 1
+    metadata: Any = None
+    idempotency_key: str | None = None
+    request_sha256: bytes | None = None
+    fork_id: UUID | None = None
+    round: int = 1
+    parent_instance_id: UUID | None = None
+    parent_node_key: str | None = None
+    depth: int = 0
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """Who did what, when, to what, and why. ``body`` is small and holds no payload of a handler."""
+
+    tenant_id: str
+    actor: str
+    action: str
+    outcome: str
+    instance_id: UUID | None = None
+    node_key: str | None = None
+    sequence_id: UUID | None = None
+    reason: str | None = None
+    request_id: str | None = None
+    body: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was observed of a call that did not simply succeed."""
+
+    tenant_id: str
+    instance_id: UUID
+    node_key: str
+    epoch: int
+    kind: str
+    verdict: str | None
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Business time as the database tells it, and how fast it runs against real time."""
+
+    at: datetime
+    rate: float = 1.0
+
+
+def with_outcome(output: Any, outcome: str | None) -> Any:
+    """``output`` as conditions see it: an object says what its ``outcome`` is."""
+    if isinstance(output, dict) and "outcome" not in output and outcome is not None:
+        return {**output, "outcome": outcome}
+    return output

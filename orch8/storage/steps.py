@@ -1,0 +1,271 @@
+"""Steps: finding due rows, claiming them, reading them under a lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from orch8.engine.keys import NodeKey
+from orch8.engine.scope import OutputRef
+from orch8.storage.instances import CLOCK, INSTANCE_COLUMNS
+from orch8.storage.rows import StepRow, with_outcome
+from orch8.storage.transaction import Row, Tx, dumps
+
+_COLUMNS = ", ".join(f"s.{f.name}" for f in fields(StepRow))
+
+# The locking select stands in a CTE: joined directly, the planner may lock more rows than the limit.
+_TAKE_DUE = f"""
+WITH due AS MATERIALIZED (
+    SELECT s.instance_id, s.node_key FROM steps s
+    WHERE s.lane = %(lane)s AND s.due_at <= orch8_now()
+    ORDER BY s.due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+SELECT {_COLUMNS} FROM due JOIN steps s USING (instance_id, node_key) ORDER BY s.due_at"""
+
+_READ = f"""
+SELECT {_COLUMNS} FROM json_to_recordset(%(keys)s::json) AS r(i uuid, k text)
+JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k"""
+
+
+def take_due(tx: Tx, lane: str, limit: int) -> list[StepRow]:
+    """Up to ``limit`` due rows of a lane, the longest due first, locked; rows that somebody else is
+    taking are passed over."""
+    return [_step(row) for row in tx.rows(_TAKE_DUE, {"lane": lane, "limit": limit})]
+
+
+def due_ids(tx: Tx, lane: str, limit: int) -> list[UUID]:
+    """Up to ``limit`` ids of due rows of a lane; nothing is locked or changed."""
+    sql = """SELECT id FROM steps WHERE lane = %(lane)s AND due_at <= orch8_now()
+             ORDER BY due_at LIMIT %(limit)s"""
+    return [row.id for row in tx.rows(sql, {"lane": lane, "limit": limit})]
+
+
+def next_due(tx: Tx, lanes: Sequence[str]) -> Row:
+    """When the lanes' next row is due: ``at`` (None: never) and ``now``, both business time."""
+    sql = """SELECT min(d.at) AS at, orch8_now() AS now FROM unnest(%(lanes)s) AS l(lane),
+             LATERAL (SELECT due_at AS at FROM steps WHERE lane = l.lane AND due_at IS NOT NULL
+                      ORDER BY due_at LIMIT 1) d"""
+    return tx.one(sql, {"lanes": list(lanes)})
+
+
+def mark_claimed(tx: Tx, rows: Iterable[StepRow]) -> None:
+    """scheduled -> running: the rows, locked by take_due, carry their new epoch, claimer and intent;
+    an instance that was shown as scheduled is shown as running."""
+    columns = (
+        "state", "due_at", "epoch", "claimed_by", "worker", "lease_until", "dispatches", "idempotency_key",
+        "fingerprint", "first_dispatched_at", "context_version", "limit_key", "queued_at",
+    )  # fmt: skip
+    claimed = [{c: row.__dict__[c] for c in columns} | {"i": row.instance_id, "k": row.node_key} for row in rows]
+    if not claimed:
+        return
+    tx.run(_MARK_CLAIMED, {"rows": dumps(claimed)})
+
+
+_MARK_CLAIMED = """
+WITH r AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r(i uuid, k text, state text,
+    due_at timestamptz, epoch integer, claimed_by uuid, worker text, lease_until timestamptz,
+    dispatches integer, idempotency_key text, fingerprint text, first_dispatched_at timestamptz,
+    context_version integer, limit_key text, queued_at timestamptz)),
+claimed AS (
+    UPDATE steps s SET state = r.state, due_at = r.due_at, epoch = r.epoch, claimed_by = r.claimed_by,
+        worker = r.worker, lease_until = r.lease_until, dispatches = r.dispatches,
+        idempotency_key = r.idempotency_key, fingerprint = r.fingerprint,
+        first_dispatched_at = r.first_dispatched_at, context_version = r.context_version,
+        limit_key = r.limit_key, queued_at = r.queued_at
+    FROM r WHERE s.instance_id = r.i AND s.node_key = r.k),
+-- An instance that a settle holds right now is passed over: that settle writes its state anyway.
+shown AS (
+    SELECT i.id FROM instances i WHERE i.id IN (SELECT i FROM r) AND i.state = 'scheduled'
+    FOR UPDATE SKIP LOCKED)
+UPDATE instances i SET state = 'running', updated_at = clock_timestamp() FROM shown WHERE i.id = shown.id"""
+
+
+def read_steps(tx: Tx, keys: Iterable[tuple[UUID, NodeKey | str]]) -> list[StepRow]:
+    """The rows of these nodes; a node without a row is left out."""
+    wanted = [{"i": instance_id, "k": str(key)} for instance_id, key in keys]
+    return [_step(row) for row in tx.rows(_READ, {"keys": dumps(wanted)})] if wanted else []
+
+
+def lock_claims(tx: Tx, keys: Sequence[tuple[UUID, str]]) -> list[Row]:
+    """The instances of these nodes, locked in the order of their ids so that two batches never wait
+    for each other in a circle, and of each node what its claim is: ``n`` is its place in ``keys``,
+    ``step_epoch``, ``step_claimed_by`` and ``step_state`` are its row's, ``moment`` and ``rate`` the
+    clock's, the rest is the instance."""
+    wanted = [{"n": n, "i": i, "k": k} for n, (i, k) in enumerate(keys)]
+    return tx.rows(_LOCK_CLAIMS, {"keys": dumps(wanted)})
+
+
+_LOCK_CLAIMS = f"""
+SELECT {INSTANCE_COLUMNS}, {CLOCK}, r.n, s.epoch AS step_epoch, s.claimed_by AS step_claimed_by,
+    s.state AS step_state
+FROM json_to_recordset(%(keys)s::json) AS r(n integer, i uuid, k text)
+JOIN instances i ON i.id = r.i JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k
+ORDER BY i.id, s.node_key FOR UPDATE OF i, s"""
+
+
+def lock_steps(tx: Tx, keys: Iterable[tuple[UUID, NodeKey | str]]) -> list[StepRow]:
+    """As read_steps, and the rows are locked. The caller holds their instances' locks already."""
+    wanted = [{"i": instance_id, "k": str(key)} for instance_id, key in keys]
+    sql = _READ + " ORDER BY s.instance_id, s.node_key FOR UPDATE OF s"
+    return [_step(row) for row in tx.rows(sql, {"keys": dumps(wanted)})] if wanted else []
+
+
+def step_by_id(tx: Tx, step_id: UUID) -> StepRow | None:
+    """The row of a step, by the id that pull workers know it under."""
+    row = tx.one(f"SELECT {_COLUMNS} FROM steps s WHERE s.id = %(id)s AND s.pull", {"id": step_id})
+    return None if row is None else _step(row)
+
+
+def live_steps(tx: Tx, instance_ids: Iterable[UUID], *, lock: bool = False) -> list[StepRow]:
+    """The rows of these instances that have not ended."""
+    sql = f"""SELECT {_COLUMNS} FROM steps s WHERE s.instance_id = ANY(%(ids)s)
+              AND s.state IN ('scheduled', 'running', 'sleeping', 'waiting', 'parked')
+              ORDER BY s.instance_id, s.node_key""" + (" FOR UPDATE" if lock else "")
+    return [_step(row) for row in tx.rows(sql, {"ids": list(instance_ids)})]
+
+
+def steps_of(tx: Tx, instance_id: UUID, *, after: UUID | None = None, limit: int = 1000) -> list[StepRow]:
+    """The rows of one instance in the order in which they were entered, from after an id on."""
+    sql = f"""SELECT {_COLUMNS} FROM steps s WHERE s.instance_id = %(id)s
+              AND (%(after)s::uuid IS NULL OR s.id > %(after)s) ORDER BY s.id LIMIT %(limit)s"""
+    return [_step(row) for row in tx.rows(sql, {"id": instance_id, "after": after, "limit": limit})]
+
+
+def silent_pulls(tx: Tx, limit: int) -> list[StepRow]:
+    """Pull steps whose worker let its lease pass, or that nobody completed in time; not locked."""
+    sql = f"""
+    (SELECT {_COLUMNS} FROM steps s WHERE s.pull AND s.lease_until < clock_timestamp() LIMIT %(limit)s)
+    UNION ALL
+    (SELECT {_COLUMNS} FROM steps s WHERE s.pull AND s.expires_at <= orch8_now()
+        AND s.held_due_at IS NULL LIMIT %(limit)s)"""
+    return [_step(row) for row in tx.rows(sql, {"limit": limit})]
+
+
+def take_pull(tx: Tx, lane: str, limit: int, *, exact: bool) -> list[StepRow]:
+    """Up to ``limit`` pull steps of a handler that wait for a worker, the oldest first, locked; with
+    ``exact`` only those without a queue of their own, or of just this queue."""
+    sql = f"""
+    WITH due AS MATERIALIZED (
+        SELECT s.instance_id, s.node_key FROM steps s
+        WHERE (s.lane = %(lane)s OR (NOT %(exact)s AND s.lane >= %(lane)s || '/' AND s.lane < %(lane)s || '0'))
+            AND s.due_at <= orch8_now()
+        ORDER BY s.due_at, s.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+    SELECT {_COLUMNS} FROM due JOIN steps s USING (instance_id, node_key) ORDER BY s.id"""
+    return [_step(row) for row in tx.rows(sql, {"lane": lane, "limit": limit, "exact": exact})]
+
+
+def hold_due(tx: Tx, instance_id: UUID) -> int:
+    """The instance's due times are held: nothing of it is claimed until they are released."""
+    sql = """UPDATE steps SET held_due_at = COALESCE(due_at, orch8_now()), due_at = NULL
+             WHERE instance_id = %(i)s AND (due_at IS NOT NULL OR limit_key IS NOT NULL)
+                AND held_due_at IS NULL"""
+    return tx.run(sql, {"i": instance_id})
+
+
+def release_due(tx: Tx, instance_id: UUID) -> int:
+    """The instance's held due times hold again; those that passed meanwhile are due at once."""
+    sql = """UPDATE steps SET due_at = held_due_at, held_due_at = NULL
+             WHERE instance_id = %(i)s AND held_due_at IS NOT NULL"""
+    return tx.run(sql, {"i": instance_id})
+
+
+def waiting_for(tx: Tx, instance_id: UUID, what: str) -> list[str]:
+    """The nodes of an instance that wait for something."""
+    sql = """SELECT node_key FROM steps WHERE instance_id = %(i)s AND waits_for = %(w)s
+             AND state IN ('waiting', 'scheduled')"""
+    return [row.node_key for row in tx.rows(sql, {"i": instance_id, "w": what})]
+
+
+def claimed_by(tx: Tx, worker_id: UUID, limit: int) -> list[tuple[UUID, str]]:
+    """Up to ``limit`` nodes that a worker process holds."""
+    sql = """SELECT instance_id, node_key FROM steps WHERE claimed_by = %(worker)s
+             ORDER BY instance_id LIMIT %(limit)s"""
+    return [(row.instance_id, row.node_key) for row in tx.rows(sql, {"worker": worker_id, "limit": limit})]
+
+
+# -- outputs -------------------------------------------------------------------------------------
+_OUTPUTS = """
+SELECT r.n, o.output, o.outcome, o.path FROM json_to_recordset(%(refs)s::json)
+    AS r(n integer, i uuid, b text, p integer[], exact boolean, keys text[]),
+LATERAL (
+    SELECT s.output, s.outcome, s.path FROM steps s
+    WHERE s.instance_id = r.i AND s.state = 'completed' AND CASE WHEN r.exact
+        THEN s.node_key = ANY(r.keys) ELSE s.block_id = r.b AND s.path[:cardinality(r.p)] = r.p END
+    ORDER BY s.path DESC, s.round DESC LIMIT 1) o"""
+
+
+def read_outputs(
+    tx: Tx, wanted: Sequence[tuple[UUID, OutputRef, int]]
+) -> list[tuple[Any, tuple[int, ...]]]:
+    """What each reference (instance, reference, the instance's newest round) means, in order: the
+    output, None if there is none, and its path.
+
+    An object without an ``outcome`` of its own gets the step's, so that conditions can ask for it.
+    """
+    found: list[tuple[Any, tuple[int, ...]]] = [(None, ())] * len(wanted)
+    refs = [
+        {"n": n, "i": i, "b": ref.block_id, "p": ref.path, "exact": ref.exact,
+         "keys": [str(NodeKey(ref.block_id, ref.path, r)) for r in range(1, rounds + 1)]}
+        for n, (i, ref, rounds) in enumerate(wanted)
+    ]  # fmt: skip
+    for row in tx.rows(_OUTPUTS, {"refs": dumps(refs)}) if refs else ():
+        found[row.n] = with_outcome(row.output, row.outcome), tuple(row.path)
+    return found
+
+
+# -- the queue of a rate-limit key ---------------------------------------------------------------
+def admit(tx: Tx, tenant_id: str, key: str, plan: Sequence[datetime]) -> int:
+    """The first ``len(plan)`` steps that wait for a key become due at the planned moments, in the
+    order in which they came; how many there were."""
+    sql = """
+    WITH first AS MATERIALIZED (
+        SELECT instance_id, node_key, queued_at, id FROM steps
+        WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND due_at IS NULL AND held_due_at IS NULL
+        ORDER BY queued_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
+    slot AS (SELECT instance_id, node_key, (%(plan)s::timestamptz[])[row_number() OVER (ORDER BY queued_at, id)] AS at
+             FROM first)
+    UPDATE steps s SET due_at = slot.at FROM slot
+    WHERE s.instance_id = slot.instance_id AND s.node_key = slot.node_key AND s.state = 'scheduled'"""
+    return tx.run(sql, {"tenant": tenant_id, "key": key, "limit": len(plan), "plan": list(plan)})
+
+
+def look_after(tx: Tx, tenant_id: str, key: str) -> bool:
+    """Whether this transaction is the one that looks after a key's queue now."""
+    sql = "SELECT pg_try_advisory_xact_lock(hashtextextended(%(k)s, 8)) AS mine"
+    row = tx.one(sql, {"k": f"{tenant_id}/{key}"})
+    return row is not None and bool(row.mine)
+
+
+def queues(tx: Tx, limit: int = 200) -> list[Row]:
+    """The keys that steps wait for: tenant_id, limit_key."""
+    sql = """
+    WITH RECURSIVE k AS (
+        (SELECT tenant_id, limit_key FROM steps WHERE limit_key IS NOT NULL
+         ORDER BY tenant_id, limit_key LIMIT 1)
+        UNION ALL
+        SELECT n.tenant_id, n.limit_key FROM k, LATERAL (
+            SELECT s.tenant_id, s.limit_key FROM steps s WHERE s.limit_key IS NOT NULL
+                AND (s.tenant_id, s.limit_key) > (k.tenant_id, k.limit_key)
+            ORDER BY s.tenant_id, s.limit_key LIMIT 1) n)
+    SELECT tenant_id, limit_key FROM k LIMIT %(limit)s"""
+    return tx.rows(sql, {"limit": limit})
+
+
+def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:
+    """Of the first steps that wait for a key: how many are ``admitted`` already, when the ``last`` of
+    those is due, the limit the first was ``deferred_under``; and ``now``."""
+    sql = """
+    SELECT count(*) FILTER (WHERE due_at IS NOT NULL) AS admitted, max(due_at) AS last,
+           (array_agg(progress -> 'limit'))[1] AS deferred_under, orch8_now() AS now
+    FROM (SELECT due_at, progress FROM steps WHERE tenant_id = %(tenant)s AND limit_key = %(key)s
+          ORDER BY queued_at, id LIMIT 5000) q"""
+    return tx.one(sql, {"tenant": tenant_id, "key": key})
+
+
+def _step(row: Row) -> StepRow:
+    values = row._asdict()
+    if values["request"] is not None:
+        values["request"] = bytes(values["request"])
+    return StepRow(**values)

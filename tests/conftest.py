@@ -1,0 +1,17 @@
+"""The hypothesis profiles: ``ci`` is quick, HYPOTHESIS_PROFILE=thorough looks harder."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_SLOW_TO_DRAW = (HealthCheck.too_slow, HealthCheck.data_too_large)
+
+settings.register_profile(
+    "ci", max_examples=120, deadline=None, suppress_health_check=_SLOW_TO_DRAW
+)
+settings.register_profile(
+    "thorough", max_examples=3_000, deadline=None, suppress_health_check=_SLOW_TO_DRAW
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))

@@ -1,0 +1,415 @@
+"""The limiter and the doorbell on a real server, and the basics on fakeredis as well."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections import deque
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+from fakeredis import FakeRedis
+
+from orch8.errors import InvalidArgument
+from orch8.limits import Doorbell, Grant, Limit, Limiter, LimiterUnavailable, Refusal
+from tests.support.valkey import Valkey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+TENANT = "acme"
+DEADLINE = 10.0
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with Valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def empty(valkey: Valkey) -> None:
+    """Every test finds the shared server empty."""
+    with closing(redis.Redis.from_url(valkey.url)) as client:
+        client.flushall()
+
+
+@pytest.fixture
+def real(valkey: Valkey) -> Iterator[Limiter]:
+    """A limiter on Valkey."""
+    with closing(Limiter(valkey.url)) as limiter:
+        yield limiter
+
+
+@pytest.fixture(params=["valkey", "fakeredis"])
+def limiter(request: pytest.FixtureRequest) -> Iterator[Limiter]:
+    """A limiter without history, on both kinds of server."""
+    if request.param == "valkey":
+        yield request.getfixturevalue("real")
+    else:
+        with closing(Limiter("", client=FakeRedis())) as limiter:
+            yield limiter
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Valkey]:
+    """A server that the test may stop."""
+    with Valkey(tmp_path) as server:
+        yield server
+
+
+def known(limiter: Limiter, *limits: Limit) -> None:
+    for limit in limits:
+        limiter.restore(TENANT, limit, [])
+
+
+def granted(grants: list[Grant]) -> list[bool]:
+    return [grant.granted for grant in grants]
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+
+
+def test_limiter_grants_exactly_max_per_window(limiter: Limiter) -> None:
+    """Of six requests for a limit of four, the first four get a token."""
+    limit = Limit("stripe", max=4, window=30)
+    known(limiter, limit)
+    grants = limiter.acquire(TENANT, [[limit]] * 6)
+    assert granted(grants) == [True] * 4 + [False] * 2
+    assert len({token for grant in grants for token in grant.tokens}) == 4
+    assert grants[4].refused_by == "stripe"
+    assert grants[4].refusal is Refusal.FULL
+    assert grants[4].retry_after == pytest.approx(30.02, abs=0.001)
+
+
+def test_limiter_takes_all_keys_or_none(limiter: Limiter) -> None:
+    """Of the limits 95 and 24 on one step exactly 24 are granted, and both keys hold 24."""
+    account, endpoint = Limit("account", 95, 30), Limit("endpoint", 24, 30)
+    known(limiter, account, endpoint)
+    grants = limiter.acquire(TENANT, [[account, endpoint]] * 40)
+    assert granted(grants) == [True] * 24 + [False] * 16
+    assert limiter.peek(TENANT, account).used == 24
+    assert limiter.peek(TENANT, endpoint).used == 24
+
+
+def test_limiter_refusal_blocks_its_key_only(limiter: Limiter) -> None:
+    """After a refused heavy request a light one on the same key is refused, on another granted."""
+    a, b = Limit("a", 3, 30), Limit("b", 3, 30)
+    heavy = Limit("a", 3, 30, weight=3)
+    known(limiter, a, b)
+    grants = limiter.acquire(TENANT, [[a], [heavy, b], [a], [b]])
+    assert granted(grants) == [True, False, False, True]
+    assert grants[2].retry_after > grants[1].retry_after > 0
+
+
+def test_limiter_spreads_the_refused_over_the_next_windows(limiter: Limiter) -> None:
+    """retry_after counts the requests that were refused before in the batch."""
+    limit = Limit("a", 2, 10, slack=0)
+    known(limiter, limit)
+    waits = [grant.retry_after for grant in limiter.acquire(TENANT, [[limit]] * 6)]
+    assert waits == pytest.approx([0, 0, 10, 10, 20, 20])
+
+
+def test_limiter_takes_weights_as_units(limiter: Limiter) -> None:
+    """A call of weight 2 uses two of the window's units and has two tokens."""
+    limit = Limit("a", 3, 30, weight=2)
+    known(limiter, limit)
+    first, second = limiter.acquire(TENANT, [[limit]] * 2)
+    assert (len(first.tokens), second.granted) == (2, False)
+    assert limiter.peek(TENANT, limit).used == 2
+
+
+def test_limiter_refuses_what_no_wait_helps(limiter: Limiter) -> None:
+    """A weight above max is refused as closed and does not hold up the others of its key."""
+    limit = Limit("a", 2, 30)
+    known(limiter, limit)
+    grants = limiter.acquire(TENANT, [[Limit("a", 2, 30, weight=3)], [limit], [Limit("z", 0, 1)]])
+    assert [grant.refusal for grant in grants] == [Refusal.CLOSED, None, Refusal.CLOSED]
+
+
+def test_release_returns_tokens_once(limiter: Limiter) -> None:
+    """Released tokens are free again; releasing them a second time changes nothing."""
+    limit, other = Limit("a", 2, 30), Limit("b", 2, 30)
+    known(limiter, limit, other)
+    grants = limiter.acquire(TENANT, [[limit, other]] * 3)
+    assert limiter.release(TENANT, grants) == 4
+    assert granted(limiter.acquire(TENANT, [[limit]])) == [True]
+    assert limiter.release(TENANT, grants) == 0
+    assert limiter.peek(TENANT, limit).used == 1
+
+
+def test_bucket_decides_above_1000(limiter: Limiter) -> None:
+    """A limit of 2000 grants a burst of 200 and takes unsent tokens back, once."""
+    limit = Limit("plaid", 2000, 30)
+    known(limiter, limit)
+    grants = limiter.acquire(TENANT, [[limit]] * 300)
+    assert granted(grants) == [True] * 200 + [False] * 100
+    assert 0 < grants[-1].retry_after < 30.02
+    assert limiter.release(TENANT, grants[:50]) == 50
+    assert limiter.release(TENANT, grants[:50]) == 0
+    assert sum(granted(limiter.acquire(TENANT, [[limit]] * 300))) in {50, 51}
+
+
+def test_limit_changes_at_once(limiter: Limiter) -> None:
+    """The tokens of the window count against a raised, a lowered and a bucket's limit."""
+    known(limiter, Limit("a", 2, 30))
+    assert granted(limiter.acquire(TENANT, [[Limit("a", 2, 30)]] * 3)) == [True, True, False]
+    assert granted(limiter.acquire(TENANT, [[Limit("a", 3, 30)]] * 2)) == [True, False]
+    assert granted(limiter.acquire(TENANT, [[Limit("a", 1, 30)]])) == [False]
+    bucket = limiter.acquire(TENANT, [[Limit("a", 1010, 30)]] * 110)
+    assert sum(granted(bucket)) in {98, 99}
+    assert granted(limiter.acquire(TENANT, [[Limit("a", 100, 30)]])) == [False]
+
+
+def test_lost_server_counts_windows_as_spent(limiter: Limiter) -> None:
+    """Without a sentinel a short window is refused until it has passed, then used as ever."""
+    limit = Limit("a", 2, 0.2)
+    refused = limiter.acquire(TENANT, [[limit]] * 3)
+    assert [grant.refusal for grant in refused] == [Refusal.SPENT] * 3
+    assert [grant.retry_after for grant in refused] == pytest.approx([0.22, 0.22, 0.44])
+    eventually(lambda: limiter.acquire(TENANT, [[limit]])[0].granted)
+    assert time.monotonic() - refused[0].granted_at >= 0.22
+
+
+def test_long_window_is_rebuilt_from_the_database(limiter: Limiter) -> None:
+    """After data loss a daily limit waits for restore and then counts what it was told."""
+    limit = Limit("daily", 3, 86_400)
+    assert limiter.acquire(TENANT, [[limit]])[0].refusal is Refusal.REBUILD
+    assert limiter.restore(TENANT, limit, [86_399, 90_000, 100]) is True
+    assert limiter.restore(TENANT, limit, []) is False
+    first, second = limiter.acquire(TENANT, [[limit]] * 2)
+    assert first.granted
+    assert second.retry_after == pytest.approx(1.02, abs=0.5)
+
+
+def test_grown_window_is_rebuilt_again(limiter: Limiter) -> None:
+    """What was restored for two minutes is not enough for a day."""
+    limiter.restore(TENANT, Limit("a", 3, 120), [])
+    grant = limiter.acquire(TENANT, [[Limit("a", 3, 86_400)]])[0]
+    assert grant.refusal is Refusal.REBUILD
+
+
+def test_several_tenants_share_one_pipeline(limiter: Limiter) -> None:
+    """Answers come in the order of the requests, and tenants do not share their keys."""
+    limit = Limit("a", 1, 30)
+    limiter.restore("x", limit, [])
+    limiter.restore("y", limit, [])
+    grants = limiter.acquire_many([("x", [limit]), ("y", [limit]), ("x", [limit]), ("y", [])])
+    assert granted(grants) == [True, True, False, True]
+    assert not grants[3].expired(time.monotonic())
+
+
+def test_peek_tells_when_the_key_is_free(limiter: Limiter) -> None:
+    """A full key is free when its oldest token leaves the window; peeking takes nothing."""
+    limit = Limit("a", 1, 30)
+    known(limiter, limit)
+    assert limiter.peek(TENANT, limit).used == 0
+    grant = limiter.acquire(TENANT, [[limit]])[0]
+    usage = limiter.peek(TENANT, limit)
+    assert (usage.used, usage.max) == (1, 1)
+    assert usage.free_at == pytest.approx(grant.granted_at + 30.02, abs=0.5)
+
+
+def test_grant_expires_after_its_slack() -> None:
+    """A grant may be used for the smallest slack of its limits, and not a moment longer."""
+    grant = Grant(granted=True, tokens=(("a", "1"),), granted_at=100.0, slack=0.5)
+    assert not grant.expired(100.5)
+    assert grant.expired(100.51)
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("key", ""),
+        ("max", -1),
+        ("window", 0),
+        ("window", float("nan")),
+        ("slack", -1),
+        ("weight", 0),
+    ],
+)
+def test_bad_limit_names_its_field(member: str, value: object) -> None:
+    """A limit that makes no sense is refused with the name of the field."""
+    with pytest.raises(InvalidArgument, match=member):
+        Limit(**({"key": "a", "max": 1, "window": 1.0} | {member: value}))  # type: ignore[arg-type]
+
+
+def test_bad_batches_are_refused(limiter: Limiter) -> None:
+    """Too large a batch, a key named twice and a tenant with braces are clear errors."""
+    limit = Limit("a", 1, 1)
+    with pytest.raises(InvalidArgument, match="512"):
+        limiter.acquire(TENANT, [[limit]] * 513)
+    with pytest.raises(InvalidArgument, match="once"):
+        limiter.acquire(TENANT, [[limit, limit]])
+    with pytest.raises(InvalidArgument, match="tenant"):
+        limiter.acquire("a}b", [[limit]])
+
+
+def test_flush_spends_every_window(real: Limiter, valkey: Valkey) -> None:
+    """A server flushed in the middle of a window grants nothing until a window has passed."""
+    limit = Limit("a", 5, 30)
+    known(real, limit)
+    assert real.acquire(TENANT, [[limit]])[0].granted
+    with closing(redis.Redis.from_url(valkey.url)) as client:
+        client.flushall()
+    assert real.acquire(TENANT, [[limit]])[0].refusal is Refusal.SPENT
+
+
+def test_token_of_before_a_flush_releases_nothing(real: Limiter, valkey: Valkey) -> None:
+    """Members are unique across the lives of a server: an old token cannot free a new one."""
+    limit = Limit("a", 5, 30)
+    known(real, limit)
+    old = real.acquire(TENANT, [[limit]])
+    with closing(redis.Redis.from_url(valkey.url)) as client:
+        client.flushall()
+    known(real, limit)
+    real.acquire(TENANT, [[limit]])
+    assert real.release(TENANT, old) == 0
+    assert real.peek(TENANT, limit).used == 1
+
+
+def test_forgotten_script_is_loaded_once(real: Limiter, valkey: Valkey) -> None:
+    """After SCRIPT FLUSH the next call loads the script once and succeeds."""
+    limit = Limit("a", 5, 30)
+    known(real, limit)
+    with closing(redis.Redis.from_url(valkey.url)) as client:
+        client.script_flush()
+        client.config_resetstat()
+        requests = [(tenant, [limit]) for tenant in (TENANT, "other", TENANT)]
+        assert granted(real.acquire_many(requests)) == [True, False, True]
+        assert real.acquire(TENANT, [[limit]])[0].granted
+        assert client.info("commandstats")["cmdstat_script|load"]["calls"] == 1
+
+
+def test_absent_server_is_unavailable_then_spent(own_server: Valkey) -> None:
+    """No server: no token. A new server in its place: the window counts as spent."""
+    limit = Limit("a", 5, 30)
+    with closing(Limiter(own_server.url)) as limiter:
+        known(limiter, limit)
+        assert limiter.acquire(TENANT, [[limit]])[0].granted
+        own_server.stop()
+        with pytest.raises(LimiterUnavailable):
+            limiter.acquire(TENANT, [[limit]])
+        with pytest.raises(LimiterUnavailable):
+            limiter.ping()
+        own_server.start()
+        assert limiter.acquire(TENANT, [[limit]])[0].refusal is Refusal.SPENT
+
+
+def test_server_with_older_data_is_recognised(own_server: Valkey) -> None:
+    """A server that comes back with a snapshot has lost grants: the window counts as spent."""
+    limit = Limit("a", 2, 30)
+    with closing(Limiter(own_server.url)) as limiter:
+        known(limiter, limit)
+        with closing(redis.Redis.from_url(own_server.url)) as client:
+            client.save()
+        assert granted(limiter.acquire(TENANT, [[limit]] * 2)) == [True, True]
+        own_server.stop()
+        own_server.start()
+        assert limiter.acquire(TENANT, [[limit]])[0].refusal is Refusal.SPENT
+
+
+def test_silent_server_is_unavailable_in_time() -> None:
+    """A server that accepts and never answers costs one socket time-out, not more."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        started_at = time.monotonic()
+        with closing(Limiter(url)) as limiter, pytest.raises(LimiterUnavailable):
+            limiter.acquire(TENANT, [[Limit("a", 1, 1)]])
+        assert time.monotonic() - started_at < 2.0
+
+
+def test_provider_never_sees_more_than_max_per_window(real: Limiter) -> None:
+    """Four clients that send as fast as they may keep 20 calls per 100 ms at the provider."""
+    limit = Limit("a", max=20, window=0.1)
+    known(real, limit)
+    sent: deque[float] = deque()
+    until = time.monotonic() + 0.7
+
+    def client() -> None:
+        while time.monotonic() < until:
+            grants = real.acquire(TENANT, [[limit]] * 4)
+            unused = [grant for grant in grants if grant.expired(time.monotonic())]
+            sent.extend(
+                time.monotonic() for grant in grants if grant.granted and grant not in unused
+            )
+            real.release(TENANT, unused)
+
+    threads = [threading.Thread(target=client) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    calls = sorted(sent)
+    assert len(calls) >= 60
+    assert all(later - first >= 0.1 for first, later in zip(calls, calls[20:], strict=False))
+
+
+@pytest.mark.parametrize(
+    ("pause", "room"),
+    # 740 us leave 1.001 of two units: one may go back. After 2 ms both had leaked out already.
+    [(0.000_740, 148), (0.002, 149)],
+)
+def test_bucket_gives_back_only_what_it_still_holds(
+    valkey: Valkey, pause: float, room: int
+) -> None:
+    """A released token does not free room that its leaking out had freed before."""
+    limit = Limit("a", 1500, 1.0, slack=0)
+    now = 1_800_000_000.0
+    with closing(Limiter(valkey.url, clock=lambda: now)) as limiter:
+        known(limiter, limit)
+        unsent = limiter.acquire(TENANT, [[limit]] * 2)
+        now += pause
+        assert limiter.acquire(TENANT, [[limit]])[0].granted
+        limiter.release(TENANT, unsent)
+        assert sum(granted(limiter.acquire(TENANT, [[limit]] * 200))) == room
+
+
+def test_limit_that_moves_across_1000_and_back_forgets_nothing(valkey: Valkey) -> None:
+    """900 tokens taken as a log and a bucket leave no room in a bucket until enough leaked."""
+    high, low = Limit("a", 1500, 1.0, slack=0), Limit("a", 900, 1.0, slack=0)
+    now = 1_800_000_000.0
+    with closing(Limiter(valkey.url, clock=lambda: now)) as limiter:
+        known(limiter, high)
+        assert sum(granted(limiter.acquire(TENANT, [[high]] * 200))) == 150
+        assert sum(granted(limiter.acquire(TENANT, [[low]] * 512))) == 512
+        assert sum(granted(limiter.acquire(TENANT, [[low]] * 512))) == 900 - 150 - 512
+        now += 0.1
+        wait = limiter.acquire(TENANT, [[high]])[0].retry_after
+        assert wait == pytest.approx((900 + 1 - 150) / 1350, abs=0.001)
+
+
+def test_doorbell_lets_one_message_through(valkey: Valkey) -> None:
+    """The first ring sends, the next ones merge until the pump clears the flag."""
+    with closing(Doorbell(valkey.url)) as bell:
+        bell.clear("bulk")
+        assert [bell.ring("bulk"), bell.ring("bulk")] == [True, False]
+        assert bell.ring("renewal") is True
+        assert bell.clear("bulk") is True
+        assert bell.ring("bulk") is True
+
+
+def test_doorbell_without_redis_sends_anyway(own_server: Valkey) -> None:
+    """When Redis is away every ring sends its message, and clear tells that it could not."""
+    own_server.stop()
+    with closing(Doorbell(own_server.url)) as bell:
+        assert [bell.ring("bulk"), bell.ring("bulk")] == [True, True]
+        assert bell.clear("bulk") is False
+
+
+def test_tokens_of_a_tenant_are_in_one_cluster_slot(real: Limiter, valkey: Valkey) -> None:
+    """Every name the limiter writes carries the tenant's hash tag and nothing else is written."""
+    limit = Limit("a", 5, 30)
+    known(real, limit)
+    real.acquire(TENANT, [[limit]])
+    with closing(redis.Redis.from_url(valkey.url)) as client:
+        names = [name.decode() for name in client.scan_iter()]
+    assert names
+    assert all(name.startswith("{o8:acme}:") for name in names)

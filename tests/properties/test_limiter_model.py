@@ -1,0 +1,264 @@
+"""The limiter against an exact model: any interleaving, any clock, never more than max."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orch8.limits import Grant, Limit, Limiter, Refusal
+from tests.support.valkey import Valkey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TENANT = "acme"
+MICROSECONDS = 1_000_000
+START = 1_800_000_000 * MICROSECONDS
+WINDOWS = {"a": 50_000, "b": 120_000, "c": 1_000_000}  # effective, in microseconds
+BURST = 150  # of the bucket limit of 1500
+FAST = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+Wanted = tuple[tuple[str, int, int], ...]  # (key, max, weight)
+
+
+@pytest.fixture(scope="module")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    with Valkey(tmp_path_factory.mktemp("valkey")) as server:
+        yield server
+
+
+@dataclass
+class World:
+    """Two limiters on one server whose clock the test moves, and the model of what they do."""
+
+    url: str
+    time: int = START
+    seen: int = 0  # the highest time the server has seen
+    born: int | None = None
+    log: dict[str, list[int]] = field(default_factory=lambda: {key: [] for key in WINDOWS})
+    kept: dict[str, list[int]] = field(default_factory=lambda: {key: [] for key in WINDOWS})
+    held: list[tuple[Grant, Wanted, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.redis = redis.Redis.from_url(self.url)
+        self.redis.flushall()
+        self.clients = [Limiter(self.url, clock=lambda: self.time / MICROSECONDS) for _ in "ab"]
+
+    def close(self) -> None:
+        """All connections are closed."""
+        self.redis.close()
+        for client in self.clients:
+            client.close()
+
+    def acquire(self, client: int, requests: list[Wanted]) -> list[Grant]:
+        """The limiter's answers, after comparing them with the model's."""
+        grants = self.clients[client].acquire(TENANT, [self._limits(w) for w in requests])
+        assert [grant.granted for grant in grants] == self._model(requests)
+        for grant, wanted in zip(grants, requests, strict=True):
+            if grant.granted:
+                self.held.append((grant, wanted, self.seen))
+                for key, _, weight in wanted:
+                    self.kept[key] += [self.seen] * weight
+        return grants
+
+    def release(self, client: int, index: int) -> None:
+        """One held grant goes back, twice: the second time must change nothing."""
+        if not self.held:
+            return
+        grant, wanted, granted_at = self.held.pop(index % len(self.held))
+        self._contact()
+        self.clients[client].release(TENANT, [grant])
+        assert self.clients[1 - client].release(TENANT, [grant]) == 0
+        for key, _, weight in wanted:
+            for _ in range(weight):
+                self.kept[key].remove(granted_at)
+                if granted_at in self.log[key]:
+                    self.log[key].remove(granted_at)
+
+    def flush(self) -> None:
+        """The server loses everything; what was granted before was sent."""
+        self.redis.flushall()
+        self.born, self.seen = None, 0
+        self.log = {key: [] for key in WINDOWS}
+        self.held = []
+
+    def _limits(self, wanted: Wanted) -> list[Limit]:
+        return [
+            Limit(key, most, WINDOWS[key] / MICROSECONDS, slack=0, weight=weight)
+            for key, most, weight in wanted
+        ]
+
+    def _contact(self) -> None:
+        self.seen = max(self.seen, self.time)
+        if self.born is None:
+            self.born = self.seen
+
+    def _model(self, requests: list[Wanted]) -> list[bool]:
+        self._contact()
+        assert self.born is not None
+        closed: set[str] = set()
+        answers = []
+        for wanted in requests:
+            lacking = set()
+            for key, most, weight in wanted:
+                since = self.seen - WINDOWS[key]
+                used = sum(1 for at in self.log[key] if at > since)
+                if key in closed or since < self.born or used + weight > most:
+                    lacking.add(key)
+            if not any(weight > most for _, most, weight in wanted):
+                closed |= lacking
+            answers.append(not lacking)
+            if not lacking:
+                for key, _, weight in wanted:
+                    self.log[key] += [self.seen] * weight
+        return answers
+
+
+def busiest(times: list[int], window: int) -> int:
+    """The most units in any [t, t + window)."""
+    ordered = sorted(times)
+    first = most = 0
+    for last, at in enumerate(ordered):
+        while at - ordered[first] >= window:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def wanted(limits: st.SearchStrategy[int]) -> st.SearchStrategy[Wanted]:
+    one = st.tuples(st.sampled_from(sorted(WINDOWS)), limits, st.integers(1, 3))
+    return st.lists(one, min_size=1, max_size=3, unique_by=lambda item: item[0]).map(tuple)
+
+
+def operations(limits: st.SearchStrategy[int]) -> st.SearchStrategy[list[tuple[object, ...]]]:
+    client = st.integers(0, 1)
+    batch = st.lists(wanted(limits), min_size=1, max_size=8)
+    acquire = st.tuples(st.just("acquire"), client, batch)
+    return st.lists(
+        st.one_of(
+            acquire,
+            acquire,
+            st.tuples(st.just("move"), st.integers(0, 130_000)),
+            st.tuples(st.just("move"), st.sampled_from([1, 50_000, 119_999, 1_000_000])),
+            st.tuples(st.just("move"), st.integers(-3_000_000, -1)),
+            st.tuples(st.just("release"), client, st.integers(0, 50)),
+            st.tuples(st.just("forget scripts")),
+            st.tuples(st.just("flush")),
+        ),
+        max_size=30,
+    )
+
+
+def perform(world: World, steps: list[tuple[object, ...]]) -> None:
+    for name, *args in steps:
+        if name == "move":
+            world.time += args[0]  # type: ignore[operator]
+        elif name == "forget scripts":
+            world.redis.script_flush()
+        else:
+            getattr(world, name)(*args)  # type: ignore[call-overload]
+
+
+@FAST
+@given(steps=operations(st.just(4)))
+def test_limiter_agrees_with_the_model(valkey: Valkey, steps: list[tuple[object, ...]]) -> None:
+    """Every answer is the exact model's, and no window holds more than max, flushes included."""
+    with closing(World(valkey.url)) as world:
+        world.acquire(0, [(("a", 4, 1),)])
+        world.time += 2_000_000
+        perform(world, steps)
+        for key, times in world.kept.items():
+            # A flush forgets the highest time: after it the clock's numbers may repeat, and
+            # times before and after it cannot be compared.
+            flushed = any(name == "flush" for name, *_ in steps)
+            backwards = any(step[0] == "move" and int(str(step[1])) < 0 for step in steps)
+            if not (flushed and backwards):
+                assert busiest(times, WINDOWS[key]) <= 4
+
+
+@FAST
+@given(steps=operations(st.integers(0, 6)))
+def test_changed_limits_agree_with_the_model(
+    valkey: Valkey, steps: list[tuple[object, ...]]
+) -> None:
+    """A limit that differs from call to call is applied exactly as given, from that call on."""
+    with closing(World(valkey.url)) as world:
+        world.acquire(0, [(("a", 4, 1),)])
+        world.time += 2_000_000
+        perform(world, steps)
+
+
+@FAST
+@given(steps=operations(st.just(3)), ask=wanted(st.just(3)))
+def test_retry_after_is_the_earliest_time(
+    valkey: Valkey, steps: list[tuple[object, ...]], ask: Wanted
+) -> None:
+    """A refused request is refused until retry_after has passed, and granted then."""
+    with closing(World(valkey.url)) as world:
+        perform(world, steps)
+        grant = world.acquire(0, [ask])[0]
+        if grant.granted:
+            return
+        assert grant.refusal in {Refusal.FULL, Refusal.SPENT}
+        free_at = world.time + round(grant.retry_after * MICROSECONDS)
+        world.time = free_at - 1
+        assert not world.acquire(1, [ask])[0].granted
+        world.time = free_at
+        assert world.acquire(0, [ask])[0].granted
+
+
+@FAST
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from([0, 0, 1, 700, 20_000, 100_000, 400_000, -50_000]),
+            st.lists(st.sampled_from([1, 7, 100]), min_size=1, max_size=12),
+            st.lists(st.integers(0, 11), max_size=4),
+        ),
+        max_size=25,
+    )
+)
+def test_bucket_never_exceeds_max(
+    valkey: Valkey, steps: list[tuple[int, list[int], list[int]]]
+) -> None:
+    """A limit of 1500 per second holds in every window, released tokens not counted."""
+    with closing(World(valkey.url)) as world:
+        limiter = world.clients[0]
+        limiter.restore(TENANT, Limit("k", 1500, 1.0, slack=0), [])
+        world.seen = START
+        sent: list[int] = []
+        for pause, weights, unsent in steps:
+            world.time += pause
+            world.seen = max(world.seen, world.time)
+            requests = [[Limit("k", 1500, 1.0, slack=0, weight=weight)] for weight in weights]
+            grants = limiter.acquire(TENANT, requests)
+            back = [grant for i, grant in enumerate(grants) if i in unsent]
+            assert limiter.release(TENANT, back) == sum(len(grant.tokens) for grant in back)
+            sent += [world.seen] * sum(len(grant.tokens) for grant in grants if grant not in back)
+        assert busiest(sent, MICROSECONDS) <= 1500
+
+
+@pytest.mark.parametrize("limit", [100, 1500])
+def test_waiting_for_retry_after_uses_the_limit(valkey: Valkey, limit: int) -> None:
+    """Who waits as told gets max (a log) or nine tenths of it (a bucket) in every window."""
+    with closing(World(valkey.url)) as world:
+        one = Limit("k", limit, 1.0, slack=0)
+        world.clients[0].restore(TENANT, one, [])
+        sent: list[int] = []
+        while world.time < START + 2 * MICROSECONDS:
+            grants = world.clients[0].acquire(TENANT, [[one]] * 50)
+            sent += [world.time] * sum(grant.granted for grant in grants)
+            waits = [grant.retry_after for grant in grants if not grant.granted]
+            world.time += max(1, round(min(waits, default=0) * MICROSECONDS))
+        assert busiest(sent, MICROSECONDS) <= limit
+        assert len(sent) >= 2 * limit * (1.0 if limit <= 1000 else 0.9)
+        if limit > 1000:
+            assert sent.count(START) <= BURST

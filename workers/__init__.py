@@ -1,0 +1,1 @@
+"""The Celery application: wake-ups, ticks and nothing else."""
