@@ -40,7 +40,9 @@ def install(app: Flask, settings: Settings) -> None:
         raise ConfigurationError(
             "ORCH8_API_KEY is not set: set it, or set ORCH8_INSECURE=1 to serve without a key"
         )
-    if settings.api_key and not (settings.require_tenant_header or settings.allow_no_tenant_isolation):
+    if settings.api_key and not (
+        settings.require_tenant_header or settings.allow_no_tenant_isolation
+    ):
         raise ConfigurationError(
             "ORCH8_REQUIRE_TENANT_HEADER=false lets the key's holders see every tenant; "
             "set ORCH8_ALLOW_NO_TENANT_ISOLATION=1 if that is meant"

@@ -50,7 +50,13 @@ def problem_of(error: Orch8Error) -> dict[str, Any]:
 def _ours(error: Orch8Error) -> Response:
     if error.http_status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         tell = log.warning if error.retryable else log.error
-        tell("request.failed", request_id=request_id(), code=error.code, error=error.detail, exc_info=not error.retryable)
+        tell(
+            "request.failed",
+            request_id=request_id(),
+            code=error.code,
+            error=error.detail,
+            exc_info=not error.retryable,
+        )
     headers = {}
     if error.retryable:
         headers["Retry-After"] = str(math.ceil(error.retry_after or RETRY_AFTER))
@@ -65,7 +71,9 @@ def _werkzeugs(error: HTTPException) -> Response:
     if isinstance(error, RequestEntityTooLarge):
         return _ours(PayloadTooLarge())
     if status == HTTPStatus.NOT_FOUND:
-        ours: Orch8Error = NotFound(f"there is no {request.path}; GET /api-docs/openapi.json lists what is")
+        ours: Orch8Error = NotFound(
+            f"there is no {request.path}; GET /api-docs/openapi.json lists what is"
+        )
     elif isinstance(error, MethodNotAllowed):
         allowed = ", ".join(sorted(error.valid_methods or ()))
         ours = _MethodNotAllowed(f"{request.method} is not possible here; possible: {allowed}")
@@ -80,7 +88,13 @@ def _werkzeugs(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    log.exception("request.broke", request_id=request_id(), method=request.method, path=request.path, exc_info=error)
+    log.error(
+        "request.broke",
+        request_id=request_id(),
+        method=request.method,
+        path=request.path,
+        exc_info=error,
+    )
     return answer(problem_of(Orch8Error()), HTTPStatus.INTERNAL_SERVER_ERROR)
 
 

@@ -30,12 +30,12 @@ MAX_REQUEST_ID: Final = 128
 MAX_KEY: Final = 255
 MAX_ACTOR: Final = 200
 _NOT_IN_ID: Final = re.compile(r"[^A-Za-z0-9_-]")
-# What is accepted must still fit when it is shown inside a list inside an answer; orjson ends at 254.
+# What is accepted must still fit into an answer that shows it inside a list; orjson ends at 254.
 _SHOWN_INSIDE: Final = 6
 
 
 def request_id() -> str:
-    """The caller's x-request-id, sanitised, or a new one; the same for the whole request."""
+    """The caller's x-request-id, sanitised, or a new one; one for the whole request."""
     if "request_id" not in g:
         given = _NOT_IN_ID.sub("", request.headers.get("x-request-id", ""))
         g.request_id = given[:MAX_REQUEST_ID] or str(uuid7())
@@ -44,7 +44,7 @@ def request_id() -> str:
 
 
 def json_body() -> Any:
-    """The JSON value in the body. Raises UnsupportedMediaType, PayloadTooLarge and MalformedBody."""
+    """The JSON value in the body. Raises UnsupportedMediaType, PayloadTooLarge, MalformedBody."""
     if not request.is_json:
         given = request.mimetype or "nothing"
         raise UnsupportedMediaType(f"send the body as application/json, not as {given}")
@@ -57,6 +57,11 @@ def json_body() -> Any:
 def body(schema: Body) -> dict[str, Any]:
     """The members of the body that are not null, by the schema's names."""
     return read_body(schema, json_body())
+
+
+def members(schema: Body, value: Any) -> dict[str, Any]:
+    """As body, of a value that was read already."""
+    return read_body(schema, value)
 
 
 def optional_body(schema: Body) -> dict[str, Any]:
@@ -76,9 +81,7 @@ def path_id(text: str, what: str = "id") -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise InvalidArgument(
-            f"{what} in the path must be a UUID, not {text[:60]!r}"
-        ) from None
+        raise InvalidArgument(f"{what} in the path must be a UUID, not {text[:60]!r}") from None
 
 
 def actor(given: str | None = None) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from flask import current_app
 
@@ -24,6 +24,9 @@ class Surface:
     office: Office
     announce: Callable[[str], None]
     counters: Counters
+    described: dict[str, Any] = field(
+        default_factory=dict
+    )  # the OpenAPI document, once it was asked for
 
 
 def surface() -> Surface:

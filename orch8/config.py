@@ -21,46 +21,89 @@ def _var(env: str, default: Any, doc: str, *, secret: bool = False) -> Any:
 class Settings:
     """What a process needs to know. Times are seconds, sizes are bytes."""
 
-    database_url: str = _var("ORCH8_DATABASE_URL", "", "Postgres, as the application role.", secret=True)
-    database_owner_url: str = _var(
-        "ORCH8_DATABASE_OWNER_URL", "", "Postgres, as the owner of the tables: migrate and prune.", secret=True
+    database_url: str = _var(
+        "ORCH8_DATABASE_URL", "", "Postgres, as the application role.", secret=True
     )
-    broker_url: str = _var("ORCH8_BROKER_URL", "", "Celery's broker: redis:// or amqp://.", secret=True)
-    redis_url: str = _var("ORCH8_REDIS_URL", "", "Redis of the rate limiter and the doorbell.", secret=True)
+    database_owner_url: str = _var(
+        "ORCH8_DATABASE_OWNER_URL",
+        "",
+        "Postgres, as the owner of the tables: migrate and prune.",
+        secret=True,
+    )
+    broker_url: str = _var(
+        "ORCH8_BROKER_URL", "", "Celery's broker: redis:// or amqp://.", secret=True
+    )
+    redis_url: str = _var(
+        "ORCH8_REDIS_URL", "", "Redis of the rate limiter and the doorbell.", secret=True
+    )
     http_addr: str = _var("ORCH8_HTTP_ADDR", "127.0.0.1:8080", "Where the API listens.")
-    api_key: str = _var("ORCH8_API_KEY", "", "The root API key; with it every request needs x-api-key.", secret=True)
-    insecure: bool = _var("ORCH8_INSECURE", False, "Serve without an API key. Loopback and tests only.")
+    api_key: str = _var(
+        "ORCH8_API_KEY", "", "The root API key; with it every request needs x-api-key.", secret=True
+    )
+    insecure: bool = _var(
+        "ORCH8_INSECURE", False, "Serve without an API key. Loopback and tests only."
+    )
     require_tenant_header: bool = _var(
         "ORCH8_REQUIRE_TENANT_HEADER", True, "With an API key: X-Tenant-Id is required."
     )
-    key_secret: str = _var("ORCH8_KEY_SECRET", "", "Secret behind every idempotency key; never rotate it.", secret=True)
-    handler_url: str = _var("ORCH8_HANDLER_URL", "", "Where steps are sent: POST <this>/<handler>. Trusted.")
+    allow_no_tenant_isolation: bool = _var(
+        "ORCH8_ALLOW_NO_TENANT_ISOLATION", False, "Let an API key without X-Tenant-Id see every tenant."
+    )
+    key_secret: str = _var(
+        "ORCH8_KEY_SECRET", "", "Secret behind every idempotency key; never rotate it.", secret=True
+    )
+    handler_url: str = _var(
+        "ORCH8_HANDLER_URL", "", "Where steps are sent: POST <this>/<handler>. Trusted."
+    )
     handler_secret: str = _var(
-        "ORCH8_HANDLER_SECRET", "", "whsec_ secret that signs calls to handlers (Standard Webhooks).", secret=True
+        "ORCH8_HANDLER_SECRET",
+        "",
+        "whsec_ secret that signs calls to handlers (Standard Webhooks).",
+        secret=True,
     )
     handler_modules: str = _var(
-        "ORCH8_HANDLER_MODULES", "", "Python modules with @orch8.handler functions, separated by commas."
+        "ORCH8_HANDLER_MODULES",
+        "",
+        "Python modules with @orch8.handler functions, separated by commas.",
     )
     allow_internal_urls: bool = _var(
-        "ORCH8_ALLOW_INTERNAL_URLS", False, "Let registered handlers and http_request reach private addresses."
+        "ORCH8_ALLOW_INTERNAL_URLS",
+        False,
+        "Let registered handlers and http_request reach private addresses.",
     )
-    tick_interval_ms: int = _var("ORCH8_TICK_INTERVAL_MS", 1000, "How often beat looks for due steps.")
+    tick_interval_ms: int = _var(
+        "ORCH8_TICK_INTERVAL_MS", 1000, "How often beat looks for due steps."
+    )
     worker_width: int = _var("ORCH8_WORKER_WIDTH", 32, "Calls in flight per worker process.")
     worker_reaper_stale: float = _var(
         "ORCH8_WORKER_REAPER_STALE_SECS", 60.0, "A pull worker silent for this long loses its task."
     )
-    lease: float = _var("ORCH8_LEASE_SECS", 15.0, "A worker process silent for this long loses its claims.")
-    heartbeat: float = _var("ORCH8_HEARTBEAT_SECS", 5.0, "How often a worker process extends its leases.")
-    handler_connect_timeout: float = _var("ORCH8_HANDLER_CONNECT_TIMEOUT_SECS", 5.0, "TCP and TLS to a handler.")
-    handler_timeout: float = _var("ORCH8_HANDLER_TIMEOUT_SECS", 30.0, "A whole handler call, unless the step says.")
+    lease: float = _var(
+        "ORCH8_LEASE_SECS", 15.0, "A worker process silent for this long loses its claims."
+    )
+    heartbeat: float = _var(
+        "ORCH8_HEARTBEAT_SECS", 5.0, "How often a worker process extends its leases."
+    )
+    handler_connect_timeout: float = _var(
+        "ORCH8_HANDLER_CONNECT_TIMEOUT_SECS", 5.0, "TCP and TLS to a handler."
+    )
+    handler_timeout: float = _var(
+        "ORCH8_HANDLER_TIMEOUT_SECS", 30.0, "A whole handler call, unless the step says."
+    )
     max_body: int = _var("ORCH8_MAX_BODY_BYTES", 10 * 1024 * 1024, "Largest request body.")
     max_context: int = _var("ORCH8_MAX_CONTEXT_BYTES", 262_144, "Largest context of an instance.")
     max_output: int = _var("ORCH8_MAX_OUTPUT_BYTES", 1024 * 1024, "Largest answer of a handler.")
     poison_crashes: int = _var(
-        "ORCH8_POISON_CRASHES", 5, "A step whose worker died this often without an answer is parked; 0 = never."
+        "ORCH8_POISON_CRASHES",
+        5,
+        "A step whose worker died this often without an answer is parked; 0 = never.",
     )
-    grace: float = _var("ORCH8_GRACE_SECS", 30.0, "After SIGTERM: how long calls in flight may still answer.")
+    grace: float = _var(
+        "ORCH8_GRACE_SECS", 30.0, "After SIGTERM: how long calls in flight may still answer."
+    )
     dev: bool = _var("ORCH8_DEV", False, "Development mode: the engine's clock can be moved.")
+    env_label: str = _var("ORCH8_ENV_LABEL", "", "Name of this installation, shown to operators.")
+    env_color: str = _var("ORCH8_ENV_COLOR", "", "Colour of that name.")
     log_level: str = _var("ORCH8_LOG_LEVEL", "INFO", "DEBUG, INFO, WARNING or ERROR.")
     log_format: str = _var("ORCH8_LOG_FORMAT", "console", "console or json.")
 

@@ -1,10 +1,15 @@
-"""The hypothesis profiles: ``ci`` is quick, HYPOTHESIS_PROFILE=thorough looks harder."""
+"""The fixtures that tests share, and the hypothesis profiles: ``ci`` is quick, HYPOTHESIS_PROFILE=thorough looks harder."""
 
 from __future__ import annotations
 
 import os
 
 from hypothesis import HealthCheck, settings
+
+from tests.support.house import house, houses, provider
+from tests.support.servers import postgres, redis_server
+
+__all__ = ["house", "houses", "postgres", "provider", "redis_server"]
 
 _SLOW_TO_DRAW = (HealthCheck.too_slow, HealthCheck.data_too_large)
 

@@ -1,1 +1,1 @@
-"""What requests and answers look like: marshmallow schemas, which the OpenAPI document is made from."""
+"""What requests and answers look like: marshmallow schemas, from which OpenAPI is made."""

@@ -9,17 +9,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import Any, ClassVar
+from typing import Any
 from uuid import UUID
 
-from marshmallow import EXCLUDE, Schema, fields
+from marshmallow import Schema, fields
 
-from orch8.blocks.fields import Anything, Choice, Flag, Many, Object, Part, Positive, Text, Whole, wrong
-from orch8.blocks.schema import read
+from orch8.blocks.fields import (
+    Anything,
+    Choice,
+    Flag,
+    Many,
+    Object,
+    Positive,
+    Text,
+    Whole,
+    wrong,
+)
+from orch8.blocks.schema import Base, read
 from orch8.errors import InvalidArgument, Problem, Unprocessable
 
 __all__ = [
-    "Anything", "Body", "Choice", "Flag", "Id", "Many", "Number", "Object", "Part", "Positive", "Query",
+    "Anything", "Body", "Choice", "Flag", "Id", "Many", "Number", "Object", "Positive", "Query",
     "Shown", "Switch", "Text", "Timestamp", "Whole", "Words", "described", "read_body", "read_query",
     "refuse_unknown",
 ]  # fmt: skip
@@ -27,47 +37,43 @@ __all__ = [
 NO_BODY = "the body must be a JSON object"
 
 
-class Body(Schema):
+class Body(Base):
     """The JSON object in a request's body."""
 
-    name: ClassVar[str] = ""  # in the OpenAPI document; else the class's
 
-    class Meta:
-        unknown = EXCLUDE
-
-
-class Query(Schema):
+class Query(Base):
     """The parameters in a request's address; their values are text."""
-
-    class Meta:
-        unknown = EXCLUDE
 
 
 class Shown(Schema):
-    """What an answer holds. Answers are written by hand; their schemas are what the tests hold them to."""
+    """What an answer holds. Answers are written by hand, and tests hold them to their schema."""
 
 
 class Id(Text):
     """A UUID, written as text."""
 
-    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> UUID:  # type: ignore[override]
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
         try:
             return UUID(text)
         except ValueError:
-            raise wrong("{name} must be a UUID", "as in the answer that created it", shape=True) from None
+            raise wrong(
+                "{name} must be a UUID", "as in the answer that created it", shape=True
+            ) from None
 
 
 class Timestamp(Text):
     """A moment; without an offset it is UTC."""
 
-    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> datetime:  # type: ignore[override]
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
         try:
             moment = datetime.fromisoformat(text)
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, OverflowError):
-            raise wrong("{name} must be a timestamp", "such as 2026-04-01T00:00:00Z", shape=True) from None
+            raise wrong(
+                "{name} must be a timestamp", "such as 2026-04-01T00:00:00Z", shape=True
+            ) from None
 
 
 class Number(Whole):
@@ -84,7 +90,9 @@ class Switch(Flag):
     """true or false in a query."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> bool:
-        return super()._deserialize({"true": True, "false": False}.get(value, value), attr, data, **kwargs)
+        return super()._deserialize(
+            {"true": True, "false": False}.get(value, value), attr, data, **kwargs
+        )
 
 
 class Words(Text):
@@ -94,8 +102,9 @@ class Words(Text):
         super().__init__(**more)
         self.words = words
 
-    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> tuple[str, ...]:  # type: ignore[override]
-        given = tuple(word.strip() for word in value.split(",") if word.strip())
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        given = tuple(word.strip() for word in text.split(",") if word.strip())
         unknown = next((word for word in given if word not in self.words), None)
         if unknown is not None:
             raise wrong(f"{{name}} must not be {unknown[:60]!r}", f"use {', '.join(self.words)}")
@@ -104,9 +113,10 @@ class Words(Text):
 
 def described(field: fields.Field[Any], text: str, example: Any = None) -> Any:
     """The field, with what the OpenAPI document says of it."""
-    field.metadata["description"] = text
-    if example is not None:
-        field.metadata["examples"] = [example]
+    said = (
+        {"description": text} if example is None else {"description": text, "examples": [example]}
+    )
+    field.metadata = {**field.metadata, **said}
     return field
 
 
@@ -132,7 +142,7 @@ def read_query(schema: Query, given: Mapping[str, str]) -> dict[str, Any]:
 
 
 def refuse_unknown(schema: Body, value: Any) -> None:
-    """Every member of the object is one that is read. Raises InvalidArgument naming each other one."""
+    """Every member of the object is one that is read. Raises InvalidArgument naming the others."""
     known = {field.data_key or name for name, field in schema.fields.items()}
     unknown = [name for name in value if name not in known] if isinstance(value, dict) else []
     problems = []

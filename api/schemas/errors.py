@@ -10,7 +10,9 @@ from api.schemas.base import Shown
 class ProblemSchema(Shown):
     """One thing that is wrong with a request."""
 
-    pointer = fields.String(required=True, metadata={"description": "JSON Pointer into the body (RFC 6901)"})
+    pointer = fields.String(
+        required=True, metadata={"description": "JSON Pointer into the body (RFC 6901)"}
+    )
     message = fields.String(required=True)
     hint = fields.String(metadata={"description": "What to do about it"})
     code = fields.String()
@@ -20,12 +22,18 @@ class ErrorSchema(Shown):
     """Why a request was not carried out. Nothing has changed."""
 
     error = fields.String(required=True, metadata={"description": "In one line"})
-    type = fields.String(required=True, metadata={"description": "Names the kind of problem (RFC 9457)"})
+    type = fields.String(
+        required=True, metadata={"description": "Names the kind of problem (RFC 9457)"}
+    )
     title = fields.String(required=True)
     status = fields.Integer(required=True)
     detail = fields.String(required=True)
     instance = fields.String(required=True, metadata={"description": "The path that was asked for"})
     code = fields.String(required=True, metadata={"description": "For programs"})
     errors = fields.List(fields.Nested(ProblemSchema), required=True)
-    retryable = fields.Boolean(required=True, metadata={"description": "Whether the same request may succeed later"})
-    request_id = fields.String(required=True, metadata={"description": "Finds the request in the log"})
+    retryable = fields.Boolean(
+        required=True, metadata={"description": "Whether the same request may succeed later"}
+    )
+    request_id = fields.String(
+        required=True, metadata={"description": "Finds the request in the log"}
+    )

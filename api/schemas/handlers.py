@@ -14,10 +14,18 @@ LONGEST_URL = 8192
 class HandlerBody(Body):
     """Where a handler is reached, and what its calls may do."""
 
-    name = "HandlerRegistration"
-    url = described(Text(blank=False, longest=LONGEST_URL), "Steps are sent to <url>/<handler>", "https://pay.example.com/orch8")
-    effect = described(Choice(*(e.value for e in Effect)), "What a call may do; money and irrevocable are never guessed")
-    timeout = described(Span(fixed=True, positive=True), "Of a whole call, unless the step says", "30s")
+    url = described(
+        Text(blank=False, longest=LONGEST_URL),
+        "Steps are sent to <url>/<handler>",
+        "https://pay.example.com/orch8",
+    )
+    effect = described(
+        Choice(*(e.value for e in Effect)),
+        "What a call may do; money and irrevocable are never guessed",
+    )
+    timeout = described(
+        Span(fixed=True, positive=True), "Of a whole call, unless the step says", "30s"
+    )
 
 
 class HandlerSchema(Shown):
@@ -42,7 +50,6 @@ class HandlersSchema(Shown):
 class LimitBody(Body):
     """How many calls may share a key."""
 
-    name = "RateLimit"
     max = described(Whole(required=True, least=1, most=1_000_000), "Calls in any window", 95)
     window_seconds = described(Positive(required=True), "Length of the window", 1)
 
@@ -52,10 +59,14 @@ class LimitSchema(Shown):
 
     tenant_id = fields.String(required=True)
     key = fields.String(required=True)
-    source = fields.String(required=True, metadata={"description": '"operator", or the id of a sequence\'s version'})
+    source = fields.String(
+        required=True, metadata={"description": '"operator", or the id of a sequence\'s version'}
+    )
     max = fields.Integer(required=True)
     window_seconds = fields.Float(required=True)
-    effective = fields.Boolean(required=True, metadata={"description": "Whether this is the one that holds"})
+    effective = fields.Boolean(
+        required=True, metadata={"description": "Whether this is the one that holds"}
+    )
 
 
 class LimitsSchema(Shown):
@@ -67,7 +78,6 @@ class LimitsSchema(Shown):
 class ClockBody(Body):
     """How to move the engine's clock."""
 
-    name = "ClockMove"
     advance = described(Span(fixed=True), "How far forward", "3d")
     at = described(Timestamp(), "Or: which moment it is now")
     rate = described(Positive(), "How many times as fast as real time it runs from now on")

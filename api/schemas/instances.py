@@ -32,9 +32,15 @@ LONGEST = 200
 class CreationSchema(Body):
     """What both forms of creating an instance share."""
 
-    context = described(Object(), "What the sequence works on; a sequence reads context.data", {"data": {"amount_cents": 9900}})
+    context = described(
+        Object(),
+        "What the sequence works on; a sequence reads context.data",
+        {"data": {"amount_cents": 9900}},
+    )
     idempotency_key = described(
-        Text(blank=False, longest=255), "One instance per key, for ever", "dunning-sub_8kT3mW-2026-04"
+        Text(blank=False, longest=255),
+        "One instance per key, for ever",
+        "dunning-sub_8kT3mW-2026-04",
     )
     priority = Choice(*PRIORITIES)
     lane = described(Choice(*LANES), "Where its steps queue; left out: as the priority says")
@@ -48,7 +54,6 @@ class CreationSchema(Body):
 class StartSchema(CreationSchema):
     """An instance of the sequence in the path."""
 
-    name = "Start"
     version = described(Whole(least=1), "Left out: the newest that is not deprecated")
     tenant_id = Text(blank=False, longest=LONGEST)
     namespace = Text(blank=False, longest=LONGEST)
@@ -57,7 +62,6 @@ class StartSchema(CreationSchema):
 class CreateSchema(CreationSchema):
     """An instance of one version of a sequence."""
 
-    name = "Create"
     sequence_id = Id(required=True)
     tenant_id = Text(required=True, blank=False, longest=LONGEST)
     namespace = Text(required=True, blank=False, longest=LONGEST)
@@ -107,8 +111,12 @@ class InstanceSchema(Shown):
     sequence = fields.Nested(SequenceOfInstanceSchema, required=True)
     state = fields.String(required=True, metadata={"enum": list(STATES)})
     cancelling = fields.Boolean(required=True)
-    attention = fields.Dict(required=True, allow_none=True, metadata={"description": "Why a person is needed"})
-    outcome = fields.String(required=True, allow_none=True, metadata={"description": "The name an `end` block gave"})
+    attention = fields.Dict(
+        required=True, allow_none=True, metadata={"description": "Why a person is needed"}
+    )
+    outcome = fields.String(
+        required=True, allow_none=True, metadata={"description": "The name an `end` block gave"}
+    )
     error = fields.Dict(required=True, allow_none=True)
     next_fire_at = fields.AwareDateTime(required=True, allow_none=True)
     priority = fields.String(required=True, metadata={"enum": list(PRIORITIES)})
@@ -116,7 +124,9 @@ class InstanceSchema(Shown):
     timezone = fields.String(required=True)
     metadata = fields.Raw(required=True)
     context = fields.Dict(required=True)
-    round = fields.Integer(required=True, metadata={"description": "Counts retries of the instance, from 1"})
+    round = fields.Integer(
+        required=True, metadata={"description": "Counts retries of the instance, from 1"}
+    )
     idempotency_key = fields.String()
     parent_instance_id = fields.UUID()
     created_at = fields.AwareDateTime(required=True)
@@ -127,7 +137,9 @@ class InstanceSchema(Shown):
 class StartedSchema(InstanceSchema):
     """The instance that stands for the request."""
 
-    deduplicated = fields.Boolean(required=True, metadata={"description": "Whether the key had been used before"})
+    deduplicated = fields.Boolean(
+        required=True, metadata={"description": "Whether the key had been used before"}
+    )
 
 
 class InstancePageSchema(Shown):
@@ -182,7 +194,9 @@ class AuditEntrySchema(Shown):
     reason = fields.String(required=True, allow_none=True)
     node_key = fields.String(required=True, allow_none=True)
     request_id = fields.String(required=True, allow_none=True)
-    event_type = fields.String(required=True, metadata={"description": "As action, for clients of the contract"})
+    event_type = fields.String(
+        required=True, metadata={"description": "As action, for clients of the contract"}
+    )
     block_id = fields.String()
     details = fields.Raw(required=True)
     created_at = fields.AwareDateTime(required=True)
@@ -208,6 +222,5 @@ class RetriedSchema(Shown):
 class ReasonSchema(Body):
     """Who and why, for the audit log."""
 
-    name = "Reason"
     actor = Text(longest=LONGEST)
     reason = Text(longest=1000)

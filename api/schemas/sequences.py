@@ -13,11 +13,14 @@ MAX_PAGE = 1000
 class DefinitionSchema(Body):
     """A sequence definition, in the short form or in the contract's."""
 
-    name = "Definition"
-    id = described(Text(required=True), "The sequence's name; a UUID in the contract's form", "payment_dunning")
+    id = described(
+        Text(required=True), "The sequence's name; a UUID in the contract's form", "payment_dunning"
+    )
     blocks = described(fields.List(fields.Dict(), required=True), "What to do, one after another")
     version = described(fields.Integer(), "Left out: the next one")
-    tenant_id = described(Text(), "With this, namespace, name or created_at the body is in the contract's form")
+    tenant_id = described(
+        Text(), "With this, namespace, name or created_at the body is in the contract's form"
+    )
     namespace = Text()
     timezone = described(Text(), "IANA name; UTC if left out", "Europe/Vienna")
     input_schema = described(fields.Dict(), "JSON Schema of context.data")
@@ -62,7 +65,9 @@ class PublishedSchema(Shown):
     id = fields.UUID(required=True)
     name = fields.String(required=True)
     version = fields.Integer(required=True)
-    warnings = fields.List(fields.String(), metadata={"description": "What is legal, but looks wrong"})
+    warnings = fields.List(
+        fields.String(), metadata={"description": "What is legal, but looks wrong"}
+    )
     warning_details = fields.List(fields.Nested(ProblemSchema))
 
 

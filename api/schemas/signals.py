@@ -10,16 +10,21 @@ from api.schemas.base import Anything, Body, Shown, Text, described
 from orch8.blocks.fields import wrong
 from orch8.runtime.signal import CONTROLS, MAX_NAME
 
+Kind = tuple[str | None, str]  # one of CONTROLS, or None and a name of the sender's own
+
 
 class SignalType(Anything):
     """The contract's spelling: a control's name, or {"custom": name}."""
 
-    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> tuple[str | None, str]:
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Kind:
+        del attr, data, kwargs
         if isinstance(value, str):
             if value in CONTROLS:
                 return value, ""
             raise wrong(
-                f"{{name}} must not be {value[:60]!r}", f'use {", ".join(CONTROLS)} or {{"custom": "name"}}', shape=True
+                f"{{name}} must not be {value[:60]!r}",
+                f'use {", ".join(CONTROLS)} or {{"custom": "name"}}',
+                shape=True,
             )
         name = value.get("custom") if isinstance(value, dict) else None
         if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME:
@@ -31,7 +36,7 @@ class SignalType(Anything):
 class SignalName(Text):
     """The short spelling: a control's name acts at once, any other is a custom signal."""
 
-    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> tuple[str | None, str]:  # type: ignore[override]
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         name = super()._deserialize(value, attr, data, **kwargs)
         return (name, "") if name in CONTROLS else (None, name)
 
@@ -39,15 +44,20 @@ class SignalName(Text):
 class SignalSchema(Body):
     """A message to an instance."""
 
-    name = "Signal"
     signal = described(
-        SignalName(blank=False, longest=MAX_NAME), "pause, resume, cancel, update_context, or a name of your own", "cancel"
+        SignalName(blank=False, longest=MAX_NAME),
+        "pause, resume, cancel, update_context, or a name of your own",
+        "cancel",
     )
-    signal_type = described(SignalType(), 'The contract\'s spelling; a name of your own is {"custom": "name"}', "cancel")
+    signal_type = described(
+        SignalType(), 'The contract\'s spelling; a name of your own is {"custom": "name"}', "cancel"
+    )
     payload = described(Anything(), "Any JSON")
     reason = described(Text(longest=1000), "Why, for the audit log")
     actor = described(Text(longest=200), "Who, for the audit log; X-Actor wins")
-    dedupe_key = described(Text(blank=False, longest=255), "A repeated one does nothing; Idempotency-Key does the same")
+    dedupe_key = described(
+        Text(blank=False, longest=255), "A repeated one does nothing; Idempotency-Key does the same"
+    )
 
 
 class SentSchema(Shown):

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from marshmallow import fields
 
-from api.schemas.base import Anything, Body, Flag, Many, Number, Object, Query, Shown, Switch, Text, Whole, described
+from api.schemas.base import (
+    Anything,
+    Body,
+    Flag,
+    Many,
+    Number,
+    Object,
+    Query,
+    Shown,
+    Switch,
+    Text,
+    Whole,
+    described,
+)
 
 LONGEST = 200
 MAX_LOGS = 1000
@@ -13,9 +26,12 @@ MAX_LOGS = 1000
 class PollSchema(Body):
     """Which steps a worker wants."""
 
-    name = "Poll"
-    handler_name = described(Text(required=True, blank=False, longest=LONGEST), "What the worker can do", "charge")
-    worker_id = described(Text(required=True, blank=False, longest=LONGEST), "Names the worker; stable while it runs")
+    handler_name = described(
+        Text(required=True, blank=False, longest=LONGEST), "What the worker can do", "charge"
+    )
+    worker_id = described(
+        Text(required=True, blank=False, longest=LONGEST), "Names the worker; stable while it runs"
+    )
     limit = described(Whole(least=1, most=1000), "How many at most; 1 if left out")
     version = Text(longest=LONGEST)
 
@@ -23,7 +39,6 @@ class PollSchema(Body):
 class QueuePollSchema(PollSchema):
     """Which steps of one queue a worker wants."""
 
-    name = "QueuePoll"
     queue_name = Text(required=True, blank=False, longest=LONGEST)
 
 
@@ -38,14 +53,12 @@ class ClaimSchema(Body):
 class CompleteSchema(ClaimSchema):
     """A step's output."""
 
-    name = "Complete"
     output = described(Anything(), "Any JSON; an object may name its own outcome")
 
 
 class FailSchema(ClaimSchema):
     """Why a step failed."""
 
-    name = "Fail"
     message = Text(required=True)
     retryable = described(Flag(), "Whether trying again may help; false if left out")
     code = Text(longest=LONGEST)
@@ -55,7 +68,6 @@ class FailSchema(ClaimSchema):
 class HeartbeatSchema(ClaimSchema):
     """The worker is still at it."""
 
-    name = "Heartbeat"
     checkpoint = described(Anything(), "Kept for whoever takes the step over")
     checkpoint_seq = described(Whole(), "The stored checkpoint's number, from 0")
 

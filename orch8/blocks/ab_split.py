@@ -48,7 +48,7 @@ class VariantSchema(Base):
 
 
 class AbSplitSchema(BlockSchema):
-    """``{"type": "ab_split", "variants": [{"name": "a", "weight": 1, "blocks": [...]}]}``"""
+    """``{"type": "ab_split", "variants": [{"name": "a", "weight": 1, "blocks": [...]}]}``."""
 
     type = "ab_split"
     block = AbSplit
@@ -67,8 +67,7 @@ class AbSplitSchema(BlockSchema):
     ) -> dict[str, Any]:
         variants = [
             {**variant, "blocks": inside.get(str(i), [])}
-            for i, variant in enumerate(raw.get("variants") or ())
-            if isinstance(variant, dict)
+            for i, variant in enumerate(raw["variants"])
         ]
         return {**raw, "variants": variants}
 

@@ -29,7 +29,7 @@ class CancellationScope(Block):
 
 
 class CancellationScopeSchema(BlockSchema):
-    """``{"type": "cancellation_scope", "blocks": [...]}``"""
+    """``{"type": "cancellation_scope", "blocks": [...]}``."""
 
     type = "cancellation_scope"
     block = CancellationScope

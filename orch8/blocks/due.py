@@ -27,6 +27,9 @@ class DelaySchema(Base):
     timezone = Text()
 
 
+_LONG = frozenset(DelaySchema().fields)
+
+
 class DelayMember(Part):
     """A delay: a duration by itself, or an object with one in it."""
 
@@ -55,7 +58,7 @@ class SendWindowSchema(Base):
 
 def is_long_delay(value: Any) -> bool:
     """Whether a delay is written as an object of its own rather than as a duration."""
-    return isinstance(value, dict) and not value.keys().isdisjoint(DelaySchema._declared_fields)
+    return isinstance(value, dict) and not value.keys().isdisjoint(_LONG)
 
 
 def read_delay(draft: Draft, values: Mapping[str, Any] | None, pointer: str) -> Delay | None:

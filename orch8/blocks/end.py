@@ -26,7 +26,7 @@ class End(Block):
 
 
 class EndSchema(BlockSchema):
-    """``{"type": "end", "outcome": "recovered"}``"""
+    """``{"type": "end", "outcome": "recovered"}``."""
 
     type = "end"
     block = End

@@ -4,6 +4,8 @@ A wrong type is a problem of shape, a wrong value one of meaning. Optional membe
 which is the same as leaving them out.
 """
 
+# ruff: noqa: RUF012 - marshmallow declares error messages as instance variables
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sized
@@ -17,7 +19,11 @@ from orch8.errors import Problem
 LARGEST = 2**31 - 1
 NAME = "{name}"  # stands for the member's name in messages
 
-_COMMON: dict[str, Any] = {"required": "is required", "null": "is required", "validator_failed": "is not valid"}
+_COMMON: dict[str, Any] = {
+    "required": "is required",
+    "null": "is required",
+    "validator_failed": "is not valid",
+}
 
 
 def wrong(
@@ -37,13 +43,15 @@ class _Member(fields.Field[Any]):
 
 
 class Text(_Member, fields.String):
-    """A string; with ``blank=False`` one that says something."""
+    """A string; with ``blank=False`` it says something, ``printable`` has no control characters."""
 
     default_error_messages = {**_COMMON, "invalid": "must be a string"}
 
-    def __init__(self, *, blank: bool = True, longest: int = 65_536, **more: Any) -> None:
+    def __init__(
+        self, *, blank: bool = True, printable: bool = False, longest: int = 65_536, **more: Any
+    ) -> None:
         super().__init__(**more)
-        self.blank, self.longest = blank, longest
+        self.blank, self.printable, self.longest = blank, printable, longest
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
@@ -52,6 +60,8 @@ class Text(_Member, fields.String):
             raise wrong(f"{NAME} must not be blank")
         if len(value) > self.longest:
             raise wrong(f"{NAME} must not be longer than {self.longest} characters")
+        if self.printable and not value.isprintable():
+            raise wrong(f"{NAME} must be printable", "leave out control characters")
         return value
 
 
@@ -66,7 +76,9 @@ class Choice(Text):
         text = super()._deserialize(value, attr, data, **kwargs)
         if text not in self.words:
             raise wrong(
-                f"{NAME} must not be {text[:60]!r}", f"use one of {', '.join(self.words)}", shape=True
+                f"{NAME} must not be {text[:60]!r}",
+                f"use one of {', '.join(self.words)}",
+                shape=True,
             )
         return text
 
@@ -139,6 +151,7 @@ class Many(_Member, fields.List[Any]):
 
     def __init__(self, kind: Any, *, least: int = 0, most: int = 10_000, **more: Any) -> None:
         super().__init__(cls_or_instance=kind, **more)
+        self.inner.allow_none = False
         self.least, self.most = least, most
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
@@ -175,7 +188,7 @@ class Part(_Member, fields.Nested):
 
 
 class Span(_Member, fields.Raw):
-    """A duration in any of its spellings; ``fixed`` ones have no months, so that they are seconds."""
+    """A duration in any spelling; ``fixed`` ones have no months, so that they are seconds."""
 
     default_error_messages = _COMMON
 
@@ -202,7 +215,7 @@ class Span(_Member, fields.Raw):
 
 
 class Blocks(_Member, fields.Raw):
-    """Blocks one after another, left as they are: whoever loads them walks them without recursion."""
+    """Blocks one after another, left as they are: they are walked later, without recursion."""
 
     default_error_messages = {**_COMMON, "invalid": "must be a list of blocks"}
 

@@ -88,7 +88,7 @@ def _pages(at: NodeKey, items: list[Any]) -> Iterable[Memo]:
 
 
 class ForEachSchema(BlockSchema):
-    """``{"type": "for_each", "collection": "{{...}}", "item_var": "item", "body": [...]}``"""
+    """``{"type": "for_each", "collection": "{{...}}", "item_var": "item", "body": [...]}``."""
 
     type = "for_each"
     block = ForEach

@@ -1,4 +1,4 @@
-"""Block types of later versions: their members are read, then they are refused with what to do now."""
+"""Block types of later versions: read, then refused with what to do today."""
 
 from __future__ import annotations
 

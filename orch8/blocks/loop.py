@@ -10,8 +10,8 @@ from orch8.blocks.fields import Blocks, Flag, Span, Text, Whole
 from orch8.blocks.schema import BlockSchema, Draft
 from orch8.blocks.step import Step
 from orch8.engine.block import Block, Chain, Leaf, Scope
-from orch8.engine.keys import NodeKey
 from orch8.engine.duration import Duration
+from orch8.engine.keys import NodeKey
 from orch8.engine.moves import Done, Move, Run
 from orch8.engine.outcome import Outcome, Status
 from orch8.engine.snapshot import Frame
@@ -91,7 +91,7 @@ class PollInterval(Span):
 
 
 class LoopSchema(BlockSchema):
-    """``{"type": "loop", "condition": ..., "until": ..., "body": [...]}``"""
+    """``{"type": "loop", "condition": ..., "until": ..., "body": [...]}``."""
 
     type = "loop"
     block = Loop

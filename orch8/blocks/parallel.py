@@ -51,7 +51,7 @@ class Parallel(Block):
 
 
 class ParallelSchema(BlockSchema):
-    """``{"type": "parallel", "branches": [[...], [...]]}``"""
+    """``{"type": "parallel", "branches": [[...], [...]]}``."""
 
     type = "parallel"
     block = Parallel
@@ -71,10 +71,8 @@ class ParallelSchema(BlockSchema):
         branches = tuple(draft.chain(str(i)) for i in range(len(draft.values.get("branches", ()))))
         fail = draft.values.get("fail", "all")
         if fail == "collect_all":
-            hint = 'write "all": every branch runs to its end, and then a failed one fails the block'
-            draft.problem(
-                "/fail", "fail: collect_all is not supported yet", hint, code="not_yet"
-            )
+            hint = 'write "all": every branch runs to its end, then a failed one fails the block'
+            draft.problem("/fail", "collect_all is not supported yet", hint, code="not_yet")
         return Parallel(
             id=draft.id,
             when=draft.when,

@@ -43,7 +43,7 @@ class Race(Block):
 
 
 class RaceSchema(BlockSchema):
-    """``{"type": "race", "branches": [[...], [...]]}``"""
+    """``{"type": "race", "branches": [[...], [...]]}``."""
 
     type = "race"
     block = Race

@@ -46,7 +46,7 @@ class RouteSchema(Base):
 
 
 class RouterSchema(BlockSchema):
-    """``{"type": "router", "routes": [{"condition": ..., "blocks": [...]}], "default": [...]}``"""
+    """``{"type": "router", "routes": [{"condition": ..., "blocks": [...]}], "default": [...]}``."""
 
     type = "router"
     block = Router

@@ -94,13 +94,13 @@ class Saga(Block):
 class SagaStepSchema(Base):
     """One action and what undoes it; each is a block or a list of blocks."""
 
-    id = Text(blank=False, longest=LONGEST_ID)
+    id = Text(blank=False, printable=True, longest=LONGEST_ID)
     action = Blocks(required=True, single=True)
     compensation = Blocks(single=True)
 
 
 class SagaSchema(BlockSchema):
-    """``{"type": "saga", "steps": [{"id": "reserve", "action": {...}, "compensation": {...}}]}``"""
+    """``{"type": "saga", "steps": [{"id": "buy", "action": {...}, "compensation": {...}}]}``."""
 
     type = "saga"
     block = Saga
@@ -112,9 +112,10 @@ class SagaSchema(BlockSchema):
         for i, step in enumerate(steps if isinstance(steps, list) else ()):
             if not isinstance(step, dict):
                 continue
-            yield Slot(f"{i}", f"/steps/{i}/action", step.get("action"), step.get("id"), single=True)
+            at = f"/steps/{i}"
+            yield Slot(f"{i}", f"{at}/action", step.get("action"), step.get("id"), single=True)
             if step.get("compensation") is not None:
-                yield Slot(f"undo{i}", f"/steps/{i}/compensation", step["compensation"], single=True)
+                yield Slot(f"undo{i}", f"{at}/compensation", step["compensation"], single=True)
 
     def canonical(
         self, raw: Mapping[str, Any], inside: Mapping[str, list[dict[str, Any]]]
@@ -125,8 +126,7 @@ class SagaSchema(BlockSchema):
                 "action": _alone(inside.get(f"{i}", [])),
                 **({"compensation": _alone(inside[f"undo{i}"])} if f"undo{i}" in inside else {}),
             }
-            for i, step in enumerate(raw.get("steps") or ())
-            if isinstance(step, dict)
+            for i, step in enumerate(raw["steps"])
         ]
         return {**raw, "steps": steps}
 

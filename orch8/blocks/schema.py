@@ -1,4 +1,4 @@
-"""The shared schema of the block types: what a block's JSON looks like and how it becomes a Block."""
+"""The shared schema of the block types: how a block's JSON looks and becomes a Block."""
 
 from __future__ import annotations
 
@@ -61,7 +61,13 @@ class Draft(Protocol):
     def template(self, value: Any, pointer: str) -> Template | None: ...
 
     def problem(
-        self, pointer: str, message: str, hint: str = "", *, code: str = "invalid", shape: bool = False
+        self,
+        pointer: str,
+        message: str,
+        hint: str = "",
+        *,
+        code: str = "invalid",
+        shape: bool = False,
     ) -> None: ...
 
     def warn(self, pointer: str, message: str, hint: str = "", *, code: str = "lint") -> None: ...
@@ -70,7 +76,7 @@ class Draft(Protocol):
 class Base(Schema):
     """A schema that leaves unknown members to the caller, who knows how strict to be."""
 
-    class Meta:
+    class Meta:  # noqa: D106 - marshmallow's place for options
         unknown = EXCLUDE
 
 
@@ -83,7 +89,7 @@ class BlockSchema(Base):
     later: ClassVar[str] = ""
 
     type_ = Text(data_key="type", required=True)
-    id = Text(blank=False, longest=LONGEST_ID)
+    id = Text(blank=False, printable=True, longest=LONGEST_ID)
     when = Text()
 
     def name(self, values: Mapping[str, Any]) -> str:
@@ -103,7 +109,7 @@ class BlockSchema(Base):
     def canonical(
         self, raw: Mapping[str, Any], inside: Mapping[str, list[dict[str, Any]]]
     ) -> dict[str, Any]:
-        """The block in its one long form; ``inside`` are the canonical blocks of each slot."""
+        """A sound block in its one long form; ``inside`` has the canonical blocks of each slot."""
         return {name: inside.get(name, value) for name, value in raw.items()}
 
     def build(self, draft: Draft) -> Block:

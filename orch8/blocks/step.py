@@ -171,12 +171,12 @@ class LeafSchema(BlockSchema):
 
 
 class StepSchema(LeafSchema):
-    """``{"type": "step", "handler": "charge", "params": {...}, "retry": {...}}``"""
+    """``{"type": "step", "handler": "charge", "params": {...}, "retry": {...}}``."""
 
     type = "step"
     block = Step
 
-    handler = Text(required=True, blank=False, longest=200)
+    handler = Text(required=True, blank=False, printable=True, longest=200)
     params = Anything()
     retry = Known(RETRY_FIELDS)
     timeout = Span(fixed=True, positive=True)
@@ -194,7 +194,7 @@ class StepSchema(LeafSchema):
     context_access = Part(AccessSchema)
     on_unknown = Part(OnUnknownSchema)
 
-    fence = Text(blank=False, later="without it, keep two runs apart by the instance's idempotency_key")
+    fence = Text(blank=False, later="keep two runs apart by the instance's idempotency_key")
     money = Object(later="put the amount into params")
     outcome_map = Object(later='let the handler answer {"outcome": "declined", ...}')
     wait_for_input = Object(later="use a wait_signal block")
@@ -258,8 +258,10 @@ def read_leaf(draft: Draft) -> dict[str, Any]:
 
 
 def _assertion(draft: Draft) -> tuple[Any, Condition | None]:
-    """The params, and the condition among them if the handler is ``assert``: it is evaluated, while
-    the params keep its text."""
+    """The params, and the compiled condition among them if the handler is ``assert``.
+
+    The params keep its text.
+    """
     params = draft.values.get("params")
     if draft.values.get("handler") != "assert" or not isinstance(params, dict):
         return params, None
@@ -286,7 +288,8 @@ def _retry(draft: Draft) -> tuple[RetryPolicy | None, Condition | None]:
     if policy.retry_if is not None and not policy.retry_if.strip():
         draft.problem("/retry/retry_if", "retry_if must not be blank")
         return policy, None
-    for i, code in enumerate(given.get("non_retryable_codes") or ()):
+    codes = given.get("non_retryable_codes")
+    for i, code in enumerate(codes if isinstance(codes, list) else ()):
         if isinstance(code, str) and not code.strip():
             draft.problem(f"/retry/non_retryable_codes/{i}", "a code must not be blank")
     return policy, draft.condition(policy.retry_if, "/retry/retry_if")

@@ -26,7 +26,7 @@ class SubSequence(Leaf):
 
 
 class SubSequenceSchema(BlockSchema):
-    """``{"type": "sub_sequence", "sequence_name": "kyc", "version": 2, "input": {...}}``"""
+    """``{"type": "sub_sequence", "sequence_name": "kyc", "version": 2, "input": {...}}``."""
 
     type = "sub_sequence"
     block = SubSequence

@@ -68,7 +68,7 @@ class TryCatch(Block):
 
 
 class TryCatchSchema(BlockSchema):
-    """``{"type": "try_catch", "try_block": [...], "catch_block": [...], "finally_block": [...]}``
+    """``{"type": "try_catch", "try_block": [...], "catch_block": [...], "finally_block": [...]}``.
 
     The short names ``try``, ``catch`` and ``finally`` mean the same.
     """

@@ -49,7 +49,7 @@ class WaitSchema(LeafSchema):
 
 
 _SAYS_WHEN = {"delay", "duration", "until", "not_before", "send_window"} | {
-    name for name, field in WaitSchema._declared_fields.items() if field.metadata.get("later")
+    name for name, field in WaitSchema().fields.items() if field.metadata.get("later")
 }
 
 

@@ -23,7 +23,7 @@ class SignalSchema(Base):
 
 
 class WaitSignalSchema(SignalSchema, LeafSchema):
-    """``{"type": "wait_signal", "signal": "paid", "timeout": "3d", "on_timeout": "continue"}``"""
+    """``{"type": "wait_signal", "signal": "paid", "timeout": "3d", "on_timeout": "continue"}``."""
 
     type = "wait_signal"
     block = Step
@@ -37,13 +37,11 @@ class WaitSignalSchema(SignalSchema, LeafSchema):
 
     def build(self, draft: Draft) -> Step:
         params = _params(draft, draft.values, "")
-        return Step(
-            handler="wait_signal", params=draft.template(params, ""), **read_leaf(draft)
-        )
+        return Step(handler="wait_signal", params=draft.template(params, ""), **read_leaf(draft))
 
 
-_PARAMS = frozenset(SignalSchema._declared_fields)
 _SCHEMA = SignalSchema()
+_PARAMS = frozenset(_SCHEMA.fields)
 
 
 def check_params(draft: Draft) -> None:

@@ -12,7 +12,13 @@ from orch8.definition.json_schema import JsonSchema, compile_schema
 from orch8.definition.outline import Node, Outline
 from orch8.definition.texts import texts
 from orch8.engine.block import Block, Chain
-from orch8.engine.expressions import Condition, Dialect, Template, compile_condition, compile_template
+from orch8.engine.expressions import (
+    Condition,
+    Dialect,
+    Template,
+    compile_condition,
+    compile_template,
+)
 from orch8.engine.keys import escape_id
 from orch8.errors import ExpressionError, Problem
 
@@ -52,11 +58,6 @@ class Building:
         draft = NodeDraft(node, self)
         draft.when = draft.condition(node.values.get("when"), "/when", strict=True)
         node.block = node.schema.build(draft)
-        inside: dict[str, list[dict[str, Any]]] = {}
-        for slot, below in node.chains:
-            inside.setdefault(slot.name, []).extend(child.canonical for child in below)
-        form = node.schema.canonical({**draft.raw, "type": node.schema.type}, inside)
-        node.canonical = {"type": form["type"], "id": node.given} | form | {"id": node.given}
         if node.schema.type == "step":
             check = _PARAMS.get(node.values.get("handler", ""))
             if check is not None:
@@ -146,7 +147,13 @@ class NodeDraft:
         return compiled
 
     def problem(
-        self, pointer: str, message: str, hint: str = "", *, code: str = "invalid", shape: bool = False
+        self,
+        pointer: str,
+        message: str,
+        hint: str = "",
+        *,
+        code: str = "invalid",
+        shape: bool = False,
     ) -> None:
         """The definition is refused for this, unless the place is known to be wrong already."""
         if pointer in self._faulted:

@@ -73,7 +73,7 @@ class Findings:
         return tuple(sorted(self.warnings, key=_place))
 
     def refuse(self) -> NoReturn:
-        """Raises what there is to say: Unprocessable if any shape is wrong, else DefinitionRejected."""
+        """Raises Unprocessable if any of the problems is one of shape, else DefinitionRejected."""
         problems = sorted(self.problems, key=_place)
         count = len(problems) + self.unlisted
         detail = problems[0].message if problems else "the definition is refused"
@@ -100,7 +100,7 @@ def near(name: str, other: str) -> bool:
     """Whether at most two edits (insert, drop, replace a character) lead from one to the other."""
     if abs(len(name) - len(other)) > _MOST_EDITS:
         return False
-    if _MOST_EDITS < len(set(name) - set(other)):
+    if len(set(name) - set(other)) > _MOST_EDITS:
         return False
     row = list(range(len(other) + 1))
     for i, mine in enumerate(name, 1):

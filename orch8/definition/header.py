@@ -9,7 +9,18 @@ from uuid import UUID
 
 from marshmallow import Schema
 
-from orch8.blocks.fields import Anything, Blocks, Choice, Flag, Many, Object, Part, Text, Whole, wrong
+from orch8.blocks.fields import (
+    Anything,
+    Blocks,
+    Choice,
+    Flag,
+    Many,
+    Object,
+    Part,
+    Text,
+    Whole,
+    wrong,
+)
 from orch8.blocks.schema import Base
 
 CONTRACT_MARKS: Final = frozenset({"tenant_id", "namespace", "name", "created_at"})
@@ -83,7 +94,7 @@ class HeaderSchema(Base):
 
 
 class SeedSchema(HeaderSchema):
-    """``{"id": "payment_dunning", "blocks": [...]}``"""
+    """``{"id": "payment_dunning", "blocks": [...]}``."""
 
     id = Name(required=True, blank=False, longest=LONGEST_NAME)
     version = Whole(least=1)

@@ -1,4 +1,4 @@
-"""JSON Schemas inside definitions: compiled once, never fetching anything, never raising on a value."""
+"""JSON Schemas inside definitions: compiled once, they fetch nothing and never raise."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
 from jsonschema.validators import validator_for
 from referencing import Registry, Resource
-from referencing.exceptions import CannotDetermineSpecification, Unresolvable
+from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from orch8.blocks.fields import escape
@@ -42,7 +42,9 @@ class JsonSchema:
 def compile_schema(given: Any) -> tuple[JsonSchema | None, list[Problem]]:
     """The schema that a definition contains, or what is wrong with it (pointers relative to it)."""
     if not isinstance(given, dict):
-        return None, [Problem("", "a JSON Schema must be an object", 'such as {"required": ["id"]}')]
+        return None, [
+            Problem("", "a JSON Schema must be an object", 'such as {"required": ["id"]}')
+        ]
     if not isinstance(given.get("$schema", ""), str):
         return None, [Problem("/$schema", "$schema must be a string")]
     dialect: Any = validator_for(given, default=Draft202012Validator)
@@ -73,7 +75,7 @@ def _walk(schema: dict[str, Any]) -> list[Problem]:
             reference = value.get("$ref")
             if isinstance(reference, str):
                 resolver = resolver or _resolver(schema)
-            if isinstance(reference, str) and not _resolves(resolver, reference):
+            if resolver and isinstance(reference, str) and not _resolves(resolver, reference):
                 hint = 'only references into the schema itself work: "#/$defs/address"'
                 found.append(Problem(f"{pointer}/$ref", f"{reference[:80]!r} leads nowhere", hint))
             pending.extend((v, f"{pointer}/{escape(k)}", depth + 1) for k, v in value.items())
@@ -82,17 +84,15 @@ def _walk(schema: dict[str, Any]) -> list[Problem]:
     return found
 
 
-def _resolver(schema: dict[str, Any]) -> Resolver[Any] | None:
-    try:
-        resource = Resource.from_contents(schema, default_specification=DRAFT202012)
-    except CannotDetermineSpecification:
-        return None
+def _resolver(schema: dict[str, Any]) -> Resolver[Any]:
+    resource = Resource.from_contents(schema, default_specification=DRAFT202012)
     resolver: Resolver[Any] = Registry().with_resource("", resource).resolver()
     return resolver
 
 
-def _resolves(resolver: Resolver[Any] | None, reference: str) -> bool:
+def _resolves(resolver: Resolver[Any], reference: str) -> bool:
     try:
-        return resolver is not None and bool(resolver.lookup(reference))
+        resolver.lookup(reference)
     except (Unresolvable, ValueError, LookupError, TypeError):
         return False
+    return True

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, Final
 
 from orch8.blocks import (
@@ -18,6 +20,7 @@ from orch8.blocks import (
 )
 from orch8.definition.findings import Findings, closest
 from orch8.definition.outline import Node, Outline
+from orch8.engine.duration import Duration
 from orch8.errors import Problem
 
 # What the built-in handlers read (CONTRACT 18); None is anything.
@@ -70,7 +73,12 @@ def _router(node: Node, block: Any) -> Iterator[Remark]:
             yield f"/routes/{i}", "the routes after the default are tried before it", hint, "order"
         elif _always(route.get("condition")) and (not last or block.default is not None):
             hint = "this condition always holds"
-            yield f"/routes/{i}/condition", "nothing after this route is reached", hint, "unreachable"
+            yield (
+                f"/routes/{i}/condition",
+                "nothing after this route is reached",
+                hint,
+                "unreachable",
+            )
 
 
 def _loop(node: Node, block: Any) -> Iterator[Remark]:
@@ -114,11 +122,9 @@ def _step(node: Node, block: Any) -> Iterator[Remark]:
     if meant := _resembled(block.handler):
         hint = f"did you mean the built-in {meant}? else ignore this"
         yield "/handler", f"{block.handler!r} resembles a built-in handler", hint, "handler"
-    deadline = block.deadline
-    if block.timeout is not None and deadline is not None and not deadline.months:
-        if block.timeout * 1000 > deadline.total_ms():
-            hint = "make the deadline longer than the timeout of one call"
-            yield "/timeout", "timeout is longer than the deadline", hint, "lint"
+    if block.timeout is not None and block.timeout > _seconds(block.deadline):
+        hint = "make the deadline longer than the timeout of one call"
+        yield "/timeout", "timeout is longer than the deadline", hint, "lint"
     waits = block.delay or block.not_before or block.send_window or params
     if block.handler == "wait" and not waits:
         hint = 'add "delay": {"days": 3}'
@@ -134,6 +140,12 @@ _CHECKS: Final[dict[type | None, tuple[Callable[[Node, Any], Iterator[Remark]], 
     saga.Saga: (_saga,),
     step.Step: (_step,),
 }
+
+
+def _seconds(deadline: Duration | None) -> float:
+    if deadline is None or deadline.months:
+        return math.inf
+    return deadline.total_ms() / 1000
 
 
 @lru_cache(maxsize=1024)
@@ -167,7 +179,7 @@ def _unlimited(node: Node, limited: set[str], findings: Findings) -> None:
 
 
 def _after_the_end(chain: list[Node], findings: Findings) -> None:
-    for node, following in zip(chain, chain[1:], strict=False):
+    for node, following in pairwise(chain):
         ends = isinstance(node.block, end.End) or getattr(node.block, "handler", None) == "fail"
         if ends and node.block is not None and node.block.when is None:
             message = f"{following.owner}never reached: {node.given!r} ends this branch"

@@ -1,4 +1,4 @@
-"""From JSON to a Sequence: bounds, header, outline, names, blocks, remarks; every problem at once."""
+"""From JSON to a Sequence: bounds, header, outline, blocks, remarks; every problem at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orch8.definition.findings import Findings, closest, placed
 from orch8.definition.header import header_schema, is_contract
 from orch8.definition.json_schema import JsonSchema, compile_schema
 from orch8.definition.lint import lint
-from orch8.definition.outline import Outline, check_members, outline
+from orch8.definition.outline import Node, Outline, check_members, outline
 from orch8.definition.sequence import Form, Limits, Sequence
 from orch8.engine.block import Index
 from orch8.errors import Problem, Unprocessable
@@ -112,8 +112,17 @@ def _handlers(found: Outline) -> set[str]:
 
 
 def _canonical(body: Mapping[str, Any], found: Outline) -> dict[str, Any]:
+    """The body with every block in its long form, which is made from the inside out."""
+    forms: dict[Node, dict[str, Any]] = {}
+    for node in reversed(found.nodes):
+        inside: dict[str, list[dict[str, Any]]] = {}
+        for slot, below in node.chains:
+            inside[slot.name] = [forms[child] for child in below]
+        raw = {**node.given_members, "type": node.schema.type}
+        form = node.schema.canonical(raw, inside)
+        forms[node] = {"type": form["type"], "id": node.given} | form | {"id": node.given}
     given = {name: value for name, value in body.items() if value is not None}
-    return {**given, "blocks": [node.canonical for node in found.top]}
+    return {**given, "blocks": [forms[node] for node in found.top]}
 
 
 def _digest(canonical: Mapping[str, Any]) -> bytes:

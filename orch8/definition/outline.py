@@ -1,4 +1,4 @@
-"""The blocks of a definition as a flat list in document order, each read by its schema and named."""
+"""The blocks of a definition as a flat list in document order, each read and named."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from orch8.engine.block import Block
 from orch8.engine.keys import escape_id
 from orch8.errors import Problem
 
+_ROOM_FOR_A_NUMBER: Final = len("_5000")
 _EMPTY: Final[tuple[Any, ...]] = (None, False, "", [], {})
 
 
@@ -34,7 +35,6 @@ class Node:
     given: str | None = None  # its id as it stands in the document, or as it was named
     chains: list[tuple[Slot, list[Node]]] = field(default_factory=list)
     block: Block | None = None
-    canonical: dict[str, Any] = field(default_factory=dict)
 
     @property
     def given_members(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _report(node: Node, findings: Findings) -> None:
 def check_members(
     schema: Schema, raw: Mapping[str, Any], pointer: str, owner: str, findings: Findings
 ) -> None:
-    """Every member of ``raw`` that its schema does not know, or that a later version will, is noted."""
+    """Every member of ``raw`` that nobody reads, or only a later version, is noted."""
     known = {f.data_key or name: f for name, f in schema.fields.items()}
     for name, value in raw.items():
         member = known.get(name)
@@ -208,18 +208,16 @@ def _give(given: str, pointer: str, findings: Findings, found: Outline) -> None:
     if given in found.ids:
         message = f'block "{given[:60]}": the id is taken by {found.ids[given]}'
         findings.problem(Problem(pointer, message, "give each block its own", "duplicate_id"))
-    elif not given.isprintable():
-        findings.problem(Problem(pointer, "id must be printable"))
     found.ids.setdefault(given, pointer)
 
 
 def _name(found: Outline) -> None:
-    """Every block without an id is called by what it does; a repeat gets _2, _3 in document order."""
+    """Every block without an id is called by what it does, a repeat _2, _3 in document order."""
     last: dict[str, int] = {}
     for node in found.nodes:
         if node.given is not None:
             continue
-        base = node.schema.name(node.values)[:LONGEST_ID]
+        base = node.schema.name(node.values)[: LONGEST_ID - _ROOM_FOR_A_NUMBER]
         number = last.get(base, 0) + 1
         name = base if number == 1 else f"{base}_{number}"
         while name in found.ids:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 _RESERVED = re.compile(r"[\[\]~/@%]")
@@ -27,14 +28,15 @@ class NodeKey(NamedTuple):
             text += f"[{','.join(map(str, self.path))}]"
         return text if self.round == 1 else f"{text}~{self.round}"
 
-    @classmethod
-    def parse(cls, text: str) -> NodeKey:
+    @staticmethod
+    @lru_cache(maxsize=65_536)
+    def parse(text: str) -> NodeKey:
         """The key that ``text`` spells; ValueError when it spells none."""
         found = _KEY.match(text)
         if found is None:
             raise ValueError(f"not a node key: {text!r}")
         path = tuple(int(i) for i in found["path"].split(",")) if found["path"] else ()
-        return cls(found["id"], path, int(found["round"] or 1))
+        return NodeKey(found["id"], path, int(found["round"] or 1))
 
     def child(self, block_id: str) -> NodeKey:
         """The node of a block that stands inside this one, in the same iteration and round."""

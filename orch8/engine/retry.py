@@ -82,7 +82,7 @@ def decide(
     policy: RetryPolicy,
     answer: Answer,
     failures: int,
-    retry_if: bool | None = None,  # noqa: FBT001 - the condition's own three values
+    retry_if: bool | None = None,
     *,
     entropy: float = 0.0,
 ) -> Retry | Literal["give_up"]:

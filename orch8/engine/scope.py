@@ -42,10 +42,12 @@ class Part(NamedTuple):
 CONTEXT: Final = Part("context")
 STATE: Final = Part("state")
 Ref = OutputRef | StepRef | Part
-_FREE_ROOTS = frozenset({"outputs", "steps", "iteration", "instance_id", "runtime", "now", "state", "instance"})
+_FREE_ROOTS = frozenset(
+    {"outputs", "steps", "iteration", "instance_id", "runtime", "now", "state", "instance"}
+)
 
 
-class NeedsValues(Exception):  # noqa: N818 - a request, not an error
+class NeedsValues(Exception):
     """The machine cannot go on before these are loaded."""
 
     def __init__(self, refs: Iterable[Ref]) -> None:
@@ -85,7 +87,11 @@ class Known:
             raise NeedsValues(missing)
 
     def _is_fresh(self, ref: Ref) -> bool:
-        return isinstance(ref, OutputRef) and ref.exact and ref.path in self.fresh.get(ref.block_id, ())
+        return (
+            isinstance(ref, OutputRef)
+            and ref.exact
+            and ref.path in self.fresh.get(ref.block_id, ())
+        )
 
     def _output(self, ref: OutputRef) -> Any:
         fresh = self.fresh.get(ref.block_id, {})
@@ -135,7 +141,8 @@ class Scope:
 
     def ref(self, given_id: str, at: NodeKey) -> OutputRef | None:
         """Which row ``outputs.<given_id>`` means at node ``at``: the same iteration of every loop
-        that both stand in, the last one of the others; None when there is no such block."""
+        that both stand in, the last one of the others; None when there is no such block.
+        """
         block_id = escape_id(given_id)
         theirs = self.index.loops.get(block_id)
         if theirs is None:
@@ -149,7 +156,9 @@ class Scope:
             shared += 1
         return OutputRef(block_id, at.path[:shared], shared == len(theirs))
 
-    def _view(self, expression: Condition | Template, at: NodeKey, error: Mapping[str, Any] | None) -> _View:
+    def _view(
+        self, expression: Condition | Template, at: NodeKey, error: Mapping[str, Any] | None
+    ) -> _View:
         if expression.outputs or not expression.roots <= _FREE_ROOTS:
             wanted: list[Ref] = [ref for b in expression.outputs if (ref := self.ref(b, at))]
             if not expression.roots <= _FREE_ROOTS:

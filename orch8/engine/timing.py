@@ -66,7 +66,8 @@ def opening(window: SendWindow, moment: datetime, zone: tzinfo) -> datetime:
 
 def from_local(naive: datetime, zone: tzinfo) -> datetime:
     """The UTC moment of a local time: one that a clock change skips moves forward by the gap, one
-    that it repeats is the first."""
+    that it repeats is the first.
+    """
     # With fold=0 zoneinfo reads a skipped time with the offset before the gap, which lands after
     # it by the gap's width, and a repeated time as its first occurrence: both what we want.
     return naive.replace(tzinfo=zone, fold=0).astimezone(UTC)

@@ -37,13 +37,15 @@ def admit_waiting(office: Office, tx: Tx) -> bool:
     return bool(found)
 
 
-def slots(limit: Limit | None, admitted: int, last: datetime | None, now: datetime) -> list[datetime]:
+def slots(
+    limit: Limit | None, admitted: int, last: datetime | None, now: datetime
+) -> list[datetime]:
     """When the next steps in line become due: evenly at the key's pace, after those admitted already,
-    up to the horizon; at least one if none is admitted. Without a limit all at once."""
+    up to the horizon; at least one if none is admitted. Without a limit all at once.
+    """
     if limit is None:
         return [now] * MAX_AHEAD
     pace = limit.max / (limit.window + limit.slack)
     wanted = min(max(int(pace * HORIZON), 1), MAX_AHEAD) - admitted
     begin = now if last is None or last < now else last + timedelta(seconds=1 / pace)
     return [begin + timedelta(seconds=n / pace) for n in range(wanted)]
-

@@ -11,12 +11,23 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.engine.retry import RetryPolicy
 from orch8.errors import ExpressionError
 from orch8.runtime.routes import Kind
-from orch8.runtime.ruling import DEFAULT_KEY_TTL, PUSH_DEFAULT, Again, Case, Complete, Keep, Park, rule
+from orch8.runtime.ruling import (
+    DEFAULT_KEY_TTL,
+    PUSH_DEFAULT,
+    Again,
+    Case,
+    Complete,
+    Keep,
+    Park,
+    rule,
+)
 from orch8.runtime.run import ENGINE, Run
 from orch8.storage.rows import StepRow, StepState
 
 NO_RETRY = RetryPolicy()
-CELERY_WAIT = 300.0  # seconds in which a task of the user's Celery completes its step, unless it says
+CELERY_WAIT = (
+    300.0  # seconds in which a task of the user's Celery completes its step, unless it says
+)
 _QUIET = frozenset({Verdict.SUCCEEDED})
 
 
@@ -63,7 +74,9 @@ def again(
         row.state, row.expires_at = StepState.SCHEDULED, None
         run.schedule(row, run.now + after)
     reason = str((got.error or {}).get("message", got.verdict))[:500]
-    run.audit("step.retry" if counted else "step.resend", "deferred", row, actor=actor, reason=reason)
+    run.audit(
+        "step.retry" if counted else "step.resend", "deferred", row, actor=actor, reason=reason
+    )
 
 
 def park(run: Run, row: StepRow, reason: str, verdict: str | None) -> None:
@@ -84,8 +97,12 @@ def policy_of(run: Run, row: StepRow) -> RetryPolicy:
 
 def _case(run: Run, row: StepRow, block: Any, got: Answer) -> Case:
     settings = run.around.settings
-    ttl = block.key_ttl if isinstance(block, Step) and block.key_ttl is not None else DEFAULT_KEY_TTL
-    timeout = block.timeout if isinstance(block, Step) and block.timeout else settings.handler_timeout
+    ttl = (
+        block.key_ttl if isinstance(block, Step) and block.key_ttl is not None else DEFAULT_KEY_TTL
+    )
+    timeout = (
+        block.timeout if isinstance(block, Step) and block.timeout else settings.handler_timeout
+    )
     return Case(
         effect=Effect(row.effect),
         policy=policy_of(run, row),
@@ -105,14 +122,17 @@ def _retry_if(run: Run, row: StepRow, block: Any, got: Answer) -> bool | None:
     if not isinstance(block, Step) or block.retry_if is None or got.verdict is Verdict.SUCCEEDED:
         return None
     try:
-        return run.scope.truthy(block.retry_if, row.key, got.error or {"message": got.verdict.value})
+        return run.scope.truthy(
+            block.retry_if, row.key, got.error or {"message": got.verdict.value}
+        )
     except ExpressionError:
         return False
 
 
 def _checked(run: Run, row: StepRow, got: Answer) -> Answer:
     """The answer, unless its output is not what the step says it must be: then whether it happened
-    is unknown for what may have an effect, and a failure for the rest."""
+    is unknown for what may have an effect, and a failure for the rest.
+    """
     schema = run.published.sequence.output_schemas.get(row.block_id)
     if schema is None or got.verdict is not Verdict.SUCCEEDED:
         return got

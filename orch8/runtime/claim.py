@@ -18,7 +18,8 @@ from orch8.storage.transaction import Tx
 
 def claim(office: Office, tx: Tx, lane: str, worker_id: UUID, slots: int) -> list[Task]:
     """Up to ``slots`` due steps of a lane, the longest due first, are this process's once the
-    transaction commits. Each has its epoch, key and fingerprint written before anything is sent."""
+    transaction commits. Each has its epoch, key and fingerprint written before anything is sent.
+    """
     rows = steps.take_due(tx, lane, slots)
     if not rows:
         return []
@@ -34,7 +35,9 @@ def claim(office: Office, tx: Tx, lane: str, worker_id: UUID, slots: int) -> lis
         run = office.run(tx, found[instance_id], moment)
         for row in own:
             run.known.values[StepRef(row.key)] = row
-        works.append((run, partial(_take, own=own, worker_id=worker_id, limits=limits, tasks=tasks)))
+        works.append(
+            (run, partial(_take, own=own, worker_id=worker_id, limits=limits, tasks=tasks))
+        )
     office.loader.carry_out(tx, works)
     taken = [task for own in tasks.values() for task in own]
     steps.mark_claimed(tx, [task.row for task in taken])
@@ -42,7 +45,12 @@ def claim(office: Office, tx: Tx, lane: str, worker_id: UUID, slots: int) -> lis
 
 
 def _take(
-    run: Run, *, own: Sequence[StepRow], worker_id: UUID, limits: Limits, tasks: dict[UUID, list[Task]]
+    run: Run,
+    *,
+    own: Sequence[StepRow],
+    worker_id: UUID,
+    limits: Limits,
+    tasks: dict[UUID, list[Task]],
 ) -> None:
     tasks[run.row.id] = [own_claim(run, run.step(row.key), worker_id, limits) for row in own]
 

@@ -31,7 +31,10 @@ class Crew:
     """``width`` threads. Whatever happens to a call, exactly one Item is handed in for it."""
 
     def __init__(
-        self, settings: Settings, hand_in: Callable[[Item, Grant | None], None], send_task: SendTask | None
+        self,
+        settings: Settings,
+        hand_in: Callable[[Item, Grant | None], None],
+        send_task: SendTask | None,
     ) -> None:
         self._settings, self._hand_in, self._send_task = settings, hand_in, send_task
         self._caller = Caller()
@@ -48,7 +51,8 @@ class Crew:
 
     def put(self, task: Task, grant: Grant | None, sends_until: float) -> None:
         """The call will be made by the next free thread, unless ``sends_until`` (time.monotonic) or
-        its grant have passed by then: then it is handed in unsent."""
+        its grant have passed by then: then it is handed in unsent.
+        """
         self._calls.put((task, grant, sends_until))
 
     def dismiss(self) -> None:
@@ -75,7 +79,9 @@ class Crew:
         assert request is not None
         if kind is Kind.PYTHON:
             function = python.FUNCTIONS[task.row.handler]
-            return python.run(function, request, effect=task.row.effect, max_output=self._settings.max_output)
+            return python.run(
+                function, request, effect=task.row.effect, max_output=self._settings.max_output
+            )
         if kind is Kind.CELERY:
             return self._hand_over(task)
         call = self._call(task, until)
@@ -90,7 +96,11 @@ class Crew:
             builtin = route.builtin
             assert isinstance(builtin, HttpCall)
             site = CallSite(
-                request.idempotency_key, settings.handler_connect_timeout, settings.max_output, route.guard, until
+                request.idempotency_key,
+                settings.handler_connect_timeout,
+                settings.max_output,
+                route.guard,
+                until,
             )
             params: Any = request.params
             return builtin.run(params if isinstance(params, dict) else {}, site)

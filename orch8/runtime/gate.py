@@ -43,7 +43,8 @@ class Gate:
 
     def admit(self, tasks: Iterable[Task]) -> tuple[list[tuple[Task, Grant]], list[Item]]:
         """The calls that may be made right now with their grants, and those that go back; held calls
-        whose time has come are among them."""
+        whose time has come are among them.
+        """
         ready: list[Task] = []
         while self._held and self._held[0][0] <= time.monotonic():
             ready.append(heapq.heappop(self._held)[2])
@@ -72,7 +73,9 @@ class Gate:
         try:
             if self._limiter is None:
                 raise LimiterUnavailable("ORCH8_REDIS_URL is not set")
-            grants = self._limiter.acquire_many([(task.row.tenant_id, task.limits) for task in tasks])
+            grants = self._limiter.acquire_many(
+                [(task.row.tenant_id, task.limits) for task in tasks]
+            )
         except LimiterUnavailable as problem:
             log.warning("limiter.away", error=str(problem), steps=len(tasks))
             back.extend(Item(task, Deferral(AWAY)) for task in tasks)

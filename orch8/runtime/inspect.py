@@ -22,14 +22,20 @@ def shown(tx: Tx, instance_id: UUID, *, tenant_id: str | None) -> Row:
     return row
 
 
-def outputs(tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 1000) -> list[StepRow]:
+def outputs(
+    tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 1000
+) -> list[StepRow]:
     """The steps of an instance that ended, the oldest first, with their outputs."""
     shown(tx, instance_id, tenant_id=tenant_id)
-    ended = [row for row in steps.steps_of(tx, instance_id, limit=limit) if row.finished_at is not None]
+    ended = [
+        row for row in steps.steps_of(tx, instance_id, limit=limit) if row.finished_at is not None
+    ]
     return [row for row in ended if row.handler != "@memo" or "@" not in row.block_id]
 
 
-def tree(office: Office, tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 10_000) -> list[dict[str, Any]]:
+def tree(
+    office: Office, tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 10_000
+) -> list[dict[str, Any]]:
     """Every node that was entered and is known: the live frames, and a node for each step's row.
 
     Members: node_key, block_id, block_type, parent (node key), state, and for steps handler,
@@ -50,7 +56,9 @@ def tree(office: Office, tx: Tx, instance_id: UUID, *, tenant_id: str | None, li
         if "@" in step.block_id:
             continue
         key = NodeKey(step.block_id, tuple(step.path), step.round)
-        node = nodes.setdefault(str(key), {"node_key": str(key), "block_id": step.block_id, "parent": None})
+        node = nodes.setdefault(
+            str(key), {"node_key": str(key), "block_id": step.block_id, "parent": None}
+        )
         node |= {
             "id": step.id, "block_type": index[step.block_id].type, "state": step.state, "handler": step.handler,
             "attempt": step.failures, "dispatches": step.dispatches, "started_at": step.created_at,
@@ -60,7 +68,9 @@ def tree(office: Office, tx: Tx, instance_id: UUID, *, tenant_id: str | None, li
     return list(nodes.values())
 
 
-def timeline(tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 1000) -> dict[str, Any]:
+def timeline(
+    tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 1000
+) -> dict[str, Any]:
     """What happened to an instance, in order: who did what, when, and why; and the evidence."""
     row = shown(tx, instance_id, tenant_id=tenant_id)
     return {

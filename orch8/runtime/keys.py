@@ -15,7 +15,8 @@ from orch8.storage.rows import InstanceRow, StepRow
 
 class KeyMaker:
     """Derives keys from the secret: nobody can guess one, and nothing needs to be stored to make
-    the same one again. The secret must outlive the database."""
+    the same one again. The secret must outlive the database.
+    """
 
     def __init__(self, secret: str) -> None:
         if not secret:
@@ -24,17 +25,21 @@ class KeyMaker:
                 "for as long as the database, since every idempotency key depends on it"
             )
         self._tenant = lru_cache(maxsize=4096)(
-            lambda tenant: hmac.digest(secret.encode(), tenant.encode(), hashlib.sha256)
+            lambda tenant: hmac.new(
+                hmac.digest(secret.encode(), tenant.encode(), hashlib.sha256), digestmod=hashlib.sha256
+            )
         )
 
     def key(self, instance: InstanceRow, sequence_name: str, step: StepRow) -> str:
         """The key of the step's present attempt, as a UUID: HMAC over tenant, sequence, the
-        instance's own key (or else its id), fork, node, round and generation."""
+        instance's own key (or else its id), fork, node, round and generation.
+        """
         subject = orjson.dumps(
             [
                 instance.tenant_id, sequence_name, instance.idempotency_key or str(instance.id),
                 instance.fork_id, step.node_key, step.round, step.generation,
             ]
         )  # fmt: skip
-        digest = hmac.digest(self._tenant(instance.tenant_id), subject, hashlib.sha256)
-        return str(UUID(bytes=digest[:16], version=4))
+        keyed = self._tenant(instance.tenant_id).copy()
+        keyed.update(subject)
+        return str(UUID(bytes=keyed.digest()[:16], version=4))

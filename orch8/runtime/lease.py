@@ -24,7 +24,9 @@ class Lease:
     holds under the old id belongs to whoever takes it back.
     """
 
-    def __init__(self, office: Office, node: str, lanes: Callable[[], list[str]], calls: Callable[[], int]) -> None:
+    def __init__(
+        self, office: Office, node: str, lanes: Callable[[], list[str]], calls: Callable[[], int]
+    ) -> None:
         self._office, self._node, self._lanes, self._calls = office, node, lanes, calls
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -63,9 +65,13 @@ class Lease:
             began = time.monotonic()
             try:
                 with self._lock, self._office.begin() as tx:
-                    held = fleet.extend(tx, self.worker_id, self._lanes(), self._calls(), settings.lease)
+                    held = fleet.extend(
+                        tx, self.worker_id, self._lanes(), self._calls(), settings.lease
+                    )
             except Orch8Error as problem:
-                log.warning("lease.not_extended", worker_id=str(self.worker_id), error=problem.detail)
+                log.warning(
+                    "lease.not_extended", worker_id=str(self.worker_id), error=problem.detail
+                )
                 continue
             if held:
                 self.sends_until = began + settings.lease

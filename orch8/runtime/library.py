@@ -62,7 +62,13 @@ class Library:
             if kept is not None and kept.deprecated == row.deprecated:
                 return kept
         published = Published(
-            row.id, row.tenant_id, row.namespace, row.name, row.version, row.deprecated, read_body(row.body)
+            row.id,
+            row.tenant_id,
+            row.namespace,
+            row.name,
+            row.version,
+            row.deprecated,
+            read_body(row.body),
         )
         with self._lock:
             self._kept[row.id] = published

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
@@ -12,11 +13,14 @@ from orch8.engine.scope import CONTEXT, STATE, NeedsValues, OutputRef, Part, Ref
 from orch8.runtime.library import Library
 from orch8.runtime.run import Run
 from orch8.storage import instances, signals, steps
+from orch8.storage.rows import InstanceRow, StepRow
 from orch8.storage.transaction import Tx
 
 ROUNDS: Final = 50  # of loading before a run is given up: each brings at least one new value
 SIGNALS: Final = Part("signals")
 MAX_CHILD_OUTPUTS: Final = 1000
+Work = tuple[Run, Callable[[Run], None]]
+Missing = Iterable[tuple[Run, Iterable[Ref]]]
 
 
 class Contexts:
@@ -45,26 +49,15 @@ class Loader:
     def __init__(self, library: Library, contexts: Contexts) -> None:
         self._library, self._contexts = library, contexts
 
-    def carry_out(self, tx: Tx, works: Sequence[tuple[Run, Callable[[Run], None]]]) -> None:
+    def carry_out(self, tx: Tx, works: Sequence[Work]) -> None:
         """Each piece of work has been done on its run, with everything it needed loaded."""
-        pending = list(works)
-        for _ in range(ROUNDS):
-            missing: list[tuple[Run, Iterable[Ref]]] = []
-            again = []
-            for run, work in pending:
-                run.reset()
-                try:
-                    work(run)
-                except NeedsValues as need:
-                    missing.append((run, need.refs))
-                    again.append((run, work))
-            if not again:
-                return
-            self.load(tx, missing)
-            pending = again
-        raise RuntimeError(f"instance {pending[0][0].row.id} still lacks values after {ROUNDS} rounds")
+        for run, _ in works:  # nearly every run needs its context: those at hand cost nothing
+            context = self._contexts.get(run.row.id, run.row.context_version)
+            if context is not None:
+                run.known.values.setdefault(CONTEXT, context)
+        carry_out(works, partial(self.load, tx))
 
-    def load(self, tx: Tx, missing: Iterable[tuple[Run, Iterable[Ref]]]) -> None:
+    def load(self, tx: Tx, missing: Missing) -> None:
         """The values are known to their runs; what does not exist is known to be absent."""
         outputs: list[tuple[Run, OutputRef]] = []
         rows: list[tuple[Run, StepRef]] = []
@@ -103,7 +96,10 @@ class Loader:
     def _rows(self, tx: Tx, wanted: list[tuple[Run, StepRef]]) -> None:
         if not wanted:
             return
-        found = {(row.instance_id, row.key): row for row in steps.read_steps(tx, [(r.row.id, ref.key) for r, ref in wanted])}
+        found = {
+            (row.instance_id, row.key): row
+            for row in steps.read_steps(tx, [(r.row.id, ref.key) for r, ref in wanted])
+        }
         for run, ref in wanted:
             run.known.values[ref] = found.get((run.row.id, ref.key))
 
@@ -117,7 +113,9 @@ class Loader:
                 run.known.values[CONTEXT] = context
         if not absent:
             return
-        found = instances.read_contexts(tx, [(run.row.id, run.row.context_version) for run in absent])
+        found = instances.read_contexts(
+            tx, [(run.row.id, run.row.context_version) for run in absent]
+        )
         for run in absent:
             run.known.values[CONTEXT] = context = found.get(run.row.id, {"data": {}, "config": {}})
             self._contexts.keep(run.row.id, run.row.context_version, context)
@@ -133,10 +131,35 @@ class Loader:
         child = instances.read_instances(tx, [UUID(rest)]).get(UUID(rest))
         if child is None:
             return None
-        ended = [row for row in steps.steps_of(tx, child.id, limit=MAX_CHILD_OUTPUTS) if row.state == "completed"]
-        outputs = [
-            {"block_id": row.block_id, "node_key": row.node_key, "output": row.output}
-            for row in ended
-            if row.handler != "@memo"
-        ]
-        return {"state": child.state, "error": child.error, "outputs": outputs}
+        return summary(child, steps.steps_of(tx, child.id, limit=MAX_CHILD_OUTPUTS))
+
+
+def carry_out(works: Sequence[Work], load: Callable[[Missing], None]) -> None:
+    """Each piece of work has been done on its run; ``load`` has brought what runs asked for."""
+    pending = list(works)
+    for attempt in range(ROUNDS):
+        missing: list[tuple[Run, Iterable[Ref]]] = []
+        again = []
+        for run, work in pending:
+            if attempt:
+                run.reset()
+            try:
+                work(run)
+            except NeedsValues as need:
+                missing.append((run, need.refs))
+                again.append((run, work))
+        if not again:
+            return
+        load(missing)
+        pending = again
+    raise RuntimeError(f"instance {pending[0][0].row.id} still lacks values after {ROUNDS} rounds")
+
+
+def summary(child: InstanceRow, rows: Iterable[StepRow]) -> dict[str, Any]:
+    """What the step that waits for a child reads of it; ``rows`` are the child's first steps."""
+    outputs = [
+        {"block_id": row.block_id, "node_key": row.node_key, "output": row.output}
+        for row in rows
+        if row.state == "completed" and row.handler != "@memo"
+    ]
+    return {"state": child.state, "error": child.error, "outputs": outputs}

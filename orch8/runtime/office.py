@@ -35,7 +35,9 @@ class Office:
         self.library = Library()
         self.loader = Loader(self.library, Contexts())
         self.routes = Routes(settings)
-        self.around = Surroundings(settings, KeyMaker(settings.key_secret), self.routes.find, random.random, uuid7)
+        self.around = Surroundings(
+            settings, KeyMaker(settings.key_secret), self.routes.find, random.random, uuid7
+        )
         self._limits = Limits()
         self._limits_read_at = float("-inf")
 
@@ -47,14 +49,28 @@ class Office:
             yield tx
 
     def run(
-        self, tx: Tx, row: InstanceRow, moment: Moment, *, claimer: Claimer | None = None, created: bool = False
+        self,
+        tx: Tx,
+        row: InstanceRow,
+        moment: Moment,
+        *,
+        claimer: Claimer | None = None,
+        created: bool = False,
     ) -> Run:
         """The run of an instance, nothing done to it yet."""
-        return Run(self.around, row, self.library.get(tx, row.sequence_id), moment, claimer=claimer, created=created)
+        return Run(
+            self.around,
+            row,
+            self.library.get(tx, row.sequence_id),
+            moment,
+            claimer=claimer,
+            created=created,
+        )
 
     def limits(self, tx: Tx) -> Limits:
         """The stated limits, at most LIMITS_REFRESH seconds old: an operator's wins over the inline
-        ones, of which the smallest rate does."""
+        ones, of which the smallest rate does.
+        """
         if time.monotonic() - self._limits_read_at > LIMITS_REFRESH:
             self._limits = read_limits(tx)
             self._limits_read_at = time.monotonic()
@@ -70,7 +86,10 @@ def read_limits(tx: Tx) -> Limits:
     stated: dict[tuple[str, str], Limit] = {}
     operators: set[tuple[str, str]] = set()
     for row in fleet.rate_limits(tx):
-        at, limit = (row.tenant_id, row.key), Limit(row.key, row.max, row.window_seconds, row.slack_seconds)
+        at, limit = (
+            (row.tenant_id, row.key),
+            Limit(row.key, row.max, row.window_seconds, row.slack_seconds),
+        )
         known = stated.get(at)
         if row.source == fleet.OPERATOR:
             operators.add(at)
@@ -86,5 +105,3 @@ def only(found: dict[UUID, InstanceRow], instance_id: UUID, tenant_id: str | Non
     if row is None or (tenant_id is not None and row.tenant_id != tenant_id):
         raise NotFound(f"instance {instance_id}")
     return row
-
-

@@ -76,7 +76,9 @@ def _breach(run: Run, row: StepRow) -> None:
         "_elapsed_ms": round(elapsed.total_seconds() * 1000),
     }
     if row.outcome == Verdict.UNKNOWN:
-        park(run, row, "outcome_unknown", row.outcome)  # a deadline never turns a doubt into a failure
+        park(
+            run, row, "outcome_unknown", row.outcome
+        )  # a deadline never turns a doubt into a failure
         return
     error = {"message": "the step's deadline passed", "code": "deadline", "details": output}
     run.end(row, Outcome(Status.FAILED, error), output=output, verdict=Verdict.FAILED)
@@ -84,7 +86,8 @@ def _breach(run: Run, row: StepRow) -> None:
 
 def expire(run: Run, row: StepRow) -> None:
     """The time of a pull step's worker, or of the step, is over. A silent worker's call is in doubt and
-    is offered again under the same key; the crash of a worker uses up no attempt."""
+    is offered again under the same key; the crash of a worker uses up no attempt.
+    """
     if row.deadline_at is not None and run.now >= row.deadline_at:
         _breach(run, row)
     elif row.expires_at is not None and run.now >= row.expires_at:
@@ -93,7 +96,9 @@ def expire(run: Run, row: StepRow) -> None:
         answer(run, row.key, Answer(verdict, error=error))
     else:
         row.crashes += 1
-        run.observe(row, "claim_lost", Verdict.UNKNOWN, {"worker": row.worker, "crashes": row.crashes})
+        run.observe(
+            row, "claim_lost", Verdict.UNKNOWN, {"worker": row.worker, "crashes": row.crashes}
+        )
         run.audit("step.claim_lost", "unknown", row, reason=f"worker {row.worker} is silent")
         row.state, row.worker, row.lease_until = StepState.WAITING, None, None
         row.outcome = Verdict.UNKNOWN.value
@@ -115,7 +120,9 @@ def _sleep(run: Run, row: StepRow, params: Any) -> None:
     ms = (params or {}).get("duration_ms", 100)
     if row.progress is None:
         if isinstance(ms, bool) or not isinstance(ms, int) or ms < 0:
-            raise ExpressionError(f"duration_ms came to {ms!r}; it must be a whole number of milliseconds")
+            raise ExpressionError(
+                f"duration_ms came to {ms!r}; it must be a whole number of milliseconds"
+            )
         row.progress = {"until": (run.now + timedelta(milliseconds=ms)).isoformat()}
     until = datetime.fromisoformat(row.progress["until"])
     if until > run.now:
@@ -129,12 +136,22 @@ def _wait_signal(run: Run, row: StepRow, params: Any) -> None:
     given = params or {}
     name = given.get("signal")
     if not isinstance(name, str) or not name:
-        raise ExpressionError(f"wait_signal: signal came to {name!r}; it must be the name of a signal")
+        raise ExpressionError(
+            f"wait_signal: signal came to {name!r}; it must be the name of a signal"
+        )
     taken = {consumed[0] for consumed in run.changes.consumed}
     for signal in run.known.get(Part("signals")):
-        if signal.name == name and signal.id not in taken and _matches(given.get("match"), signal.payload):
+        if (
+            signal.name == name
+            and signal.id not in taken
+            and _matches(given.get("match"), signal.payload)
+        ):
             run.changes.consumed.append((signal.id, run.now, row.node_key))
-            output = {"signal": name, "payload": signal.payload, "received_at": signal.received_at.isoformat()}
+            output = {
+                "signal": name,
+                "payload": signal.payload,
+                "received_at": signal.received_at.isoformat(),
+            }
             run.end(row, COMPLETED, output=output, verdict=Verdict.SUCCEEDED, actor=signal.actor)
             return
     if row.progress is None:
@@ -143,7 +160,12 @@ def _wait_signal(run: Run, row: StepRow, params: Any) -> None:
     until = datetime.fromisoformat(row.progress["until"]) if row.progress["until"] else None
     if until is not None and until <= run.now:
         if given.get("on_timeout", "fail") == "continue":
-            run.end(row, COMPLETED, output={"signal": None, "timed_out": True}, verdict=Verdict.SUCCEEDED)
+            run.end(
+                row,
+                COMPLETED,
+                output={"signal": None, "timed_out": True},
+                verdict=Verdict.SUCCEEDED,
+            )
         else:
             run.end(row, failed(f"signal {name!r} did not come in time", code="timeout"))
         return
@@ -156,7 +178,7 @@ def _wait_signal(run: Run, row: StepRow, params: Any) -> None:
 
 def _set_state(run: Run, row: StepRow, params: Any) -> None:
     key, value = _key(params), params.get("value")
-    run.changes.state.append((run.row.id, key, run.row.tenant_id, value))
+    run.changes.keep_state(run.row.id, key, run.row.tenant_id, value)
     run.known.values[STATE] = {**run.known.get(STATE), key: value}
     run.end(row, COMPLETED, output={"key": key, "value": value}, verdict=Verdict.SUCCEEDED)
 
@@ -169,7 +191,7 @@ def _get_state(run: Run, row: StepRow, params: Any) -> None:
 
 def _delete_state(run: Run, row: StepRow, params: Any) -> None:
     key = _key(params)
-    run.changes.state.append((run.row.id, key, run.row.tenant_id, None))
+    run.changes.forget_state(run.row.id, key)
     run.known.values[STATE] = {k: v for k, v in run.known.get(STATE).items() if k != key}
     run.end(row, COMPLETED, output={"key": key, "deleted": True}, verdict=Verdict.SUCCEEDED)
 
@@ -180,7 +202,10 @@ def _sub_sequence(run: Run, row: StepRow, params: Any) -> None:
     assert isinstance(block, SubSequence)
     if row.progress is None:
         if run.row.depth >= MAX_DEPTH:
-            run.end(row, failed(f"more than {MAX_DEPTH} sub-sequences within each other", code="too_deep"))
+            run.end(
+                row,
+                failed(f"more than {MAX_DEPTH} sub-sequences within each other", code="too_deep"),
+            )
             return
         child = _spawn(run, row, block.sequence_name, block.version, params, parent=True)
         if child is None:
@@ -193,7 +218,9 @@ def _sub_sequence(run: Run, row: StepRow, params: Any) -> None:
     if ended is None or ended["state"] not in ("completed", "failed", "cancelled"):
         row.state, row.waits_for, row.claimed_by = StepState.WAITING, CHILD, None
         row.due_at = row.held_due_at = None
-        if run.cancelling(row.key):  # the child is cancelled first; looked at again in case that is lost
+        if run.cancelling(
+            row.key
+        ):  # the child is cancelled first; looked at again in case that is lost
             run.cancel_children.append(UUID(row.progress["child"]))
             run.schedule(row, run.now + RECHECK)
         return
@@ -202,7 +229,11 @@ def _sub_sequence(run: Run, row: StepRow, params: Any) -> None:
     elif run.cancelling(row.key) and ended["state"] == "cancelled":
         run.end(row, Outcome(Status.CANCELLED))
     else:
-        error = {"message": f"child instance {ended['state']}", "code": "child", "details": ended["error"]}
+        error = {
+            "message": f"child instance {ended['state']}",
+            "code": "child",
+            "details": ended["error"],
+        }
         run.end(row, Outcome(Status.FAILED, error))
 
 
@@ -214,7 +245,12 @@ def _start_sequence(run: Run, row: StepRow, params: Any) -> None:
         raise ExpressionError(f"start_sequence: sequence came to {name!r}; it must be a name")
     child = _spawn(run, row, name, given.get("version"), given.get("input"), parent=False)
     if child is not None:
-        run.end(row, COMPLETED, output={"instance_id": str(child), "sequence": name}, verdict=Verdict.SUCCEEDED)
+        run.end(
+            row,
+            COMPLETED,
+            output={"instance_id": str(child), "sequence": name},
+            verdict=Verdict.SUCCEEDED,
+        )
 
 
 def _spawn(
@@ -260,7 +296,9 @@ def _until(run: Run, row: StepRow, params: Any, span: str, moment: str | None) -
         try:
             until = datetime.fromisoformat(str(given[moment]))
         except ValueError:
-            raise ExpressionError(f"{moment} came to {given[moment]!r}; it must be a timestamp") from None
+            raise ExpressionError(
+                f"{moment} came to {given[moment]!r}; it must be a timestamp"
+            ) from None
         return until if until.tzinfo else until.replace(tzinfo=run.zone)
     if given.get(span) is None:
         return None

@@ -15,7 +15,7 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import ExpressionError, InvalidArgument
 from orch8.handlers.request import StepRequest
 from orch8.limits import Limit
-from orch8.runtime.routes import Kind, Route
+from orch8.runtime.routes import Route
 from orch8.runtime.run import Run
 from orch8.storage.rows import StepRow
 
@@ -33,7 +33,9 @@ class Task:
     body: bytes = b""
     timeout: float = 30.0
     limits: tuple[Limit, ...] = ()
-    answer: Answer | None = None  # known before anything was sent: a parameter that cannot be rendered
+    answer: Answer | None = (
+        None  # known before anything was sent: a parameter that cannot be rendered
+    )
 
 
 @dataclass
@@ -63,7 +65,11 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
     settings = run.around.settings
     timeout = block.timeout or route.timeout or settings.handler_timeout
     try:
-        params = None if block.params is None else run.scope.render(block.params, row.key, run.error(row.key))
+        params = (
+            None
+            if block.params is None
+            else run.scope.render(block.params, row.key, run.error(row.key))
+        )
         _note_key(run, row, block)
         used = block.params.outputs if block.params is not None else ()
         request = StepRequest(
@@ -73,7 +79,9 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
             idempotency_key=row.idempotency_key or "",
             generation=row.generation,
             params=params,
-            context=_visible(run.scope.context_at(row.key, run.error(row.key)), block.context_access),
+            context=_visible(
+                run.scope.context_at(row.key, run.error(row.key)), block.context_access
+            ),
             outputs=run.scope.outputs_at(used, row.key),
             dispatch=row.dispatches,
         )
@@ -85,8 +93,15 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
         error = {"message": problem.detail, "code": problem.code}
         return Task(row, route, answer=Answer(verdict, error=error))
     fingerprint = hashlib.sha256(body).hexdigest()
-    if row.fingerprint is not None and row.fingerprint != fingerprint and not Effect(row.effect).repeatable:
-        error = {"message": "the request of this attempt changed between two dispatches", "code": "request_changed"}
+    if (
+        row.fingerprint is not None
+        and row.fingerprint != fingerprint
+        and not Effect(row.effect).repeatable
+    ):
+        error = {
+            "message": "the request of this attempt changed between two dispatches",
+            "code": "request_changed",
+        }
         return Task(row, route, answer=Answer(Verdict.UNKNOWN, error=error))
     row.fingerprint = fingerprint
     return Task(row, route, request, body, timeout, keys)
@@ -104,7 +119,9 @@ def _note_key(run: Run, row: StepRow, block: Step) -> None:
     if block.key is not None:
         key = run.scope.render(block.key, row.key, run.error(row.key))
         if not isinstance(key, str) or not 0 < len(key) <= 255:  # noqa: PLR2004 - Stripe's bound
-            raise ExpressionError(f"idempotency.key came to {key!r}; it must be a text of 1 to 255 characters")
+            raise ExpressionError(
+                f"idempotency.key came to {key!r}; it must be a text of 1 to 255 characters"
+            )
         row.idempotency_key = key
     else:
         row.idempotency_key = run.around.keys.key(run.row, run.published.name, row)

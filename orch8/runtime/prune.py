@@ -11,7 +11,13 @@ from orch8.storage.transaction import Database
 BATCH = 500
 
 
-def prune(owner: Database, older_than: timedelta, *, progress: Callable[[int], None], limit: int = 1_000_000) -> int:
+def prune(
+    owner: Database,
+    older_than: timedelta,
+    *,
+    progress: Callable[[int], None],
+    limit: int = 1_000_000,
+) -> int:
     """Instances that ended before ``older_than`` ago are gone, as are expired worker rows; how many.
 
     An instance with an attempt in doubt is never pruned, whatever its age. The audit log stays: it

@@ -27,10 +27,18 @@ class Publication:
 
 
 def publish(
-    office: Office, tx: Tx, body: Any, *, tenant_id: str | None, actor: str, lenient: bool = False, request_id: str | None = None
+    office: Office,
+    tx: Tx,
+    body: Any,
+    *,
+    tenant_id: str | None,
+    actor: str,
+    lenient: bool = False,
+    request_id: str | None = None,
 ) -> Publication:
     """The body is a published version. Raises DefinitionRejected or Unprocessable with every problem,
-    AlreadyExists when its id or version number stands for another body."""
+    AlreadyExists when its id or version number stands for another body.
+    """
     sequence = load(body, lenient=lenient)
     tenant = _tenant(sequence, tenant_id)
     same = _same(office, tx, tenant, sequence)
@@ -71,7 +79,9 @@ def inline_limits(sequence: Sequence) -> list[tuple[str, int, float]]:
         for limit in getattr(block, "rate_limits", ()):
             if limit.key.is_constant and limit.max is not None:
                 key = limit.key.render(None)
-                smaller = key not in found or limit.max / limit.window < found[key][1] / found[key][2]
+                smaller = (
+                    key not in found or limit.max / limit.window < found[key][1] / found[key][2]
+                )
                 if smaller:
                     found[key] = (key, limit.max, limit.window)
     return list(found.values())
@@ -86,7 +96,13 @@ def _tenant(sequence: Sequence, tenant_id: str | None) -> str:
 def _same(office: Office, tx: Tx, tenant: str, sequence: Sequence) -> Published | None:
     """The version that an identical body was published as."""
     if sequence.form == "seed" or sequence.id is None:
-        row = sequences.sequence_by_name(tx, tenant, sequence.namespace, sequence.name, sequence.version)
+        row = sequences.sequence_by_name(
+            tx, tenant, sequence.namespace, sequence.name, sequence.version
+        )
     else:
         return None
-    return office.library.keep(row) if row is not None and bytes(row.sha256) == sequence.sha256 else None
+    return (
+        office.library.keep(row)
+        if row is not None and bytes(row.sha256) == sequence.sha256
+        else None
+    )

@@ -43,7 +43,8 @@ def poll(
     queue: str | None = None, version: str | None = None,
 ) -> list[PullTask]:  # fmt: skip
     """Up to ``limit`` waiting steps of a handler are this worker's, under a lease that heartbeats
-    extend; without a queue those of every queue of the handler."""
+    extend; without a queue those of every queue of the handler.
+    """
     fleet.seen_pull_worker(tx, tenant_id, worker_id, handler, queue, version)
     lane = pull_lane(tenant_id, handler, queue)
     rows = steps.take_pull(tx, lane, min(limit, MAX_TASKS), exact=queue is not None)
@@ -80,7 +81,8 @@ def heartbeat(
     checkpoint: Any = None, checkpoint_seq: int | None = None,
 ) -> int:  # fmt: skip
     """The lease is extended; with a checkpoint it is kept for whoever takes the step over, and its
-    number counts up. Raises LeaseLost when the claim is another's."""
+    number counts up. Raises LeaseLost when the claim is another's.
+    """
     row = _held(tx, step_id, tenant_id, worker_id, epoch)
     seq = int((row.progress or {}).get("seq", 0))
     if checkpoint is not None:
@@ -99,11 +101,24 @@ def heartbeat(
 
 
 def complete(
-    office: Office, tx: Tx, step_id: UUID, *, tenant_id: str | None, worker_id: str, epoch: int | None, output: Any
+    office: Office,
+    tx: Tx,
+    step_id: UUID,
+    *,
+    tenant_id: str | None,
+    worker_id: str,
+    epoch: int | None,
+    output: Any,
 ) -> None:
     """The step is done with this output, which may name its own ``outcome``."""
     row = _held(tx, step_id, tenant_id, worker_id, epoch, output)
-    answered(office, tx, row, spoken(output, {"worker": worker_id, "sent": True}), actor=f"worker:{worker_id}")
+    answered(
+        office,
+        tx,
+        row,
+        spoken(output, {"worker": worker_id, "sent": True}),
+        actor=f"worker:{worker_id}",
+    )
 
 
 def fail(
@@ -114,7 +129,11 @@ def fail(
     row = _held(tx, step_id, tenant_id, worker_id, epoch)
     error = {"message": message, "code": code, "details": details}
     verdict = Verdict.FAILED_SAFE if retryable else Verdict.FAILED
-    got = Answer(verdict, error={k: v for k, v in error.items() if v is not None}, evidence={"worker": worker_id})
+    got = Answer(
+        verdict,
+        error={k: v for k, v in error.items() if v is not None},
+        evidence={"worker": worker_id},
+    )
     answered(office, tx, row, got, actor=f"worker:{worker_id}")
 
 
@@ -124,13 +143,25 @@ def answered(office: Office, tx: Tx, row: StepRow, got: Answer, *, actor: str = 
     current = next(iter(steps.lock_steps(tx, [(row.instance_id, row.node_key)])), None)
     if current is None or (current.epoch, current.state) != (row.epoch, row.state):
         raise LeaseLost
-    change(office, tx, found[row.instance_id], moment, lambda run: answer(run, row.key, got, actor=actor), [current])
+    change(
+        office,
+        tx,
+        found[row.instance_id],
+        moment,
+        lambda run: answer(run, row.key, got, actor=actor),
+        [current],
+    )
 
 
 def _offered(run: Run, *, own: list[StepRow], worker_id: str) -> None:
     for waiting in own:
         row = run.step(waiting.key)
-        row.epoch, row.state, row.worker, row.due_at = row.epoch + 1, StepState.RUNNING, worker_id, None
+        row.epoch, row.state, row.worker, row.due_at = (
+            row.epoch + 1,
+            StepState.RUNNING,
+            worker_id,
+            None,
+        )
         row.dispatches += 1
         row.context_version = run.row.context_version
         row.first_dispatched_at = row.first_dispatched_at or run.now
@@ -148,12 +179,21 @@ def _pull_task(run: Run, task: Task) -> PullTask:
     block = run.block(task.row)
     timeout = getattr(block, "timeout", None)
     return PullTask(
-        replace(task.row), request.params, request.context, request.outputs, round(timeout * 1000) if timeout else None
+        replace(task.row),
+        request.params,
+        request.context,
+        request.outputs,
+        round(timeout * 1000) if timeout else None,
     )
 
 
 def _held(
-    tx: Tx, step_id: UUID, tenant_id: str | None, worker_id: str, epoch: int | None, output: Any = None
+    tx: Tx,
+    step_id: UUID,
+    tenant_id: str | None,
+    worker_id: str,
+    epoch: int | None,
+    output: Any = None,
 ) -> StepRow:
     row = steps.step_by_id(tx, step_id)
     if row is None or (tenant_id is not None and row.tenant_id != tenant_id):
@@ -165,7 +205,9 @@ def _held(
     if open_ and mine and current == row.epoch:
         return row
     body = {"worker": worker_id, "epoch": epoch, "output": output}
-    late = Evidence(row.tenant_id, row.instance_id, row.node_key, epoch or 0, "stale_worker", None, body)
+    late = Evidence(
+        row.tenant_id, row.instance_id, row.node_key, epoch or 0, "stale_worker", None, body
+    )
     raise _Stale(late)
 
 

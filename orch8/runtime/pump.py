@@ -55,7 +55,9 @@ class Pump:
         self._limiter = limiter
         self.width = width or office.settings.worker_width
         self._inbox: SimpleQueue[tuple[Item, Grant | None] | None] = SimpleQueue()
-        self._crew = Crew(office.settings, lambda item, grant: self._inbox.put((item, grant)), send_task)
+        self._crew = Crew(
+            office.settings, lambda item, grant: self._inbox.put((item, grant)), send_task
+        )
         self._gate = Gate(limiter)
         self.lease = Lease(office, node, lambda: sorted(self._lanes), lambda: self._in_flight)
         self._lanes: dict[str, None] = {}
@@ -63,6 +65,7 @@ class Pump:
         self._state = threading.Lock()
         self._running = False
         self._stopping = threading.Event()
+        self._ends_at = float("inf")  # time.monotonic() after which nothing is waited for
         self._idle = threading.Event()
         self._idle.set()
         self._in_flight = 0  # calls handed to the crew whose item has not been taken in
@@ -92,12 +95,18 @@ class Pump:
             self._idle.set()
         return True
 
-    def stop(self, grace: float) -> None:
-        """Nothing is claimed any more; calls in flight had ``grace`` seconds to answer and be settled.
-        What is left is in doubt, and a tick takes it back."""
+    def wind_down(self, grace: float) -> None:
+        """Nothing is claimed any more; calls in flight have ``grace`` seconds to answer and be settled.
+        Returns at once, work() when all is settled or the time is over.
+        """
+        self._ends_at = min(self._ends_at, time.monotonic() + grace)
         self._stopping.set()
         self._inbox.put(None)
-        self._idle.wait(grace)
+
+    def stop(self, grace: float) -> None:
+        """The pump has wound down. What is left then is in doubt, and a tick takes it back."""
+        self.wind_down(grace)
+        self._idle.wait(grace + 1)
         self._crew.dismiss()
         self.lease.release()
 
@@ -113,13 +122,20 @@ class Pump:
             free = self.width - self._in_flight - self._gate.held
             poked = self._pokes != seen
             wants = poked or more or now - looked_at >= LOOK
-            if not stopping and not self._unsettled and wants and (free >= self.width // 4 or not self._in_flight):
+            if (
+                not stopping
+                and not self._unsettled
+                and wants
+                and (free >= self.width // 4 or not self._in_flight)
+            ):
                 seen, looked_at = self._pokes, now
                 more = self._claim(free)
                 if self._unsettled:
                     continue
             self._pass_gate(())
             self._admit()
+            if stopping and now >= self._ends_at:
+                return
             if self._in_flight or self._gate.held or self._unsettled:
                 self._take_in(self._patience(more=more))
                 continue
@@ -162,7 +178,8 @@ class Pump:
 
     def _claim(self, free: int) -> bool:
         """Free slots are filled from the lanes in the order in which they were asked for; whether
-        there may be more."""
+        there may be more.
+        """
         more = False
         for lane in list(self._lanes):
             if free <= 0:
@@ -274,5 +291,3 @@ class Pump:
             if self._cancel is not None:
                 self._cancel(child)
         self._launch(result.tasks)
-
-

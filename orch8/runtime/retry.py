@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from uuid import UUID
 
 from orch8.engine.events import Retried
@@ -20,14 +19,15 @@ def retry(
     reason: str | None = None, request_id: str | None = None,
 ) -> InstanceRow:  # fmt: skip
     """The failed leaves are entered again under keys of a new round; what completed stays completed
-    and is never called again. An attempt that surely had no effect keeps its idempotency key."""
+    and is never called again. An attempt that surely had no effect keeps its idempotency key.
+    """
     found, moment = instances.lock_instances(tx, [instance_id])
     row = only(found, instance_id, tenant_id)
     if row.state != "failed":
         raise InvalidArgument(f"can only retry failed instances, current state: {row.state}")
 
     def again(run: Run) -> None:
-        run.row = replace(run.row, round=run.row.round + 1)
+        run.row = run.row.but(round=run.row.round + 1)
         run.audit("instance.retried", "success", actor=actor, reason=reason, request_id=request_id)
         run.fire(Retried())
 

@@ -56,20 +56,29 @@ class Routes:
         self._settings = settings
         self._registered: Mapping[tuple[str, str], Any] = {}
         self._read_at = float("-inf")
+        self._found: dict[tuple[str, str], Route] = {}
 
     def refresh(self, tx: Tx) -> None:
         """The registrations are at most REFRESH seconds old."""
         if time.monotonic() - self._read_at > REFRESH:
             self._registered = {(row.tenant_id, row.name): row for row in fleet.handlers(tx)}
-            self._read_at = time.monotonic()
+            self._read_at, self._found = time.monotonic(), {}
 
     def forget(self) -> None:
         """The next refresh reads anew."""
         self._read_at = float("-inf")
 
     def find(self, tenant_id: str, handler: str) -> Route:
+        """How a tenant's handler is reached now."""
+        found = self._found.get((tenant_id, handler))
+        if found is None:
+            found = self._found[tenant_id, handler] = self._find(tenant_id, handler)
+        return found
+
+    def _find(self, tenant_id: str, handler: str) -> Route:
         """A built-in, a function of this process, a registered address, the default address, or else
-        the pull queue: in this order."""
+        the pull queue: in this order.
+        """
         builtin = HANDLERS.get(handler)
         if builtin is not None:
             kind = Kind.HTTP if builtin.kind == "call" else Kind(builtin.kind)
@@ -83,7 +92,12 @@ class Routes:
         row = self._registered.get((tenant_id, handler))
         if row is not None and row.url:
             return Route(
-                Kind.PUSH, handler, row.url, not self._settings.allow_internal_urls, row.effect, row.timeout
+                Kind.PUSH,
+                handler,
+                row.url,
+                not self._settings.allow_internal_urls,
+                row.effect,
+                row.timeout,
             )
         effect = row.effect if row is not None else None
         if self._settings.handler_url:

@@ -35,7 +35,8 @@ class Complete:
 @dataclass(frozen=True, slots=True)
 class Again:
     """The step is dispatched again after a while: ``counted`` says whether that used up an attempt,
-    ``fresh`` whether the next dispatch is a new attempt with a new key."""
+    ``fresh`` whether the next dispatch is a new attempt with a new key.
+    """
 
     after: timedelta
     counted: bool
@@ -85,7 +86,11 @@ def rule(case: Case, answer: Answer) -> Ruling:
     if answer.verdict is Verdict.UNKNOWN:
         return _unknown(case)
     if case.cancelling:
-        return Complete(COMPLETED, answer.output) if answer.verdict in _COMPLETES else Complete(CANCELLED)
+        return (
+            Complete(COMPLETED, answer.output)
+            if answer.verdict in _COMPLETES
+            else Complete(CANCELLED)
+        )
     if answer.verdict in _COMPLETES and answer.verdict not in case.policy.on:
         return Complete(COMPLETED, answer.output)
     again = decide(case.policy, answer, case.failures + 1, case.retry_if, entropy=case.entropy)
@@ -108,7 +113,9 @@ def _unknown(case: Case) -> Ruling:
     return Again(after, counted=False) if holds else Park("outcome_unknown")
 
 
-def key_holds(first_dispatched_at: datetime, ttl: float, again_at: datetime, timeout: float) -> bool:
+def key_holds(
+    first_dispatched_at: datetime, ttl: float, again_at: datetime, timeout: float
+) -> bool:
     """Whether the provider surely still knows the attempt's key when it is sent again (rule 6)."""
     margin = max(ttl * 0.1, 300.0)
     ends_at = first_dispatched_at + timedelta(seconds=max(ttl - margin, 0.0))

@@ -7,7 +7,7 @@ calls reset() and does the same again. Nothing is shared with the attempt before
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -29,7 +29,16 @@ from orch8.runtime.library import Published
 from orch8.runtime.routes import Kind, Route, pull_lane
 from orch8.runtime.surroundings import Surroundings
 from orch8.storage.changes import Changes
-from orch8.storage.rows import LIVE, AuditEntry, Evidence, InstanceRow, Moment, StepRow, StepState, with_outcome
+from orch8.storage.rows import (
+    LIVE,
+    AuditEntry,
+    Evidence,
+    InstanceRow,
+    Moment,
+    StepRow,
+    StepState,
+    with_outcome,
+)
 
 ENGINE: Final = "engine"
 WIDE: Final = 16  # an instance with more live leaves is shown as running without asking each
@@ -81,7 +90,12 @@ class Run:
         self.children: list[Run] = []  # instances that this one starts in the same transaction
         self.cancel_children: list[UUID] = []  # to be cancelled after the commit, each on its own
         self.scope = Scope(
-            self.index, str(self.row.id), self.known, self.now, self.around.entropy, {"instance_id": str(self.row.id)}
+            self.index,
+            str(self.row.id),
+            self.known,
+            self.now,
+            self.around.entropy,
+            {"instance_id": str(self.row.id)},
         )
 
     @property
@@ -93,7 +107,7 @@ class Run:
         """The working copy of a leaf's row."""
         row = self.entered.get(key) or self.touched.get(key)
         if row is None:
-            row = self.touched[key] = replace(self.known.get(StepRef(key)))
+            row = self.touched[key] = self.known.get(StepRef(key)).copy()
         return row
 
     def block(self, row: StepRow) -> Step | SubSequence:
@@ -135,7 +149,13 @@ class Run:
                         self._memo(key, output)
 
     def end(
-        self, row: StepRow, outcome: Outcome, *, output: Any = None, verdict: Verdict | None = None, actor: str = ENGINE
+        self,
+        row: StepRow,
+        outcome: Outcome,
+        *,
+        output: Any = None,
+        verdict: Verdict | None = None,
+        actor: str = ENGINE,
     ) -> None:
         """The step has ended: its memo is written and the machine told."""
         row.state = {
@@ -230,7 +250,8 @@ class Run:
 
     def _cancel(self, key: NodeKey) -> bool:
         """Whether a leaf that is asked to stop ends at once: its call, if any, may have no effect
-        that must be known. Otherwise it stays live until its answer is."""
+        that must be known. Otherwise it stays live until its answer is.
+        """
         row = self.step(key)
         if row.state not in LIVE:
             return False
@@ -240,7 +261,11 @@ class Run:
         unresolved = row.state == StepState.RUNNING or row.outcome in _UNRESOLVED
         if unresolved and not Effect(row.effect).repeatable:
             return False
-        row.state, row.outcome, row.finished_at = StepState.CANCELLED, Status.CANCELLED.value, self.now
+        row.state, row.outcome, row.finished_at = (
+            StepState.CANCELLED,
+            Status.CANCELLED.value,
+            self.now,
+        )
         row.due_at = row.held_due_at = row.claimed_by = row.expires_at = None
         row.epoch += 1  # whatever still comes back is an old claim's
         self.audit("step.cancelled", "cancelled", row)
@@ -282,7 +307,7 @@ class Run:
         version = self.row.context_version + 1
         self.changes.contexts.append((self.row.id, version, self.row.tenant_id, context))
         self.known.values[Part("context")] = context
-        self.row = replace(self.row, context_version=version)
+        self.row = self.row.but(context_version=version)
 
     def collect(self) -> Changes:
         """Everything to be written about the instance and its steps."""
@@ -292,19 +317,18 @@ class Run:
             (changes.rewritten if step.state in LIVE or step.pull else changes.settled).append(step)
         outcome = self.snapshot.outcome
         state = self._shown(outcome)
-        row = replace(self.row, snapshot=self.snapshot.to_json(), state=state)
+        row = self.row.but(snapshot=self.snapshot.to_json(), state=state)
         if outcome is not None and self.base.finished_at is None:
-            row = replace(
-                row, finished_at=self.now, outcome=self.snapshot.finish, error=outcome.error,
+            row = row.but(finished_at=self.now, outcome=self.snapshot.finish, error=outcome.error,
                 attention=None, cancelling=False, paused_at=None,
             )  # fmt: skip
             self.audit(f"instance.{state}", state, reason=_said(outcome))
             if row.parent_instance_id is not None and row.parent_node_key is not None:
                 changes.woken.append((row.parent_instance_id, row.parent_node_key))
         elif outcome is None and self.base.finished_at is not None:
-            row = replace(row, finished_at=None, outcome=None, error=None)
+            row = row.but(finished_at=None, outcome=None, error=None)
         if state != self.base.state or self.created:
-            row = replace(row, updated_at=self.now)
+            row = row.but(updated_at=self.now)
         self.row = row
         (changes.created if self.created else changes.advanced).append(row)
         for child in self.children:
@@ -314,17 +338,24 @@ class Run:
     def _shown(self, outcome: Outcome | None) -> str:
         """The state shown of the instance: paused before running before waiting before scheduled."""
         if outcome is not None:
-            return {Status.FAILED: "failed", Status.CANCELLED: "cancelled"}.get(outcome.status, "completed")
+            return {Status.FAILED: "failed", Status.CANCELLED: "cancelled"}.get(
+                outcome.status, "completed"
+            )
         if self.row.paused_at is not None:
             return "paused"
         leaves = [key for key in self.snapshot.frames if isinstance(self.index[key.block_id], Leaf)]
         if len(leaves) > WIDE:
             return "running"
-        refs = [StepRef(key) for key in leaves if key not in self.entered and key not in self.touched]
+        refs = [
+            StepRef(key) for key in leaves if key not in self.entered and key not in self.touched
+        ]
         self.known.require(refs)
-        rows = [self.entered.get(k) or self.touched.get(k) or self.known.get(StepRef(k)) for k in leaves]
+        rows = [
+            self.entered.get(k) or self.touched.get(k) or self.known.get(StepRef(k)) for k in leaves
+        ]
         parked = next((row for row in rows if row.attention is not None), None)
-        self.row = replace(self.row, attention=None if parked is None else {**parked.attention, "node_key": parked.node_key})
+        self.row = self.row.but(attention=None if parked is None else {**parked.attention, "node_key": parked.node_key},
+        )
         states = {row.state for row in rows}
         if states & {StepState.RUNNING, StepState.SLEEPING}:
             return "running"
@@ -338,7 +369,9 @@ def _moment(value: Any, default: datetime) -> datetime:
     try:
         moment = datetime.fromisoformat(str(value))
     except ValueError:
-        raise ExpressionError(f"not_before is {value!r}, not a timestamp such as 2026-01-31T09:00:00Z") from None
+        raise ExpressionError(
+            f"not_before is {value!r}, not a timestamp such as 2026-01-31T09:00:00Z"
+        ) from None
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=ZoneInfo("UTC"))
 
 

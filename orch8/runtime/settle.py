@@ -81,10 +81,13 @@ class Settled:
 
 def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | None) -> Settled:
     """Every item whose claim still holds has taken effect once the transaction commits; one whose
-    claim is an old one is kept as evidence and changes nothing that is settled or sent again."""
+    claim is an old one is kept as evidence and changes nothing that is settled or sent again.
+    """
     result = Settled()
     changes = Changes()
-    rows, own, late = _sort(steps.lock_claims(tx, [(i.task.row.instance_id, i.task.row.node_key) for i in items]), items)
+    rows, own, late = _sort(
+        steps.lock_claims(tx, [(i.task.row.instance_id, i.task.row.node_key) for i in items]), items
+    )
     limits = office.limits(tx)
     allowance = max(1, claimer.slots // max(len(own), 1)) if claimer is not None else 0
     works = []
@@ -93,7 +96,7 @@ def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | Non
         run = office.run(tx, row, moment, claimer=claimer)
         for item in mine:
             run.known.values[StepRef(item.task.row.key)] = item.task.row
-        works.append((run, partial(_settle_run, items=mine, limits=limits, allowance=allowance)))
+        works.append((run, partial(settle_run, items=mine, limits=limits, allowance=allowance)))
     for item in late:
         found = _late(office, tx, item, rows, changes)
         if found is not None:
@@ -119,13 +122,20 @@ def _sort(
         item = items[row.n]  # type: ignore[attr-defined]
         if row.id not in rows:  # type: ignore[attr-defined]
             rows[row.id] = instance_of(row), Moment(row.moment, row.rate)  # type: ignore[attr-defined]
-        same = row.step_epoch == item.task.row.epoch and row.step_state == item.task.row.state  # type: ignore[attr-defined]
-        holds = same and row.step_state in _OPEN  # type: ignore[attr-defined]
-        (own[row.id] if holds else late).append(item)  # type: ignore[attr-defined]
+        held = holds(item.task.row, row.step_epoch, row.step_state)  # type: ignore[attr-defined]
+        (own[row.id] if held else late).append(item)  # type: ignore[attr-defined]
     return rows, own, late
 
 
-def _settle_run(run: Run, *, items: Sequence[Item], limits: Limits, allowance: int) -> None:
+def holds(claimed: StepRow, epoch: int, state: str) -> bool:
+    """Whether the claim under which ``claimed`` was sent is still its row's, and open."""
+    return (epoch, state) == (claimed.epoch, claimed.state) and state in _OPEN
+
+
+def settle_run(run: Run, *, items: Sequence[Item], limits: Limits, allowance: int) -> None:
+    """The items, whose claims hold, have taken effect on their run. Pure: up to ``allowance`` calls
+    of follow-ups are in ``run.tasks``, and all that is to be written is in ``run.collected``.
+    """
     for item in items:
         row = run.step(item.task.row.key)
         came = item.came
@@ -169,7 +179,8 @@ def _give_back(run: Run, row: StepRow, came: Deferral) -> None:
 
 def _take_back(run: Run, row: StepRow, came: Lost) -> None:
     """running -> scheduled after a lost claim: sent again with the same key, at once; that is not
-    counted as an attempt, since whether the last one was answered is not known."""
+    counted as an attempt, since whether the last one was answered is not known.
+    """
     row.crashes += 1
     row.claimed_by = None
     run.observe(row, "claim_lost", Verdict.UNKNOWN, {"worker": came.worker, "crashes": row.crashes})
@@ -183,7 +194,11 @@ def _take_back(run: Run, row: StepRow, came: Lost) -> None:
     block = run.block(row)
     ttl = getattr(block, "key_ttl", None) or DEFAULT_KEY_TTL
     sent_at = row.first_dispatched_at
-    if sent_at and not effect.repeatable and not key_holds(sent_at, ttl, run.now, settings.handler_timeout):
+    if (
+        sent_at
+        and not effect.repeatable
+        and not key_holds(sent_at, ttl, run.now, settings.handler_timeout)
+    ):
         park(run, row, "key_too_old", Verdict.UNKNOWN)
         return
     row.state = StepState.SCHEDULED
@@ -207,7 +222,7 @@ def _follow_up(run: Run, claimer: Claimer, limits: Limits, allowance: int) -> No
             perform(run, row)
         elif len(run.tasks) < allowance and not limited(run, row):
             task = own_claim(run, row, claimer.worker_id, limits)
-            run.tasks.append(replace(task, row=replace(row)))
+            run.tasks.append(replace(task, row=row.copy()))
 
 
 def _ready(run: Run, row: StepRow) -> bool:
@@ -221,27 +236,37 @@ def _ready(run: Run, row: StepRow) -> bool:
 
 
 def _late(
-    office: Office, tx: Tx, item: Item, rows: dict[UUID, tuple[InstanceRow, Moment]], changes: Changes
+    office: Office,
+    tx: Tx,
+    item: Item,
+    rows: dict[UUID, tuple[InstanceRow, Moment]],
+    changes: Changes,
 ) -> tuple[Run, partial[None]] | None:
     """An answer under an old claim is evidence. It resolves its attempt if that is open and has not
-    been sent again; else it changes nothing."""
+    been sent again; else it changes nothing.
+    """
     row, came = item.task.row, item.came
     if not isinstance(came, Answer):
         return None
-    body = {"error": came.error, "late": True, **came.evidence}
-    changes.evidence.append(
-        Evidence(row.tenant_id, row.instance_id, row.node_key, row.epoch, "late_answer", came.verdict, body)
-    )
+    changes.evidence.append(late_evidence(row, came))
     now = next(iter(steps.read_steps(tx, [(row.instance_id, row.key)])), None)
-    open_attempt = (
-        now is not None
-        and now.state == StepState.SCHEDULED
-        and now.outcome == Verdict.UNKNOWN
-        and (now.idempotency_key, now.generation) == (row.idempotency_key, row.generation)
-        and came.verdict is not Verdict.UNKNOWN
-    )
-    if not open_attempt or now is None:
+    if now is None or not resolves(now, row, came):
         return None
     run = office.run(tx, *rows[row.instance_id])
     run.known.values[StepRef(now.key)] = now
-    return run, partial(_settle_run, items=[item], limits=Limits(), allowance=0)
+    return run, partial(settle_run, items=[item], limits=Limits(), allowance=0)
+
+
+def late_evidence(row: StepRow, came: Answer) -> Evidence:
+    """What is kept of an answer under an old claim; ``row`` is the row as it was claimed then."""
+    body = {"error": came.error, "late": True, **came.evidence}
+    return Evidence(
+        row.tenant_id, row.instance_id, row.node_key, row.epoch, "late_answer", came.verdict, body
+    )  # fmt: skip
+
+
+def resolves(now: StepRow, claimed: StepRow, came: Answer) -> bool:
+    """Whether a late answer says how the present attempt ended, which is open and not sent again."""
+    same = (now.idempotency_key, now.generation) == (claimed.idempotency_key, claimed.generation)
+    in_doubt = now.state == StepState.SCHEDULED and now.outcome == Verdict.UNKNOWN
+    return same and in_doubt and came.verdict is not Verdict.UNKNOWN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
@@ -36,9 +36,12 @@ class SignalRequest:
     request_id: str | None = None
 
 
-def signal(office: Office, tx: Tx, instance_id: UUID, request: SignalRequest, *, tenant_id: str | None) -> UUID:
+def signal(
+    office: Office, tx: Tx, instance_id: UUID, request: SignalRequest, *, tenant_id: str | None
+) -> UUID:
     """The signal is in the inbox and what it does at once is done; its id. A repeated dedupe_key
-    gives the id of the earlier one and does nothing."""
+    gives the id of the earlier one and does nothing.
+    """
     _check(request)
     found, moment = instances.lock_instances(tx, [instance_id])
     row = only(found, instance_id, tenant_id)
@@ -67,7 +70,12 @@ def signal(office: Office, tx: Tx, instance_id: UUID, request: SignalRequest, *,
 
 
 def change(
-    office: Office, tx: Tx, row: InstanceRow, moment: Moment, work: Callable[[Run], None], known: Sequence[StepRow] = ()
+    office: Office,
+    tx: Tx,
+    row: InstanceRow,
+    moment: Moment,
+    work: Callable[[Run], None],
+    known: Sequence[StepRow] = (),
 ) -> Run:
     """The work has been done on a locked instance and written."""
     run = office.run(tx, row, moment)
@@ -103,14 +111,14 @@ def _custom(tx: Tx, run: Run, request: SignalRequest) -> None:
 def _pause(tx: Tx, run: Run, request: SignalRequest) -> None:
     if run.row.paused_at is None:
         steps.hold_due(tx, run.row.id)
-        run.row = replace(run.row, paused_at=run.now)
+        run.row = run.row.but(paused_at=run.now)
         _note(run, "instance.paused", request)
 
 
 def _resume(tx: Tx, run: Run, request: SignalRequest) -> None:
     if run.row.paused_at is not None:
         steps.release_due(tx, run.row.id)
-        run.row = replace(run.row, paused_at=None)
+        run.row = run.row.but(paused_at=None)
         _note(run, "instance.resumed", request)
 
 
@@ -118,7 +126,7 @@ def _cancel(tx: Tx, run: Run, request: SignalRequest) -> None:
     """What calls nobody ends; a call in flight is awaited, since it may have moved money."""
     if run.row.paused_at is not None:
         steps.release_due(tx, run.row.id)
-    run.row = replace(run.row, cancelling=True, paused_at=None)
+    run.row = run.row.but(cancelling=True, paused_at=None)
     _note(run, "instance.cancelling", request)
     run.fire(CancelRequested())
 
@@ -136,7 +144,12 @@ def _update_context(tx: Tx, run: Run, request: SignalRequest) -> None:
 
 def _note(run: Run, action: str, request: SignalRequest, body: Any = None) -> None:
     run.audit(
-        action, "success", actor=request.actor, reason=request.reason, body=body, request_id=request.request_id
+        action,
+        "success",
+        actor=request.actor,
+        reason=request.reason,
+        body=body,
+        request_id=request.request_id,
     )
 
 
@@ -152,5 +165,3 @@ _ACTS: Final[dict[str | None, Callable[[Tx, Run, SignalRequest], None]]] = {
 def _check(request: SignalRequest) -> None:
     if request.control is None and not 0 < len(request.name) <= MAX_NAME:
         raise Unprocessable(f"a custom signal needs a name of 1 to {MAX_NAME} characters")
-
-

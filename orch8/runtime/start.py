@@ -77,7 +77,8 @@ class _Duplicate(Exception):
 
 def start(office: Office, request: StartRequest) -> StartResult:
     """The instance exists and its first step is scheduled. A key that was used before gives the
-    instance of then; with another body it raises IdempotencyMismatch."""
+    instance of then; with another body it raises IdempotencyMismatch.
+    """
     try:
         with office.begin() as tx:
             return start_in(office, tx, request)
@@ -151,7 +152,13 @@ def _earlier(tx: Tx, request: StartRequest) -> StartResult | None:
         raise IdempotencyMismatch(
             f"idempotency key {request.idempotency_key!r} was used for instance {row.id} with a different "
             "body; use a new key for a new request",
-            errors=[Problem("/idempotency_key", "used before with a different body", code="idempotency_mismatch")],
+            errors=[
+                Problem(
+                    "/idempotency_key",
+                    "used before with a different body",
+                    code="idempotency_mismatch",
+                )
+            ],
         )
     return StartResult(row, deduplicated=True)
 
@@ -160,7 +167,11 @@ def _check(office: Office, request: StartRequest) -> None:
     if request.priority not in LANES:
         raise Unprocessable(
             f"priority must be one of {', '.join(LANES)}, not {request.priority!r}",
-            errors=[Problem("/priority", "unknown priority", f"use one of {', '.join(LANES)}", shape=True)],
+            errors=[
+                Problem(
+                    "/priority", "unknown priority", f"use one of {', '.join(LANES)}", shape=True
+                )
+            ],
         )
     if request.timezone is not None:
         try:
@@ -168,11 +179,15 @@ def _check(office: Office, request: StartRequest) -> None:
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise InvalidArgument(
                 f"timezone {request.timezone!r} is not an IANA zone such as Europe/Vienna",
-                errors=[Problem("/timezone", "unknown zone", "use an IANA name such as Europe/Vienna")],
+                errors=[
+                    Problem("/timezone", "unknown zone", "use an IANA name such as Europe/Vienna")
+                ],
             ) from None
     size = len(orjson.dumps(request.context))
     if size > office.settings.max_context:
-        raise PayloadTooLarge(f"context too large: {size} bytes, the limit is {office.settings.max_context}")
+        raise PayloadTooLarge(
+            f"context too large: {size} bytes, the limit is {office.settings.max_context}"
+        )
 
 
 def _validate(published: Published, context: Any) -> None:
@@ -181,7 +196,10 @@ def _validate(published: Published, context: Any) -> None:
         return
     data = context.get("data") if isinstance(context, dict) else None
     problems = [
-        Problem("/context/data" + "".join(f"/{part}" for part in found.absolute_path), found.message[:300])
+        Problem(
+            "/context/data" + "".join(f"/{part}" for part in found.absolute_path),
+            found.message[:300],
+        )
         for found in validator.iter_errors(data)
     ]
     if problems:

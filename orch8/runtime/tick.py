@@ -41,7 +41,8 @@ class Ticked:
 
 def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
     """Each lane with due work has wake-ups under way, at most two for each live worker; claims of lost
-    workers and silent pull workers are taken back; rate-limit queues are admitted."""
+    workers and silent pull workers are taken back; rate-limit queues are admitted.
+    """
     taken_back = take_back_lost(office)
     silent = take_back_silent(office)
     with office.begin() as tx:
@@ -80,7 +81,8 @@ def take_back_lost(office: Office) -> int:
 
 def take_back_silent(office: Office) -> int:
     """Pull steps whose worker went silent are offered again; those out of time have failed or wait
-    for another dispatch; how many."""
+    for another dispatch; how many.
+    """
     with office.begin() as tx:
         rows = {row.id: row for row in steps.silent_pulls(tx, CLAIMS_PER_PASS)}
     return _settle(office, list(rows.values()), Expired()) if rows else 0
@@ -104,5 +106,3 @@ def _settle(office: Office, rows: Sequence[StepRow], came: Lost | Expired) -> in
         except Exception:
             log.exception("take_back.broke_alone", step_id=str(item.task.row.id))
     return settled
-
-

@@ -7,7 +7,9 @@ from uuid import UUID
 from orch8.storage.transaction import Row, Tx
 
 
-def audit_of(tx: Tx, instance_id: UUID, *, after: UUID | None = None, limit: int = 1000) -> list[Row]:
+def audit_of(
+    tx: Tx, instance_id: UUID, *, after: UUID | None = None, limit: int = 1000
+) -> list[Row]:
     """What happened to an instance, the oldest first."""
     sql = """SELECT id, at, actor, action, outcome, reason, node_key, request_id, body FROM audit_log
              WHERE instance_id = %(id)s AND (%(after)s::uuid IS NULL OR id > %(after)s)

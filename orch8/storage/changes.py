@@ -29,6 +29,8 @@ _TYPES = {
 _COLUMNS = tuple(f.name for f in fields(StepRow))
 _PLAIN = tuple(c for c in _COLUMNS if c != "request")
 _FIXED = {"instance_id", "node_key", "id", "tenant_id", "block_id", "path", "round", "created_at"}
+_AUDIT_NAMES = tuple(f.name for f in fields(AuditEntry))
+_EVIDENCE_NAMES = tuple(f.name for f in fields(Evidence))
 # What settling a step writes; every other change of a row goes the long way.
 _SETTLED = (
     "state", "outcome", "output", "error", "finished_at", "failures", "due_at", "claimed_by", "attention",
@@ -90,9 +92,12 @@ _CONTEXT = """contexts_kept AS (
         AS r(instance_id uuid, version integer, tenant_id text, body jsonb))"""
 _STATE = """state_kept AS (
     INSERT INTO instance_state (instance_id, key, tenant_id, value)
-    SELECT instance_id, key, tenant_id, value FROM json_to_recordset(%(state)s::json)
+    SELECT instance_id, key, tenant_id, COALESCE(value, 'null') FROM json_to_recordset(%(state)s::json)
         AS r(instance_id uuid, key text, tenant_id text, value jsonb)
     ON CONFLICT (instance_id, key) DO UPDATE SET value = excluded.value)"""
+_FORGET = """state_forgotten AS (
+    DELETE FROM instance_state k USING json_to_recordset(%(forgotten)s::json)
+        AS r(instance_id uuid, key text) WHERE k.instance_id = r.instance_id AND k.key = r.key)"""
 _CONSUME = """consumed AS (
     UPDATE signals s SET consumed_at = r.consumed_at, consumed_by = r.consumed_by
     FROM json_to_recordset(%(consumed)s::json)
@@ -131,6 +136,7 @@ class Changes:
     created: list[InstanceRow] = field(default_factory=list)
     contexts: list[tuple[UUID, int, str, Any]] = field(default_factory=list)
     state: list[tuple[UUID, str, str, Any]] = field(default_factory=list)
+    forgotten: list[tuple[UUID, str]] = field(default_factory=list)
     consumed: list[tuple[UUID, datetime, str]] = field(default_factory=list)
     woken: list[tuple[UUID, str]] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
@@ -140,6 +146,21 @@ class Changes:
         """Take over everything that ``other`` will write."""
         for f in fields(self):
             getattr(self, f.name).extend(getattr(other, f.name))
+
+    def keep_state(self, instance_id: UUID, key: str, tenant_id: str, value: Any) -> None:
+        """The value will be kept for the instance, whatever was to become of the key before."""
+        self._drop_state(instance_id, key)
+        self.state.append((instance_id, key, tenant_id, value))
+
+    def forget_state(self, instance_id: UUID, key: str) -> None:
+        """Nothing will be kept under the key, whatever was to become of it before."""
+        self._drop_state(instance_id, key)
+        self.forgotten.append((instance_id, key))
+
+    def _drop_state(self, instance_id: UUID, key: str) -> None:
+        # One statement can write a row only once.
+        self.state = [kept for kept in self.state if kept[:2] != (instance_id, key)]
+        self.forgotten = [gone for gone in self.forgotten if gone != (instance_id, key)]
 
 
 def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
@@ -157,16 +178,23 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
             params[name] = dumps(rows)
 
     add(_SETTLE, "settled", [_columns(row, _SETTLED) for row in changes.settled])
-    add(_UPDATE, "rewritten", [_columns(row, _UPDATED) | _request(row) for row in changes.rewritten])
+    add(
+        _UPDATE, "rewritten", [_columns(row, _UPDATED) | _request(row) for row in changes.rewritten]
+    )
     add(_INSERT, "entered", [_columns(row, _PLAIN) | _request(row) for row in changes.entered])
     add(_ADVANCE, "advanced", [_instance(row) for row in changes.advanced])
     add(_CREATE, "created", [_instance(row) for row in changes.created])
-    add(_CONTEXT, "contexts", [_named(c, "instance_id version tenant_id body") for c in changes.contexts])
+    add(
+        _CONTEXT,
+        "contexts",
+        [_named(c, "instance_id version tenant_id body") for c in changes.contexts],
+    )
     add(_STATE, "state", [_named(c, "instance_id key tenant_id value") for c in changes.state])
+    add(_FORGET, "forgotten", [_named(c, "instance_id key") for c in changes.forgotten])
     add(_CONSUME, "consumed", [_named(c, "id consumed_at consumed_by") for c in changes.consumed])
     add(_WAKE, "woken", [_named(c, "instance_id node_key") for c in changes.woken])
-    add(_AUDIT, "audit", [_slots(entry) | {"id": uuid7()} for entry in changes.audit])
-    add(_EVIDENCE, "evidence", [_slots(entry) | {"id": uuid7()} for entry in changes.evidence])
+    add(_AUDIT, "audit", [_entry(entry, _AUDIT_NAMES) for entry in changes.audit])
+    add(_EVIDENCE, "evidence", [_entry(entry, _EVIDENCE_NAMES) for entry in changes.evidence])
     if not parts:
         return frozenset()
     tail = "\nSELECT id FROM created" if changes.created else "\nSELECT NULL LIMIT 0"
@@ -195,5 +223,5 @@ def _named(values: tuple[Any, ...], names: str) -> dict[str, Any]:
     return dict(zip(names.split(), values, strict=True))
 
 
-def _slots(entry: AuditEntry | Evidence) -> dict[str, Any]:
-    return {f.name: getattr(entry, f.name) for f in fields(entry)}
+def _entry(entry: AuditEntry | Evidence, names: tuple[str, ...]) -> dict[str, Any]:
+    return {"id": uuid7()} | {name: getattr(entry, name) for name in names}

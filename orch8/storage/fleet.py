@@ -16,7 +16,8 @@ def enlist(tx: Tx, worker_id: UUID, node: str, lanes: list[str], lease: float) -
 
 def extend(tx: Tx, worker_id: UUID, lanes: list[str], calls: int, lease: float) -> bool:
     """The lease of a worker process, and with it every claim it holds, is extended; False when it
-    is lost already."""
+    is lost already.
+    """
     sql = """UPDATE workers SET lanes = %(lanes)s, calls = %(calls)s,
                  lease_until = clock_timestamp() + %(lease)s * interval '1 second'
              WHERE id = %(id)s AND lease_until > clock_timestamp()"""
@@ -25,7 +26,8 @@ def extend(tx: Tx, worker_id: UUID, lanes: list[str], calls: int, lease: float) 
 
 def dismiss(tx: Tx, worker_id: UUID) -> None:
     """A worker process that holds nothing is forgotten; one that holds something is expired, so that
-    a tick takes its claims back."""
+    a tick takes its claims back.
+    """
     sql = """WITH idle AS (DELETE FROM workers w WHERE w.id = %(id)s AND NOT EXISTS (
                  SELECT FROM steps s WHERE s.claimed_by = w.id) RETURNING id)
              UPDATE workers SET lease_until = '-infinity' WHERE id = %(id)s AND NOT EXISTS (SELECT FROM idle)"""
@@ -56,7 +58,9 @@ def put_handler(
              ON CONFLICT (tenant_id, name) DO UPDATE SET url = excluded.url, effect = excluded.effect,
                  timeout = excluded.timeout, updated_at = clock_timestamp()
              RETURNING tenant_id, name, url, effect, timeout, updated_at"""
-    row = tx.one(sql, {"tenant": tenant_id, "name": name, "url": url, "effect": effect, "timeout": timeout})
+    row = tx.one(
+        sql, {"tenant": tenant_id, "name": name, "url": url, "effect": effect, "timeout": timeout}
+    )
     assert row is not None
     return row
 
@@ -86,7 +90,16 @@ def seen_pull_worker(
                  version = excluded.version,
                  handlers = ARRAY(SELECT DISTINCT unnest(pull_workers.handlers || excluded.handlers) LIMIT 200),
                  queues = ARRAY(SELECT DISTINCT unnest(pull_workers.queues || excluded.queues) LIMIT 200)"""
-    tx.run(sql, {"tenant": tenant_id, "worker": worker_id, "handler": handler, "queue": queue, "version": version})
+    tx.run(
+        sql,
+        {
+            "tenant": tenant_id,
+            "worker": worker_id,
+            "handler": handler,
+            "queue": queue,
+            "version": version,
+        },
+    )
 
 
 def pull_workers(tx: Tx, tenant_id: str | None, limit: int = 1000) -> list[Row]:
@@ -101,13 +114,17 @@ def pull_workers(tx: Tx, tenant_id: str | None, limit: int = 1000) -> list[Row]:
 OPERATOR = "operator"
 
 
-def put_rate_limit(tx: Tx, tenant_id: str, key: str, source: str, maximum: int, window: float) -> None:
+def put_rate_limit(
+    tx: Tx, tenant_id: str, key: str, source: str, maximum: int, window: float
+) -> None:
     """The limit of a key, as this source states it."""
     sql = """INSERT INTO rate_limits (tenant_id, key, source, max, window_seconds)
              VALUES (%(tenant)s, %(key)s, %(source)s, %(max)s, %(window)s)
              ON CONFLICT (tenant_id, key, source) DO UPDATE SET max = excluded.max,
                  window_seconds = excluded.window_seconds, updated_at = clock_timestamp()"""
-    tx.run(sql, {"tenant": tenant_id, "key": key, "source": source, "max": maximum, "window": window})
+    tx.run(
+        sql, {"tenant": tenant_id, "key": key, "source": source, "max": maximum, "window": window}
+    )
 
 
 def delete_rate_limit(tx: Tx, tenant_id: str, key: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import threading
 import time
 from datetime import UTC, datetime
@@ -10,17 +11,21 @@ from uuid import UUID
 
 _lock = threading.Lock()
 _last = 0
+# Ids need to be unique, not secret. Each process draws from a generator of its own.
+_random = random.Random(os.urandom(32))  # noqa: S311
+os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(32)))
 
 
 def uuid7() -> UUID:
     """A new id, greater than every one this process made before: 48 bits of milliseconds, 12 of a
-    sub-millisecond fraction that also counts, 62 random ones."""
+    sub-millisecond fraction that also counts, 62 random ones.
+    """
     global _last  # noqa: PLW0603 - the one counter that keeps a process's ids in order
     ticks = time.time_ns() * 4096 // 1_000_000
     with _lock:
         _last = ticks = max(ticks, _last + 1)
-    random = int.from_bytes(os.urandom(8), "big") & ((1 << 62) - 1)
-    return UUID(int=(ticks >> 12) << 80 | 7 << 76 | (ticks & 0xFFF) << 64 | 0b10 << 62 | random)
+        tail = _random.getrandbits(62)
+    return UUID(int=(ticks >> 12) << 80 | 7 << 76 | (ticks & 0xFFF) << 64 | 0b10 << 62 | tail)
 
 
 def first_of(moment: datetime) -> UUID:

@@ -17,7 +17,8 @@ CLOCK = "orch8_now() AS moment, COALESCE((SELECT c.rate FROM dev_clock c), 1) AS
 
 def lock_instances(tx: Tx, ids: Iterable[UUID]) -> tuple[dict[UUID, InstanceRow], Moment]:
     """The instances, locked in the order of their ids so that two batches never wait for each other
-    in a circle, and what time it is. One that does not exist is left out."""
+    in a circle, and what time it is. One that does not exist is left out.
+    """
     sql = f"""SELECT {INSTANCE_COLUMNS}, {CLOCK} FROM instances i WHERE i.id = ANY(%(ids)s)
               ORDER BY i.id FOR UPDATE OF i"""
     rows = tx.rows(sql, {"ids": list(ids)})
@@ -75,7 +76,8 @@ def list_instances(
     tx: Tx, wanted: Filter, *, limit: int, after: tuple[Any, UUID] | None = None, offset: int = 0
 ) -> list[Row]:
     """Instances with their sequence's name and version and their next due time, the last changed
-    first; ``after`` is the (updated_at, id) of the last row seen."""
+    first; ``after`` is the (updated_at, id) of the last row seen.
+    """
     where = ["true"]
     for condition, value in (
         ("i.tenant_id = %(tenant_id)s", wanted.tenant_id),
@@ -114,7 +116,11 @@ def read_contexts(tx: Tx, wanted: Iterable[tuple[UUID, int]]) -> dict[UUID, Any]
     pairs = list(wanted)
     sql = """SELECT c.instance_id, c.body FROM unnest(%(ids)s::uuid[], %(versions)s::integer[]) AS r(i, v)
              JOIN contexts c ON c.instance_id = r.i AND c.version = r.v"""
-    rows = tx.rows(sql, {"ids": [p[0] for p in pairs], "versions": [p[1] for p in pairs]}) if pairs else []
+    rows = (
+        tx.rows(sql, {"ids": [p[0] for p in pairs], "versions": [p[1] for p in pairs]})
+        if pairs
+        else []
+    )
     return {row.instance_id: row.body for row in rows}
 
 
@@ -127,11 +133,8 @@ def read_state(tx: Tx, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
     return kept
 
 
-def forget_state(tx: Tx, instance_id: UUID, key: str) -> None:
-    """The kept value is gone."""
-    tx.run("DELETE FROM instance_state WHERE instance_id = %(i)s AND key = %(k)s", {"i": instance_id, "k": key})
-
-
 def instance_of(row: Row) -> InstanceRow:
     """The instance that a row of INSTANCE_COLUMNS holds."""
-    return InstanceRow(**{name: getattr(row, name) for name in _NAMES})
+    made = object.__new__(InstanceRow)
+    made.__dict__.update(zip(_NAMES, row, strict=False))  # the columns come first, in this order
+    return made

@@ -17,9 +17,11 @@ from orch8.storage.transaction import psycopg2_url
 MONTHS_AHEAD = 12
 APPEND_ONLY = ("audit_log", "evidence")
 
+
 def migrate(owner_url: str, app_url: str, *, revision: str = "head") -> None:
     """The schema is at ``revision``, audit partitions exist for a year ahead, and the role of
-    ``app_url`` may work with the tables but not change or delete what is append-only."""
+    ``app_url`` may work with the tables but not change or delete what is append-only.
+    """
     engine = sqlalchemy.create_engine(psycopg2_url(owner_url))
     try:
         with engine.connect() as connection:

@@ -22,7 +22,8 @@ def mark_pulled(tx: Tx, rows: Iterable[StepRow], lease: float) -> None:
 
 def extend_pull(tx: Tx, row: StepRow, lease: float, progress: Any) -> bool:
     """The worker's lease is extended, and its checkpoint kept if it sent one; False when the claim
-    has changed hands."""
+    has changed hands.
+    """
     sql = """UPDATE steps SET lease_until = clock_timestamp() + %(lease)s * interval '1 second',
                  progress = COALESCE(%(progress)s::jsonb, progress)
              WHERE id = %(id)s AND pull AND epoch = %(epoch)s AND state = %(state)s"""

@@ -9,7 +9,8 @@ from orch8.storage.transaction import Tx
 
 def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
     """Up to ``limit`` instances that ended that long ago are deleted with their steps, contexts, state
-    and signals; those with a step in doubt or a parent that still runs stay. How many."""
+    and signals; those with a step in doubt or a parent that still runs stay. How many.
+    """
     sql = """
     WITH old AS MATERIALIZED (
         SELECT i.id FROM instances i WHERE i.finished_at < orch8_now() - %(age)s

@@ -7,7 +7,9 @@ from uuid import UUID
 
 from orch8.storage.transaction import Row, Tx, dumps
 
-_COLUMNS = "id, tenant_id, namespace, name, version, form, status, deprecated, body, sha256, created_at"
+_COLUMNS = (
+    "id, tenant_id, namespace, name, version, form, status, deprecated, body, sha256, created_at"
+)
 
 
 def insert_sequence(
@@ -24,8 +26,12 @@ def insert_sequence(
     sha256: bytes,
 ) -> Row | None:
     """The new version's row; without a number it is the next one. None when the id or the number
-    is taken. Publishing two versions of a name at once, one waits for the other."""
-    tx.run("SELECT pg_advisory_xact_lock(hashtextextended(%(k)s, 0))", {"k": f"{tenant_id}/{namespace}/{name}"})
+    is taken. Publishing two versions of a name at once, one waits for the other.
+    """
+    tx.run(
+        "SELECT pg_advisory_xact_lock(hashtextextended(%(k)s, 0))",
+        {"k": f"{tenant_id}/{namespace}/{name}"},
+    )
     sql = f"""
     INSERT INTO sequences (id, tenant_id, namespace, name, version, form, status, body, sha256)
     VALUES (%(id)s, %(tenant)s, %(namespace)s, %(name)s, COALESCE(%(version)s, 1 + COALESCE((
@@ -55,7 +61,9 @@ def sequence_by_name(
               WHERE tenant_id = %(tenant)s AND namespace = %(namespace)s AND name = %(name)s
                 AND CASE WHEN %(version)s::integer IS NULL THEN NOT deprecated ELSE version = %(version)s END
               ORDER BY version DESC LIMIT 1"""
-    return tx.one(sql, {"tenant": tenant_id, "namespace": namespace, "name": name, "version": version})
+    return tx.one(
+        sql, {"tenant": tenant_id, "namespace": namespace, "name": name, "version": version}
+    )
 
 
 def list_sequences(
@@ -76,10 +84,19 @@ def list_sequences(
               ORDER BY tenant_id, namespace, name, version DESC LIMIT %(limit)s OFFSET %(offset)s"""
     return tx.rows(
         sql,
-        {"tenant": tenant_id, "namespace": namespace, "name": name, "live": live, "limit": limit, "offset": offset},
+        {
+            "tenant": tenant_id,
+            "namespace": namespace,
+            "name": name,
+            "live": live,
+            "limit": limit,
+            "offset": offset,
+        },
     )
 
 
 def deprecate(tx: Tx, sequence_id: UUID) -> bool:
     """The version is no longer found by name; whether there is one."""
-    return tx.run("UPDATE sequences SET deprecated = true WHERE id = %(id)s", {"id": sequence_id}) > 0
+    return (
+        tx.run("UPDATE sequences SET deprecated = true WHERE id = %(id)s", {"id": sequence_id}) > 0
+    )

@@ -14,7 +14,8 @@ from orch8.storage.instances import CLOCK, INSTANCE_COLUMNS
 from orch8.storage.rows import StepRow, with_outcome
 from orch8.storage.transaction import Row, Tx, dumps
 
-_COLUMNS = ", ".join(f"s.{f.name}" for f in fields(StepRow))
+_NAMES = tuple(f.name for f in fields(StepRow))
+_COLUMNS = ", ".join(f"s.{name}" for name in _NAMES)
 
 # The locking select stands in a CTE: joined directly, the planner may lock more rows than the limit.
 _TAKE_DUE = f"""
@@ -31,7 +32,8 @@ JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k"""
 
 def take_due(tx: Tx, lane: str, limit: int) -> list[StepRow]:
     """Up to ``limit`` due rows of a lane, the longest due first, locked; rows that somebody else is
-    taking are passed over."""
+    taking are passed over.
+    """
     return [_step(row) for row in tx.rows(_TAKE_DUE, {"lane": lane, "limit": limit})]
 
 
@@ -52,12 +54,16 @@ def next_due(tx: Tx, lanes: Sequence[str]) -> Row:
 
 def mark_claimed(tx: Tx, rows: Iterable[StepRow]) -> None:
     """scheduled -> running: the rows, locked by take_due, carry their new epoch, claimer and intent;
-    an instance that was shown as scheduled is shown as running."""
+    an instance that was shown as scheduled is shown as running.
+    """
     columns = (
         "state", "due_at", "epoch", "claimed_by", "worker", "lease_until", "dispatches", "idempotency_key",
         "fingerprint", "first_dispatched_at", "context_version", "limit_key", "queued_at",
     )  # fmt: skip
-    claimed = [{c: row.__dict__[c] for c in columns} | {"i": row.instance_id, "k": row.node_key} for row in rows]
+    claimed = [
+        {c: row.__dict__[c] for c in columns} | {"i": row.instance_id, "k": row.node_key}
+        for row in rows
+    ]
     if not claimed:
         return
     tx.run(_MARK_CLAIMED, {"rows": dumps(claimed)})
@@ -92,7 +98,8 @@ def lock_claims(tx: Tx, keys: Sequence[tuple[UUID, str]]) -> list[Row]:
     """The instances of these nodes, locked in the order of their ids so that two batches never wait
     for each other in a circle, and of each node what its claim is: ``n`` is its place in ``keys``,
     ``step_epoch``, ``step_claimed_by`` and ``step_state`` are its row's, ``moment`` and ``rate`` the
-    clock's, the rest is the instance."""
+    clock's, the rest is the instance.
+    """
     wanted = [{"n": n, "i": i, "k": k} for n, (i, k) in enumerate(keys)]
     return tx.rows(_LOCK_CLAIMS, {"keys": dumps(wanted)})
 
@@ -126,7 +133,9 @@ def live_steps(tx: Tx, instance_ids: Iterable[UUID], *, lock: bool = False) -> l
     return [_step(row) for row in tx.rows(sql, {"ids": list(instance_ids)})]
 
 
-def steps_of(tx: Tx, instance_id: UUID, *, after: UUID | None = None, limit: int = 1000) -> list[StepRow]:
+def steps_of(
+    tx: Tx, instance_id: UUID, *, after: UUID | None = None, limit: int = 1000
+) -> list[StepRow]:
     """The rows of one instance in the order in which they were entered, from after an id on."""
     sql = f"""SELECT {_COLUMNS} FROM steps s WHERE s.instance_id = %(id)s
               AND (%(after)s::uuid IS NULL OR s.id > %(after)s) ORDER BY s.id LIMIT %(limit)s"""
@@ -145,7 +154,8 @@ def silent_pulls(tx: Tx, limit: int) -> list[StepRow]:
 
 def take_pull(tx: Tx, lane: str, limit: int, *, exact: bool) -> list[StepRow]:
     """Up to ``limit`` pull steps of a handler that wait for a worker, the oldest first, locked; with
-    ``exact`` only those without a queue of their own, or of just this queue."""
+    ``exact`` only those without a queue of their own, or of just this queue.
+    """
     sql = f"""
     WITH due AS MATERIALIZED (
         SELECT s.instance_id, s.node_key FROM steps s
@@ -182,7 +192,10 @@ def claimed_by(tx: Tx, worker_id: UUID, limit: int) -> list[tuple[UUID, str]]:
     """Up to ``limit`` nodes that a worker process holds."""
     sql = """SELECT instance_id, node_key FROM steps WHERE claimed_by = %(worker)s
              ORDER BY instance_id LIMIT %(limit)s"""
-    return [(row.instance_id, row.node_key) for row in tx.rows(sql, {"worker": worker_id, "limit": limit})]
+    return [
+        (row.instance_id, row.node_key)
+        for row in tx.rows(sql, {"worker": worker_id, "limit": limit})
+    ]
 
 
 # -- outputs -------------------------------------------------------------------------------------
@@ -218,7 +231,8 @@ def read_outputs(
 # -- the queue of a rate-limit key ---------------------------------------------------------------
 def admit(tx: Tx, tenant_id: str, key: str, plan: Sequence[datetime]) -> int:
     """The first ``len(plan)`` steps that wait for a key become due at the planned moments, in the
-    order in which they came; how many there were."""
+    order in which they came; how many there were.
+    """
     sql = """
     WITH first AS MATERIALIZED (
         SELECT instance_id, node_key, queued_at, id FROM steps
@@ -255,7 +269,8 @@ def queues(tx: Tx, limit: int = 200) -> list[Row]:
 
 def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:
     """Of the first steps that wait for a key: how many are ``admitted`` already, when the ``last`` of
-    those is due, the limit the first was ``deferred_under``; and ``now``."""
+    those is due, the limit the first was ``deferred_under``; and ``now``.
+    """
     sql = """
     SELECT count(*) FILTER (WHERE due_at IS NOT NULL) AS admitted, max(due_at) AS last,
            (array_agg(progress -> 'limit'))[1] AS deferred_under, orch8_now() AS now
@@ -265,7 +280,9 @@ def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:
 
 
 def _step(row: Row) -> StepRow:
-    values = row._asdict()
-    if values["request"] is not None:
-        values["request"] = bytes(values["request"])
-    return StepRow(**values)
+    made = object.__new__(StepRow)
+    made.__dict__.update(zip(_NAMES, row, strict=True))
+    made.path = tuple(made.path)
+    if made.request is not None:
+        made.request = bytes(made.request)
+    return made

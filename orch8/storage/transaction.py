@@ -6,9 +6,10 @@ mode is fine). Rows come back as named tuples, JSON as Python values.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import orjson
 import psycopg2
@@ -18,9 +19,12 @@ import psycopg2.extras
 import sqlalchemy
 from sqlalchemy.pool import QueuePool
 
-from orch8.errors import Conflict, Unavailable
+from orch8.errors import Conflict, InvalidArgument, Unavailable
 
 Row = Any  # a named tuple of the columns that a statement returns
+
+# Postgres keeps no NUL in text. In JSON it is written \\u0000, behind an even number of backslashes.
+_NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]
 psycopg2.extras.register_default_jsonb(globally=True, loads=orjson.loads)
@@ -94,6 +98,11 @@ class Database:
         except psycopg2.Error as problem:
             _undo(connection, problem)
             raise _translated(problem) from problem
+        except ValueError as problem:
+            _undo(connection, None)
+            if "NUL" in str(problem):  # psycopg2 says no more than that
+                raise InvalidArgument("a text contains a NUL character; leave it out") from problem
+            raise
         except BaseException:
             _undo(connection, None)
             raise
@@ -116,8 +125,18 @@ def psycopg2_url(url: str) -> sqlalchemy.URL:
 
 
 def dumps(value: Any) -> str:
-    """``value`` as JSON text for a statement's parameter."""
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    """``value`` as JSON text for a statement's parameter; a NUL in a text becomes U+FFFD."""
+    text = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
+
+
+def storable(value: Any) -> Any:
+    """The JSON value that will be read back when ``value`` is written: ``value`` itself, unless a text
+    in it has a NUL."""
+    text = orjson.dumps(value).decode()
+    if "\\u0000" not in text:
+        return value
+    return orjson.loads(_NUL.sub(r"\1\\ufffd", text))
 
 
 def _undo(connection: Any, problem: BaseException | None) -> None:

@@ -155,8 +155,8 @@ class _Builder:
     def name(self, prefix: str) -> str:
         return f"{prefix}{next(self.numbers)}"
 
-    def chain(self, depth: int, slot: str = "c", least: int = 0) -> Chain:
-        size = max(least, self.draw(_SIZES))
+    def chain(self, depth: int, slot: str = "c", least: int = 0, most: int = 3) -> Chain:
+        size = min(most, max(least, self.draw(_SIZES)))
         return Chain(id=self.name(slot), blocks=tuple(self.block(depth) for _ in range(size)))
 
     def maybe(self, make: Callable[[], Any]) -> Any:
@@ -171,8 +171,10 @@ class _Builder:
         choices = self.leaves + (self.composites if depth > 0 else [])
         if "end" in self.kinds and self.draw(st.integers(0, 60)) == 1:
             choices = ["end"]
-        kind = self.draw(st.sampled_from(choices))
-        name, when = self.name(kind), self.maybe(self.condition) if self.rarely() else None
+        return self.of(self.draw(st.sampled_from(choices)), depth)
+
+    def of(self, kind: str, depth: int) -> Block:
+        name, when = self.name(kind), self.condition() if self.rarely() else None
         return cast("Block", getattr(self, f"_{kind}")(name, when, depth - 1))
 
     def rarely(self) -> bool:
@@ -253,8 +255,9 @@ class _Builder:
     def _saga(self, name: str, when: Any, depth: int) -> Block:
         steps = tuple(
             (
-                self.chain(depth, "action", 1),
-                self.maybe(lambda: self.chain(depth, "undo", 1)),
+                # An action of one leaf is the one that may complete while it is being cancelled.
+                self.chain(depth, "action", 1, self.draw(st.sampled_from([1, 1, 3]))),
+                None if self.rarely() else self.chain(depth, "undo", 1),
             )
             for _ in range(self.draw(_SIZES))
         )
@@ -266,11 +269,16 @@ EVERYTHING = KINDS | FORGIVING | {"end", "fast", "resolve", "concurrent", "broke
 
 
 @st.composite
-def definitions(draw: Callable[[Any], Any], kinds: frozenset[str] = EVERYTHING) -> Index:
-    """Nested definitions of ``kinds``: block types, and the options that are named after them
-    (``fast``, ``resolve``, ``concurrent``, ``catch``, ``continue_on_error``, ``broken``).
+def definitions(
+    draw: Callable[[Any], Any], kinds: frozenset[str] = EVERYTHING, certain: str | None = None
+) -> Index:
+    """Nested definitions of ``kinds``, beginning with a block of type ``certain``, if any.
+
+    Kinds are block types, and the options that are named after them (``fast``, ``resolve``,
+    ``concurrent``, ``catch``, ``continue_on_error``, ``broken``, ``end``).
     """
     build = _Builder(draw, kinds)
     size = draw(st.sampled_from([1, 2, 3, 3]))
-    blocks = tuple(build.block(draw(st.sampled_from([1, 2, 2, 3, 3]))) for _ in range(size))
-    return Index(Chain(id="@root", blocks=blocks))
+    blocks = [] if certain is None else [build.of(certain, 1)]
+    blocks += [build.block(draw(st.sampled_from([1, 2, 2, 3, 3]))) for _ in range(size)]
+    return Index(Chain(id="@root", blocks=tuple(blocks)))

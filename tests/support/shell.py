@@ -209,14 +209,18 @@ class Story:
 
 
 def stories(
-    kinds: frozenset[str] = EVERYTHING, *, cancelled: bool | None = None, retries: int = 0
+    kinds: frozenset[str] = EVERYTHING,
+    *,
+    certain: str | None = None,
+    cancelled: bool | None = None,
+    retries: int = 0,
 ) -> st.SearchStrategy[Story]:
-    """Stories of definitions of ``kinds``; ``cancelled`` None is either, ``retries`` at most."""
+    """Stories of ``definitions(kinds, certain)``; ``cancelled`` None is either."""
     when = st.integers(0, 8)
     cancels: dict[bool | None, Any] = {True: when, False: st.none(), None: st.none() | when}
     return st.builds(
         Story,
-        definitions(kinds),
+        definitions(kinds, certain),
         st.integers(0, 2**32),
         st.sampled_from([0.1, 0.2, 0.3, 0]),
         cancels[cancelled],

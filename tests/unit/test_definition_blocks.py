@@ -1,5 +1,6 @@
 """What each block type's JSON becomes."""
 
+# ruff: noqa: E501, DTZ001 - one case, one line; local times have no zone
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta

@@ -1,8 +1,11 @@
 """Names, forms, expressions, schemas, limits and remarks of definitions."""
 
+# ruff: noqa: E501 - one case, one line
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import suppress
 from time import process_time
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 from orch8.blocks import BLOCKS, SCHEMAS
 from orch8.definition import Limits, load
 from orch8.definition.findings import MONEY_MEMBERS, near
+from orch8.definition.json_schema import compile_schema
 from orch8.engine.expressions import Dialect
 from orch8.errors import ExpressionError
 from tests.support.documents import CHARGE, CONTRACT, contract, loaded, refusal, seed
@@ -49,6 +53,12 @@ def test_ids_are_escaped_in_node_keys_only() -> None:
     assert ids(named("h", id="a/b~[1]@%")) == ["a%2Fb%7E%5B1%5D%40%25"]
     assert sequence.canonical["blocks"][0]["id"] == "a/b~[1]@%"
     assert sequence.references["h"] == {"a%2Fb%7E%5B1%5D%40%25"}
+
+
+def test_long_handlers_leave_room_for_a_number() -> None:
+    """A derived name is never longer than an id may be."""
+    sequence = loaded(*(named("h" * 200) for _ in range(3)))
+    assert load(sequence.canonical).canonical == sequence.canonical
 
 
 def test_an_id_cannot_pose_as_an_internal_chain() -> None:
@@ -137,7 +147,7 @@ def test_near_miss_of_a_money_member_is_refused_in_either_form(member: str) -> N
     [("fence", "fence", True), ("fenc", "fence", True), ("efcet", "effect", True), ("pence", "fence", True),
      ("rateLimit", "rate_limit", True), ("essence", "fence", False), ("abcde", "fence", False), ("", "x", True)],
 )  # fmt: skip
-def test_near_is_two_edits(name: str, other: str, is_near: bool) -> None:
+def test_near_is_two_edits(name: str, other: str, is_near: Any) -> None:
     """Inserting, dropping and replacing a character are one edit each."""
     assert near(name, other) is is_near
 
@@ -225,6 +235,24 @@ def test_deep_schema_is_refused() -> None:
     assert "nested more than 32" in refusal(seed(CHARGE, input_schema=deep))[1][0].message
 
 
+def test_schema_check_survives_an_almost_full_stack() -> None:
+    """A caller deep in its own stack gets a problem, not a RecursionError."""
+    deep: dict[str, Any] = {}
+    for _ in range(30):
+        deep = {"not": deep}
+
+    def below(levels: int) -> list[str]:
+        if levels:
+            return below(levels - 1)
+        return [each.message for each in compile_schema(deep)[1]]
+
+    answers = [below(0)]
+    with suppress(RecursionError):  # in the end there is no room for the call itself
+        answers.extend(below(levels) for levels in range(0, sys.getrecursionlimit(), 20))
+    assert answers[0] == []
+    assert answers[-1] == ["the JSON Schema is nested too deep"]
+
+
 # -- bounds --------------------------------------------------------------------------------------
 def nest(levels: int, kind: str = "cancellation_scope") -> dict[str, Any]:
     block: dict[str, Any] = dict(CHARGE)
@@ -297,6 +325,18 @@ def test_largest_definition_loads_in_well_under_a_second() -> None:
     assert len(sequence.index) == 5001
 
 
+def test_number_of_warnings_is_bounded() -> None:
+    """A thousand remarks are not a thousand lines."""
+    races = [{"type": "race", "branches": [[CHARGE]]}] * 30
+    assert len(load(seed(*races), limits=Limits(problems=10)).warnings) == 10
+
+
+def test_contract_wait_may_have_params_of_its_own() -> None:
+    """In the contract's form `wait` may be a client's own habit: what it does not read is remarked on."""
+    sequence = load(contract({"type": "step", "id": "w", "handler": "wait", "params": {"days": 3}}))
+    assert [each.code for each in sequence.warnings] == ["unknown_param"]
+
+
 def test_flood_of_unknown_members_is_bounded_work() -> None:
     """A hundred thousand unknown members cost no more than reading them."""
     began = process_time()
@@ -354,6 +394,8 @@ SOUND: list[dict[str, Any]] = [
     named("wait", delay="1d"),
     named("wait", params={"duration": "{{data.pause}}"}),
     named("h", timeout="1h", deadline="2h", on_deadline_breach={"handler": "h"}),
+    named("h", timeout="1h", deadline={"months": 1}),
+    named("assert", params={"condition": True}),
     named("h", rate_limit_key="k", rate_limit={"max": 1, "window_seconds": 1}),
 ]
 

@@ -1,5 +1,6 @@
 """Whatever is sent as a definition, the answer is a Sequence or a list of problems."""
 
+# ruff: noqa: E501, PT017 - one case, one line; the exception is one of two good endings
 from __future__ import annotations
 
 import copy

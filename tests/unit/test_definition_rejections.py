@@ -1,5 +1,6 @@
 """Every rejection: its status, its JSON Pointer, its message and what it advises."""
 
+# ruff: noqa: E501 - one case, one line
 from __future__ import annotations
 
 from typing import Any
@@ -64,6 +65,7 @@ REJECTIONS: list[tuple[Any, int, str, str, str]] = [
     # step
     (seed({"type": "step"}), SHAPE, "/blocks/0/handler", "handler is required", ""),
     (seed({"type": "step", "handler": None}), SHAPE, "/blocks/0/handler", "handler is required", ""),
+    (charge(handler="a\n"), FOUR_HUNDRED, "/blocks/0/handler", "printable", "control"),
     (charge(handler=" "), FOUR_HUNDRED, "/blocks/0/handler", "must not be blank", ""),
     (charge(retires={}), FOUR_HUNDRED, "/blocks/0/retires", "unknown member", "retry"),
     (charge(retry=5), SHAPE, "/blocks/0/retry", "must be an object", ""),
@@ -73,6 +75,7 @@ REJECTIONS: list[tuple[Any, int, str, str, str]] = [
     (charge(retry={"max_attempts": 2, "retry_if": " "}), FOUR_HUNDRED, "/blocks/0/retry/retry_if", "blank", ""),
     (charge(retry={"max_attempts": 2, "retry_if": "nope"}), FOUR_HUNDRED, "/blocks/0/retry/retry_if", "unknown root", ""),
     (charge(retry={"max_attempts": 2, "non_retryable_codes": [" "]}), FOUR_HUNDRED, "/blocks/0/retry/non_retryable_codes/0", "blank", ""),
+    (charge(retry={"max_attempts": 2, "non_retryable_codes": 5}), SHAPE, "/blocks/0/retry/non_retryable_codes", "must be a list", ""),
     (charge(timeout="soon"), SHAPE, "/blocks/0/timeout", "'soon' is no duration", ""),
     (charge(timeout=True), SHAPE, "/blocks/0/timeout", "no duration", ""),
     (charge(timeout=-1), SHAPE, "/blocks/0/timeout", "negative", ""),
@@ -87,6 +90,11 @@ REJECTIONS: list[tuple[Any, int, str, str, str]] = [
     (charge(delay={"duration": "1d", "timezone": "Mars"}), FOUR_HUNDRED, "/blocks/0/delay/timezone", "no time zone", ""),
     (charge(send_window={"start_hour": 24}), FOUR_HUNDRED, "/blocks/0/send_window/start_hour", "<= 23", ""),
     (charge(send_window={"start": "9"}), FOUR_HUNDRED, "/blocks/0/send_window/start", "no time of day", "09:00"),
+    (charge(send_window={"end": "09:00Z"}), FOUR_HUNDRED, "/blocks/0/send_window/end", "no time of day", "09:00"),
+    (charge(rate_limit_key="k", rate_limit={"max": 5, "window_seconds": "1"}), SHAPE, "/blocks/0/rate_limit/window_seconds", "must be a number", ""),
+    (charge(rate_limits=[{"key": "{{nope}}", "max": 1, "window_seconds": 1}]), FOUR_HUNDRED, "/blocks/0/rate_limits/0/key", "unknown root", ""),
+    (charge(rate_limit_key="{{nope}}"), FOUR_HUNDRED, "/blocks/0/rate_limit_key", "unknown root", ""),
+    (each(collection="{{nope}}"), FOUR_HUNDRED, "/blocks/0/collection", "unknown root", ""),
     (charge(send_window={"start": "09:00", "start_hour": 9}), FOUR_HUNDRED, "/blocks/0/send_window/start", "say the same", ""),
     (charge(send_window={"start_hour": 9, "end_hour": 9}), FOUR_HUNDRED, "/blocks/0/send_window", "never opens", "exclusive"),
     (charge(send_window={"days": ["funday"]}), FOUR_HUNDRED, "/blocks/0/send_window/days/0", "no day", "mon"),
@@ -149,6 +157,7 @@ REJECTIONS: list[tuple[Any, int, str, str, str]] = [
     (routes({"condition": "now ==", "blocks": []}), FOUR_HUNDRED, "/blocks/0/routes/0/condition", "at column", ""),
     (routes({"condition": "now", "default": True, "blocks": []}), FOUR_HUNDRED, "/blocks/0/routes/0/condition", "has no condition", ""),
     (routes({"default": True, "blocks": []}, default=[]), FOUR_HUNDRED, "/blocks/0/routes", "more than one default", ""),
+    (routes(None), SHAPE, "/blocks/0/routes/0", "entry 0 is required", ""),
     (routes(7), SHAPE, "/blocks/0/routes/0", "must be an object", ""),
     # parallel, race
     (seed({"type": "parallel", "branches": []}), FOUR_HUNDRED, "/blocks/0/branches", "must not be empty", ""),
@@ -168,6 +177,8 @@ REJECTIONS: list[tuple[Any, int, str, str, str]] = [
     (seed({"type": "ab_split", "variants": [VARIANT, VARIANT]}), FOUR_HUNDRED, "/blocks/0/variants/1/name", "two variants 'a'", ""),
     (seed({"type": "ab_split", "variants": [{**VARIANT, "weight": 0}, {**VARIANT, "name": "b", "weight": 0}]}), FOUR_HUNDRED, "/blocks/0/variants", "must not all be 0", ""),
     (seed({"type": "ab_split", "variants": [VARIANT, 7]}), SHAPE, "/blocks/0/variants/1", "must be an object", ""),
+    (seed({"type": "ab_split", "variants": 7}), SHAPE, "/blocks/0/variants", "must be a list", ""),
+    (seed({"type": "saga", "steps": 7}), SHAPE, "/blocks/0/steps", "must be a list", ""),
     (seed({"type": "sub_sequence"}), SHAPE, "/blocks/0/sequence_name", "is required", "name"),
     (seed({"type": "sub_sequence", "sequence": "a", "sequence_name": "a"}), FOUR_HUNDRED, "/blocks/0/sequence", "say the same", ""),
     (seed({"type": "sub_sequence", "sequence_name": "a", "version": "1"}), SHAPE, "/blocks/0/version", "whole number", "newest"),

@@ -1,0 +1,136 @@
+"""GET /metrics: what this process did, and what Postgres says is waiting, for Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from flask import Blueprint, Flask, Response, g, request
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from api.operations import operation
+from api.surface import surface
+from orch8.errors import Orch8Error
+from orch8.runtime.office import Office
+from orch8.storage import fleet, gauges
+
+blueprint: Final = Blueprint("metrics", __name__)
+
+BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Counters:
+    """What one process counts. Several processes are scraped one by one, or sampled."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "orch8_http_requests",
+            "HTTP requests answered.",
+            ("method", "route", "status"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "orch8_http_request_seconds",
+            "Time to answer.",
+            ("method", "route"),
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self._instances = Counter(
+            "orch8_instances_created",
+            "Instances asked for; deduplicated: the key was known.",
+            ("deduplicated",),
+            registry=self.registry,
+        )
+        self._fresh, self._known = (self._instances.labels(flag) for flag in ("false", "true"))
+
+    def started(self, *, deduplicated: bool) -> None:
+        """One more instance was asked for."""
+        (self._known if deduplicated else self._fresh).inc()
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One more request was answered."""
+        known = method if method in _METHODS else "other"
+        self._requests.labels(known, route, str(status)).inc()
+        self._seconds.labels(known, route).observe(seconds)
+
+
+class Backlog(Collector):
+    """What Postgres says at the moment of a scrape: the same, whichever process is asked."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The gauges; only orch8_database_up when the database is away."""
+        up = GaugeMetricFamily("orch8_database_up", "Whether Postgres answered this scrape.")
+        try:
+            found = list(self._read())
+        except Orch8Error:
+            up.add_metric((), 0)
+            yield up
+            return
+        up.add_metric((), 1)
+        yield up
+        yield from found
+
+    def _read(self) -> Iterator[GaugeMetricFamily]:
+        with self._office.database.begin() as tx:
+            lanes = gauges.backlog(tx)
+            live = sum(1 for row in fleet.fleet(tx) if row.alive)
+            queues = gauges.waiting(tx)
+        due = GaugeMetricFamily(
+            "orch8_due_steps", f"Steps due now, counted up to {gauges.MOST}.", labels=("lane",)
+        )
+        oldest = GaugeMetricFamily(
+            "orch8_oldest_due_seconds",
+            "How long the longest due step has waited.",
+            labels=("lane",),
+        )
+        for row in lanes:
+            due.add_metric((row.lane,), row.due)
+            oldest.add_metric((row.lane,), row.oldest_seconds)
+        workers = GaugeMetricFamily("orch8_live_workers", "Worker processes whose lease holds.")
+        workers.add_metric((), live)
+        waiting = GaugeMetricFamily(
+            "orch8_rate_limit_waiting",
+            f"Steps that wait for a key, counted up to {gauges.MOST}.",
+            labels=("tenant", "key"),
+        )
+        for row in queues:
+            waiting.add_metric((row.tenant_id, row.limit_key), row.waiting)
+        yield from (due, oldest, workers, waiting)
+
+
+def install(app: Flask, counters: Counters) -> None:
+    """Every request is counted, under its route's pattern."""
+
+    def begin() -> None:
+        g.began_at = time.perf_counter()
+
+    def end(response: Response) -> Response:
+        route = request.url_rule.rule.removeprefix("/api/v1") if request.url_rule else "unknown"
+        counters.answered(
+            request.method, route, response.status_code, time.perf_counter() - g.began_at
+        )
+        return response
+
+    app.before_request(begin)
+    app.after_request(end)
+
+
+@blueprint.get("/metrics")
+@operation("Read the metrics, in Prometheus' text format", answers={200: "text/plain"})
+def metrics() -> Response:
+    """Counters of this process and gauges of the whole installation."""
+    here = surface()
+    scrape = CollectorRegistry()
+    scrape.register(here.counters.registry)
+    scrape.register(Backlog(here.office))
+    return Response(generate_latest(scrape), content_type=CONTENT_TYPE_PLAIN_0_0_4)

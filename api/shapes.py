@@ -1,0 +1,138 @@
+"""How rows look as JSON: instances, outputs, nodes, audit entries, tasks, sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+
+from orch8.engine.keys import NodeKey
+from orch8.runtime.pull import PullTask
+from orch8.storage.rows import StepRow
+from orch8.storage.transaction import Row
+
+# Shown without what comes when it is absent (CONTRACT 9.1).
+_OMITTED = ("idempotency_key", "parent_instance_id")
+_WITH_QUEUE = 4
+
+
+def instance(row: Row) -> dict[str, Any]:
+    """An instance as ``shown_instance`` reads it."""
+    shown: dict[str, Any] = row._asdict()
+    name, version = shown.pop("sequence_name"), shown.pop("sequence_version")
+    shown["sequence"] = {"id": row.sequence_id, "name": name, "version": version}
+    if shown["context"] is None:
+        shown["context"] = {"data": {}, "config": {}}
+    for member in _OMITTED:
+        if shown[member] is None:
+            del shown[member]
+    return shown
+
+
+def output(row: StepRow) -> dict[str, Any]:
+    """What a step came to."""
+    return {
+        "id": row.id,
+        "instance_id": row.instance_id,
+        "block_id": row.block_id,
+        "node_key": row.node_key,
+        "state": row.state,
+        "outcome": row.outcome,
+        "output": row.output,
+        "output_ref": None,
+        "output_size": len(orjson.dumps(row.output)),
+        "error": row.error,
+        "attempt": row.failures,
+        "created_at": row.finished_at,
+    }
+
+
+def node(instance_id: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """A node of the tree. Its id is its node key: a node has no row of its own."""
+    return {
+        "id": found["node_key"],
+        "instance_id": instance_id,
+        "parent_id": found["parent"],
+        "branch_index": None,
+        "started_at": None,
+        "completed_at": None,
+        **{name: value for name, value in found.items() if name not in {"id", "parent"}},
+        "step_id": found.get("id"),
+    }
+
+
+def audit_entry(row: Row, of: Row) -> dict[str, Any]:
+    """An entry of the audit log of the instance ``of``."""
+    shown: dict[str, Any] = row._asdict()
+    body = shown.pop("body")
+    shown |= {
+        "instance_id": of.id,
+        "tenant_id": of.tenant_id,
+        "event_type": row.action,
+        "details": body,
+        "created_at": row.at,
+    }
+    if row.node_key is not None:
+        shown["block_id"] = NodeKey.parse(row.node_key).block_id
+    return shown
+
+
+def task(found: PullTask) -> dict[str, Any]:
+    """A claimed step as its worker gets it (CONTRACT 19.1)."""
+    row = found.row
+    progress = row.progress or {}
+    shown = {
+        "id": row.id,
+        "instance_id": row.instance_id,
+        "block_id": row.block_id,
+        "node_key": row.node_key,
+        "handler_name": row.handler,
+        "params": found.params,
+        "context": found.context,
+        "outputs": found.outputs,
+        "attempt": row.failures,
+        "dispatch": row.dispatches,
+        "generation": row.generation,
+        "idempotency_key": row.idempotency_key,
+        "timeout_ms": found.timeout_ms,
+        "state": "claimed",
+        "worker_id": row.worker,
+        "claimed_at": row.first_dispatched_at,
+        "heartbeat_at": None,
+        "claim_epoch": row.epoch,
+        "checkpoint_seq": int(progress.get("seq", 0)),
+        "completed_at": None,
+        "output": None,
+        "error_message": None,
+        "error_retryable": None,
+        "created_at": row.created_at,
+    }
+    queue = queue_of(row)
+    if queue is not None:
+        shown["queue_name"] = queue
+    if "checkpoint" in progress:
+        shown["resume_checkpoint"] = progress["checkpoint"]
+    return shown
+
+
+def queue_of(row: StepRow) -> str | None:
+    """The queue of its own that a pull step waits in."""
+    parts = row.lane.split("/", 3)  # pull / tenant / handler / queue, as routes.pull_lane writes it
+    return unquote(parts[3]) if len(parts) == _WITH_QUEUE else None
+
+
+def sequence(row: Row) -> dict[str, Any]:
+    """A published version: the definition as it was sent, and what orch8 knows of it."""
+    return {
+        **row.body,
+        "id": row.id,
+        "tenant_id": row.tenant_id,
+        "namespace": row.namespace,
+        "name": row.name,
+        "version": row.version,
+        "status": row.status,
+        "deprecated": row.deprecated,
+        "created_at": row.body.get("created_at", row.created_at),
+        "sha256": bytes(row.sha256).hex(),
+    }

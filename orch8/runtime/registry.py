@@ -1,0 +1,99 @@
+"""registry: what operators state about handlers, rate limits and published versions."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from orch8.blocks.step import Effect
+from orch8.errors import InvalidArgument, NotFound, Problem
+from orch8.handlers import ssrf
+from orch8.handlers.registry import HANDLERS
+from orch8.runtime.office import Office
+from orch8.storage import fleet, sequences
+from orch8.storage.changes import Changes, write
+from orch8.storage.rows import AuditEntry
+from orch8.storage.transaction import Row, Tx
+
+
+def put_handler(
+    office: Office, tx: Tx, name: str, *, tenant_id: str, url: str | None, effect: str | None = None,
+    timeout: float | None = None, actor: str,
+) -> Row:  # fmt: skip
+    """From now on a tenant's handler is reached at this address: POST <url>/<name>. Without one it
+    waits for pull workers. Raises SsrfBlocked for an internal address, unless those are allowed.
+    """
+    if name in HANDLERS:
+        raise InvalidArgument(f"{name!r} is a built-in handler; choose another name")
+    if effect is not None and effect not in set(Effect):
+        known = ", ".join(Effect)
+        raise InvalidArgument(
+            f"effect must be one of {known}",
+            errors=[Problem("/effect", "unknown effect", f"use one of {known}")],
+        )
+    if url is not None:
+        ssrf.check_url(url, allow_internal=office.settings.allow_internal_urls)
+    row = fleet.put_handler(tx, tenant_id, name, url=url, effect=effect, timeout=timeout)
+    office.routes.forget()
+    _note(tx, tenant_id, actor, "handler.registered", {"name": name, "url": url, "effect": effect})
+    return row
+
+
+def delete_handler(office: Office, tx: Tx, name: str, *, tenant_id: str, actor: str) -> None:
+    """The handler's address is forgotten."""
+    if not fleet.delete_handler(tx, tenant_id, name):
+        raise NotFound(f"handler {name!r}")
+    office.routes.forget()
+    _note(tx, tenant_id, actor, "handler.removed", {"name": name})
+
+
+def put_limit(tx: Tx, key: str, *, tenant_id: str, maximum: int, window: float, actor: str) -> None:
+    """From now on no more than ``maximum`` calls in any ``window`` seconds share the key, whatever
+    sequences say. Known to every worker within a second.
+    """
+    fleet.put_rate_limit(tx, tenant_id, key, fleet.OPERATOR, maximum, window)
+    _note(
+        tx,
+        tenant_id,
+        actor,
+        "limit.changed",
+        {"key": key, "max": maximum, "window_seconds": window},
+    )
+
+
+def delete_limit(tx: Tx, key: str, *, tenant_id: str, actor: str) -> None:
+    """The key is limited by what sequences say again."""
+    if not fleet.delete_rate_limit(tx, tenant_id, key):
+        raise NotFound(f"rate limit {key!r}")
+    _note(tx, tenant_id, actor, "limit.removed", {"key": key})
+
+
+def deprecate(
+    office: Office, tx: Tx, sequence_id: UUID, *, tenant_id: str | None, actor: str
+) -> None:
+    """The version is no longer found by name; its instances go on."""
+    published = office.library.get(tx, sequence_id)
+    if tenant_id is not None and published.tenant_id != tenant_id:
+        raise NotFound(f"sequence {sequence_id}")
+    sequences.deprecate(tx, sequence_id)
+    _note(
+        tx, published.tenant_id, actor, "sequence.deprecated",
+        {"name": published.name, "version": published.version}, sequence_id,
+    )  # fmt: skip
+
+
+def _note(
+    tx: Tx,
+    tenant_id: str,
+    actor: str,
+    action: str,
+    body: dict[str, object],
+    sequence_id: UUID | None = None,
+) -> None:
+    write(
+        tx,
+        Changes(
+            audit=[
+                AuditEntry(tenant_id, actor, action, "success", sequence_id=sequence_id, body=body)
+            ]
+        ),
+    )

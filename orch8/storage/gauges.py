@@ -1,0 +1,43 @@
+"""What monitoring asks for: backlog per lane and key, counted with a bound so that it is cheap."""
+
+from __future__ import annotations
+
+from orch8.storage.transaction import Row, Tx
+
+MOST = 10_000  # rows counted of any one lane or key
+LANES = 500
+
+
+def backlog(tx: Tx) -> list[Row]:
+    """For each lane with timed steps: ``lane``, how many are ``due``, ``oldest_seconds`` late."""
+    sql = """
+    WITH RECURSIVE l AS (
+        (SELECT lane FROM steps WHERE due_at IS NOT NULL ORDER BY lane LIMIT 1)
+        UNION ALL
+        SELECT n.lane FROM l, LATERAL (SELECT s.lane FROM steps s WHERE s.due_at IS NOT NULL
+            AND s.lane > l.lane ORDER BY s.lane LIMIT 1) n)
+    SELECT l.lane, count(d.due_at) AS due,
+        COALESCE(extract(epoch FROM orch8_now() - min(d.due_at)), 0)::float8 AS oldest_seconds
+    FROM (SELECT lane FROM l LIMIT %(lanes)s) l LEFT JOIN LATERAL (
+        SELECT s.due_at FROM steps s WHERE s.lane = l.lane AND s.due_at <= orch8_now()
+        ORDER BY s.due_at LIMIT %(most)s) d ON true
+    GROUP BY l.lane ORDER BY l.lane"""
+    return tx.rows(sql, {"lanes": LANES, "most": MOST})
+
+
+def waiting(tx: Tx) -> list[Row]:
+    """For each key that steps wait for: ``tenant_id``, ``limit_key``, how many are ``waiting``."""
+    sql = """
+    WITH RECURSIVE k AS (
+        (SELECT tenant_id, limit_key FROM steps WHERE limit_key IS NOT NULL
+         ORDER BY tenant_id, limit_key LIMIT 1)
+        UNION ALL
+        SELECT n.tenant_id, n.limit_key FROM k, LATERAL (
+            SELECT s.tenant_id, s.limit_key FROM steps s WHERE s.limit_key IS NOT NULL
+                AND (s.tenant_id, s.limit_key) > (k.tenant_id, k.limit_key)
+            ORDER BY s.tenant_id, s.limit_key LIMIT 1) n)
+    SELECT k.tenant_id, k.limit_key, w.waiting FROM (SELECT * FROM k LIMIT %(lanes)s) k, LATERAL (
+        SELECT count(*) AS waiting FROM (SELECT FROM steps s WHERE s.tenant_id = k.tenant_id
+            AND s.limit_key = k.limit_key LIMIT %(most)s) q) w
+    ORDER BY k.tenant_id, k.limit_key"""
+    return tx.rows(sql, {"lanes": LANES, "most": MOST})

@@ -1,0 +1,19 @@
+"""The fixtures that integration tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.api import Api, serving
+from tests.support.servers import Database
+from tests.support.servers import postgres as postgres
+from tests.support.servers import redis_server as redis_server
+
+
+@pytest.fixture
+def api(postgres: Database) -> Iterator[Api]:
+    """The app on an empty database, open to everybody."""
+    with serving(postgres) as found:
+        yield found

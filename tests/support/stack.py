@@ -1,0 +1,288 @@
+"""A real stack with a pretend provider beside it, and what a client and an operator see of both.
+
+Nothing here reaches into a process: instances are started over HTTP, charges are counted by the
+provider, and the database is only read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import orjson
+import psycopg2
+from psycopg2.extras import RealDictCursor
+
+from orch8.dev.process import Child, Command
+from orch8.dev.redis import free_port
+from orch8.dev.stack import Stack, StackOptions
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "orch8" / "examples"
+TERMINAL = frozenset({"completed", "failed", "cancelled"})
+
+# The time constants under which a lost claim is taken back within seconds.
+QUICK: Mapping[str, str] = {
+    "ORCH8_LEASE_SECS": "2",
+    "ORCH8_HEARTBEAT_SECS": "0.5",
+    "ORCH8_HANDLER_TIMEOUT_SECS": "2",
+    "ORCH8_POISON_CRASHES": "0",
+}
+
+_POLL = 0.02
+_READY_WITHIN = 20.0
+_PAGE = 10_000
+_HEADERS = {"content-type": "application/json"}
+
+
+def until(truth: Callable[[], Any], within: float, what: str | Callable[[], object]) -> Any:
+    """The first answer of ``truth()`` that is true; AssertionError, naming ``what``, after ``within``."""
+    deadline = time.monotonic() + within
+    while not (answer := truth()):
+        if time.monotonic() >= deadline:
+            told = what if isinstance(what, str) else what()
+            raise AssertionError(f"waited {within:g} s in vain: {told}")
+        time.sleep(_POLL)
+    return answer
+
+
+def example(name: str) -> Any:
+    """The JSON of one of the project's examples."""
+    return orjson.loads((EXAMPLES / f"{name}.json").read_bytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server answered."""
+
+    status: int
+    body: Any
+
+
+class Client:
+    """A JSON client on one kept-alive connection; for one thread."""
+
+    def __init__(self, url: str, *, timeout: float = 15.0) -> None:
+        parts = urlsplit(url)
+        assert parts.hostname
+        self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout)
+
+    def send(self, method: str, path: str, body: Any = None) -> Reply:
+        """The server's answer. OSError or HTTPException if there is none: then nothing is known."""
+        raw = None if body is None else orjson.dumps(body)
+        fresh = self._connection.sock is None
+        try:
+            return self._once(method, path, raw)
+        except (OSError, http.client.HTTPException):
+            self.close()
+            if fresh or method == "POST":
+                raise
+        return self._once(method, path, raw)  # the server may have closed an idle connection
+
+    def get(self, path: str) -> Any:
+        """The JSON of a successful GET."""
+        return self._good(self.send("GET", path))
+
+    def post(self, path: str, body: Any = None) -> Any:
+        """The JSON of a successful POST."""
+        return self._good(self.send("POST", path, body))
+
+    def close(self) -> None:
+        """The connection is closed; the next request opens another."""
+        self._connection.close()
+
+    def _once(self, method: str, path: str, raw: bytes | None) -> Reply:
+        self._connection.request(method, path, raw, _HEADERS if raw is not None else {})
+        answer = self._connection.getresponse()
+        return Reply(answer.status, orjson.loads(answer.read() or b"null"))
+
+    @staticmethod
+    def _good(reply: Reply) -> Any:
+        assert reply.status < 300, f"{reply.status}: {reply.body}"
+        return reply.body
+
+
+class ProviderProcess:
+    """A pretend provider in a process of its own, with a ledger on disk."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        argv = (
+            *(sys.executable, "-m", "orch8.testing.provider", "--port", str(port)),
+            *("--ledger", str(folder / "ledger.jsonl"), *options),
+        )
+        self._child = Child(Command("provider", argv), folder / "provider.log")
+
+    def start(self) -> Self:
+        """The provider answers."""
+        self._child.start()
+        self._child.wait_ready(self._answers, _READY_WITHIN)
+        return self
+
+    def stop(self) -> None:
+        """The provider has ended; its ledger is on disk."""
+        self._child.stop(5.0)
+
+    def script(self, *rules: Mapping[str, Any]) -> None:
+        """From now on the provider misbehaves by these rules alone."""
+        with contextlib.closing(Client(self.url)) as client:
+            reply = client.send("PUT", "/script", list(rules))
+        assert reply.status == 200, reply.body
+
+    def ledger(self, **query: object) -> Any:
+        """What GET /ledger shows; without a query the totals alone."""
+        asked = query or {"limit": 0}
+        words = "&".join(f"{name}={value}" for name, value in asked.items())
+        with contextlib.closing(Client(self.url, timeout=60.0)) as client:
+            return client.get(f"/ledger?{words}")
+
+    def totals(self) -> dict[str, int]:
+        """The counts of the whole ledger."""
+        found: dict[str, int] = self.ledger()["totals"]
+        return found
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Every entry of the ledger."""
+        found: list[dict[str, Any]] = []
+        while page := self.ledger(after=len(found), limit=_PAGE)["entries"]:
+            found += page
+        return found
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def _answers(self) -> bool:
+        try:
+            with contextlib.closing(Client(self.url, timeout=1.0)) as client:
+                return client.send("GET", "/health").status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+
+class World:
+    """A stack, its provider, and the views of a client and of an operator. Use as a context."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *provider: str,
+        settings: Mapping[str, str] | None = None,
+        options: StackOptions | None = None,
+        on_event: Callable[[str], None] | None = None,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.provider = ProviderProcess(folder, *provider)
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("ORCH8_")}
+        wanted = options or StackOptions(durable=False)
+        self.stack = Stack(
+            replace(
+                wanted,
+                data=folder / "stack",
+                port=0,
+                handler_url=wanted.handler_url or self.provider.url,
+            ),
+            environ | dict(QUICK if settings is None else settings),
+            on_event=on_event,
+        )
+        self._client: Client | None = None
+        self._numbers = itertools.count(1)
+
+    @property
+    def client(self) -> Client:
+        """A client of the API."""
+        if self._client is None:
+            self._client = Client(self.stack.address.url)
+        return self._client
+
+    def __enter__(self) -> Self:
+        try:
+            self.provider.start()
+            self.stack.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing runs any more, and the database is gone."""
+        if self._client is not None:
+            self._client.close()
+        self.stack.stop()
+        if self.stack.postgres is not None:
+            self.stack.postgres.erase()
+        self.provider.stop()
+
+    def publish(self, definition: Any) -> str:
+        """The definition is published; its name."""
+        name: str = self.client.post("/sequences", definition)["name"]
+        return name
+
+    def begin(self, sequence: str = "payment_dunning", key: str | None = None) -> str:
+        """An instance of the sequence has been started with a key of its own; its id."""
+        body = creation(key or f"{sequence}-{next(self._numbers)}")
+        instance_id: str = self.client.post(f"/sequences/{sequence}/instances", body)["id"]
+        return instance_id
+
+    def ended(self, instance_id: str, within: float = 30.0) -> Any:
+        """The instance, which has come to an end."""
+
+        def look() -> Any:
+            shown = self.client.get(f"/instances/{instance_id}")
+            return shown if shown["state"] in TERMINAL else None
+
+        return until(look, within, lambda: self.client.get(f"/instances/{instance_id}/timeline"))
+
+    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """What the database holds."""
+        with (
+            contextlib.closing(psycopg2.connect(self.stack.urls.owner)) as connection,
+            connection.cursor(cursor_factory=RealDictCursor) as cursor,
+        ):
+            cursor.execute(statement, parameters)
+            return list(map(dict, cursor.fetchall()))
+
+    def pid(self, name: str) -> int | None:
+        """The number of one of the stack's processes, None if it does not run."""
+        return next((p.pid for p in self.stack.processes if p.name == name), None)
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> bool:
+        """The process got the signal as from outside; False if it does not run."""
+        pid = self.pid(name)
+        if pid is None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+        return True
+
+
+def creation(key: str) -> dict[str, Any]:
+    """The body of the seed's own creation call, under a key of its own."""
+    body: dict[str, Any] = example("create_instance")
+    return body | {"idempotency_key": key}
+
+
+@contextlib.contextmanager
+def running(child: Child) -> Iterator[Child]:
+    """The child runs inside the block and not after it."""
+    child.start()
+    try:
+        yield child
+    finally:
+        child.signal(signal.SIGKILL)
+        child.wait_end(5.0)

@@ -1,0 +1,88 @@
+"""This worker process: its office and its pump, made on first use and put away at the end."""
+
+from __future__ import annotations
+
+import os
+import threading
+from functools import partial
+from typing import Any
+
+from celery.signals import (
+    celeryd_init,
+    setup_logging,
+    worker_process_init,
+    worker_shutdown,
+    worker_shutting_down,
+)
+
+from orch8 import logs
+from orch8.handlers import python
+from orch8.limits import Doorbell, Limiter
+from orch8.runtime.office import Office
+from orch8.runtime.pump import Pump
+from orch8.runtime.signal import cancel
+from workers.app import settings
+from workers.handover import hand_over
+
+_lock = threading.Lock()
+_office: Office | None = None
+_pump: Pump | None = None
+_node = f"worker@{os.uname().nodename}"
+
+
+def office() -> Office:
+    """The office of this process."""
+    global _office  # noqa: PLW0603 - one per process is the point
+    with _lock:
+        if _office is None:
+            _office = Office(settings, pool=6, name=_node[:60])
+        return _office
+
+
+def pump() -> Pump:
+    """The pump of this process."""
+    global _pump  # noqa: PLW0603
+    here = office()
+    with _lock:
+        if _pump is None:
+            python.load(settings.handler_modules)
+            _pump = Pump(
+                here,
+                _node,
+                limiter=Limiter(settings.redis_url) if settings.redis_url else None,
+                doorbell=Doorbell(settings.redis_url) if settings.redis_url else None,
+                send_task=hand_over,
+                cancel=partial(cancel, here, actor="engine", reason="the parent was cancelled"),
+            )
+        return _pump
+
+
+@setup_logging.connect
+def _logs(**_: Any) -> None:
+    logs.configure(settings)
+
+
+@celeryd_init.connect
+def _named(sender: str, **_: Any) -> None:
+    global _node  # noqa: PLW0603
+    _node = sender
+
+
+@worker_process_init.connect
+def _after_fork(**_: Any) -> None:
+    if _office is not None:
+        _office.database.after_fork()
+
+
+@worker_shutting_down.connect
+def _stopping(**_: Any) -> None:
+    if _pump is not None:
+        _pump.wind_down(settings.grace)
+
+
+@worker_shutdown.connect
+def _stopped(**_: Any) -> None:
+    if _pump is not None:
+        _pump.stop(settings.grace)
+    if _office is not None:
+        _office.close()
