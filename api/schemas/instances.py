@@ -168,17 +168,25 @@ class OutputSchema(Shown):
 
 
 class NodeSchema(Shown):
-    """A node of the execution tree that was entered."""
+    """A node of the execution tree that was entered; from handler on only steps have the members."""
 
-    id = fields.String(required=True)
+    id = fields.String(required=True, metadata={"description": "The node key"})
     instance_id = fields.UUID(required=True)
     block_id = fields.String(required=True)
     node_key = fields.String(required=True)
     block_type = fields.String(required=True)
     parent_id = fields.String(required=True, allow_none=True)
+    branch_index = fields.Integer(required=True, allow_none=True)
     state = fields.String(required=True)
     started_at = fields.AwareDateTime(required=True, allow_none=True)
     completed_at = fields.AwareDateTime(required=True, allow_none=True)
+    step_id = fields.UUID(required=True, allow_none=True)
+    handler = fields.String()
+    attempt = fields.Integer(metadata={"description": "Answered failures so far"})
+    dispatches = fields.Integer()
+    due_at = fields.AwareDateTime(allow_none=True)
+    error = fields.Dict(allow_none=True)
+    attention = fields.Dict(allow_none=True)
 
 
 class AuditEntrySchema(Shown):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marshmallow import fields
+from marshmallow import INCLUDE, fields
 
 from api.schemas.base import Body, Number, Query, Shown, Switch, Text, described
 from api.schemas.errors import ProblemSchema
@@ -74,6 +74,9 @@ class PublishedSchema(Shown):
 class SequenceSchema(Shown):
     """A published version: its definition as it was sent, and what is known about it."""
 
+    class Meta:  # noqa: D106 - marshmallow's
+        unknown = INCLUDE  # whatever else the definition has
+
     id = fields.UUID(required=True)
     tenant_id = fields.String(required=True)
     namespace = fields.String(required=True)
@@ -82,6 +85,7 @@ class SequenceSchema(Shown):
     status = fields.String(required=True)
     deprecated = fields.Boolean(required=True)
     created_at = fields.AwareDateTime(required=True)
+    sha256 = fields.String(required=True, metadata={"description": "Of what the version means"})
     blocks = fields.List(fields.Dict(), required=True)
 
 

@@ -100,9 +100,14 @@ class TaskSchema(Shown):
     state = fields.String(required=True)
     worker_id = fields.String(required=True)
     claimed_at = fields.AwareDateTime(required=True, allow_none=True)
+    heartbeat_at = fields.AwareDateTime(required=True, allow_none=True)
     claim_epoch = fields.Integer(required=True)
     resume_checkpoint = fields.Raw()
     checkpoint_seq = fields.Integer(required=True)
+    completed_at = fields.AwareDateTime(required=True, allow_none=True)
+    output = fields.Raw(required=True)
+    error_message = fields.String(required=True, allow_none=True)
+    error_retryable = fields.Boolean(required=True, allow_none=True)
     created_at = fields.AwareDateTime(required=True)
 
 

@@ -327,14 +327,18 @@ def _idempotency(draft: Draft) -> tuple[Template | None, float | None]:
     given = draft.values.get("idempotency") or {}
     if given.get("header", KEY_HEADER).lower() != KEY_HEADER.lower():
         hint = f"orch8 sends {KEY_HEADER} and the body's idempotency_key; pass it on in the handler"
-        draft.warn("/idempotency/header", "header has no effect yet", hint, code="not_yet")
-    for name in ("field", "replay"):
-        if given.get(name) is not None:
-            hint = "apply it in the handler, which receives idempotency_key"
-            draft.warn(f"/idempotency/{name}", f"{name} has no effect yet", hint, code="not_yet")
+        draft.problem(
+            "/idempotency/header", "another header is not supported yet", hint, code="not_yet"
+        )
+    if given.get("field") is not None:
+        hint = "apply it in the handler, which receives idempotency_key"
+        draft.problem("/idempotency/field", "field is not supported yet", hint, code="not_yet")
+    if given.get("replay") is not None:
+        hint = "apply it in the handler, which receives idempotency_key"
+        draft.warn("/idempotency/replay", "replay has no effect yet", hint, code="not_yet")
     if given.get("scope") == "iteration":
         hint = "a declined charge that is tried again gets a new key"
-        draft.warn("/idempotency/scope", "scope has no effect yet", hint, code="not_yet")
+        draft.problem("/idempotency/scope", "scope is not supported yet", hint, code="not_yet")
     key, ttl = given.get("key"), given.get("ttl")
     template = draft.template(key, "/idempotency/key") if key != "auto" else None
     return template, ttl.total_ms() / 1000 if ttl else None
@@ -351,7 +355,9 @@ def _check_on_unknown(draft: Draft) -> None:
         )
     elif policy == "park":
         hint = "the call is sent again with the same key while that is safe, and parked after that"
-        draft.warn("/on_unknown/policy", "policy park has no effect yet", hint, code="not_yet")
+        draft.problem(
+            "/on_unknown/policy", "policy park is not supported yet", hint, code="not_yet"
+        )
 
 
 def _check_access(draft: Draft) -> None:

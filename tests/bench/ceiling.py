@@ -1,4 +1,4 @@
-"""The ceiling of the machine: durable one-row transitions that pgbench gets out of the same Postgres.
+"""The ceiling of the machine: durable one-row transitions that pgbench gets from the same Postgres.
 
 One statement updates one row and inserts two, as a step's settlement does for a single step; eight
 clients, each committing on its own. What a group commit may save is not in it.
@@ -21,10 +21,12 @@ _ROWS = 20_000
 _TABLES = f"""
 CREATE TABLE instance (id integer PRIMARY KEY, state text NOT NULL, snapshot jsonb NOT NULL,
     updated_at timestamptz NOT NULL) WITH (fillfactor = 80);
-CREATE TABLE output (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, instance_id integer NOT NULL,
-    node_key text NOT NULL, body jsonb NOT NULL, at timestamptz NOT NULL DEFAULT now());
-CREATE TABLE audit (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, instance_id integer NOT NULL,
-    actor text NOT NULL, action text NOT NULL, outcome text NOT NULL, at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE output (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    instance_id integer NOT NULL, node_key text NOT NULL, body jsonb NOT NULL,
+    at timestamptz NOT NULL DEFAULT now());
+CREATE TABLE audit (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    instance_id integer NOT NULL, actor text NOT NULL, action text NOT NULL,
+    outcome text NOT NULL, at timestamptz NOT NULL DEFAULT now());
 INSERT INTO instance SELECT n, 'running', '{{}}', now() FROM generate_series(1, {_ROWS}) n;
 ANALYZE instance;
 """

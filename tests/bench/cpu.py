@@ -1,4 +1,4 @@
-"""Where the processors' time went: seconds of CPU by part of the stack and by thread, from /proc."""
+"""Where the time of the processors went: CPU seconds by part of the stack and thread, from /proc."""
 
 from __future__ import annotations
 
@@ -71,7 +71,12 @@ def _threads(pid: int) -> Iterable[tuple[str, float]]:
 def _stat(folder: Path) -> list[str] | None:
     """The fields of a stat file from the state on; None if the process is gone."""
     try:
-        return (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return (
+            (folder / "stat")
+            .read_text(encoding="utf-8", errors="replace")
+            .rpartition(")")[2]
+            .split()
+        )
     except OSError:
         return None
 

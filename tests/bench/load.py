@@ -36,7 +36,8 @@ class Creator:
 
     def __init__(self, url: str, sequence: str) -> None:
         parts = urlsplit(url)
-        assert parts.hostname and parts.port
+        assert parts.hostname
+        assert parts.port
         self._socket = socket.create_connection((parts.hostname, parts.port), _TIMEOUT)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._line = (
@@ -110,7 +111,9 @@ def create_all(url: str, sequence: str, keys: Sequence[str], connections: int) -
     return len(keys) / (time.monotonic() - began)
 
 
-def create_paced(url: str, sequence: str, prefix: str, rate: float, seconds: float) -> list[Created]:
+def create_paced(
+    url: str, sequence: str, prefix: str, rate: float, seconds: float
+) -> list[Created]:
     """``rate`` instances a second have been created for some seconds; when each was.
 
     A creation that is late does not delay those after it: their times were fixed before.

@@ -8,20 +8,152 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from orch8.dev.process import Child, Command
 from orch8.dev.stack import StackOptions
 from tests.bench import cpu, load
-from tests.bench.handler_process import HandlerProcess
-from tests.support.stack import World, until
+from tests.support.stack import Client, HandlerProcess, World, until
 
 STEPS = 5
 CONNECTIONS = 8
 LIMIT = 1_000_000  # per second: never reached, so that only the limiter's own cost shows
+LATENCY_RATE = 20.0  # starts per second
 _DRAINED_WITHIN = 120.0
+_LATE = 2.0  # seconds after the last start in which its call must have come
+
+_SETTLED = """
+WITH mine AS (
+    SELECT extract(epoch FROM s.finished_at)::float8 AS at,
+           ntile(10) OVER (ORDER BY s.finished_at) AS tenth
+    FROM steps s JOIN instances i ON i.id = s.instance_id
+    WHERE i.idempotency_key LIKE %s AND i.state = 'completed' AND s.state = 'completed')
+SELECT count(*) AS steps, max(at) - min(at) AS seconds,
+       count(*) FILTER (WHERE tenth BETWEEN 2 AND 9) AS steady_steps,
+       max(at) FILTER (WHERE tenth = 9) - min(at) FILTER (WHERE tenth = 2) AS steady_seconds
+FROM mine
+"""
+_UNFINISHED = "SELECT count(*) AS left FROM instances WHERE state <> 'completed'"
+_AUDITED = """
+SELECT count(*) AS entries FROM audit_log a JOIN instances i ON i.id = a.instance_id
+WHERE i.idempotency_key LIKE %s AND a.node_key IS NOT NULL
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """How fast a backlog went: settled steps per second in all, and without its first and last
+    tenth; CPU seconds by part, and by part and thread.
+    """
+
+    creations_per_s: float
+    steps_per_s: float
+    steady_per_s: float
+    cpu: Mapping[str, float]
+    threads: Mapping[tuple[str, str], float]
+    steps: int
+
+
+class Road:
+    """A real stack with its own handler process; two sequences of five steps, one rate-limited."""
+
+    def __init__(self, folder: Path, *, workers: int = 2) -> None:
+        self.workers = workers
+        self.world = World(
+            folder,
+            HandlerProcess(("-m", "tests.bench.handler", "{port}"), folder),
+            settings={"ORCH8_LOG_LEVEL": "WARNING"},
+            options=StackOptions(workers=workers, durable=True),
+        )
+
+    def publish(self) -> None:
+        """The sequences exist."""
+        self.world.publish(sequence("bench_free"))
+        self.world.publish(sequence("bench_limited", limit=LIMIT))
+
+    def drain(self, name: str, prefix: str, instances: int) -> Drain:
+        """A backlog of instances has been created over HTTP and worked off. Checks that each step
+        was settled once and audited.
+        """
+        keys = [f"{prefix}-{number}" for number in range(instances)]
+        with self.stopped_workers():
+            creations = load.create_all(self.world.stack.urls.http, name, keys, CONNECTIONS)
+            before = cpu.look(self.parts())
+        self.wait_drained()
+        after = cpu.look(self.parts())
+        (found,) = self.world.rows(_SETTLED, (f"{prefix}-%",))
+        (audited,) = self.world.rows(_AUDITED, (f"{prefix}-%",))
+        if found["steps"] != instances * STEPS or audited["entries"] < found["steps"]:
+            raise RuntimeError(f"{instances} instances came to {found} and {audited}")
+        return Drain(
+            creations,
+            found["steps"] / max(found["seconds"], 1e-6),
+            found["steady_steps"] / max(found["steady_seconds"], 1e-6),
+            after.since(before),
+            after.threads_since(before),
+            found["steps"],
+        )
+
+    def start_latencies(self, prefix: str, seconds: float) -> tuple[list[float], list[float]]:
+        """Milliseconds from the request of a creation to the first call of its handler, and from
+        the API's answer to it, at 20 starts a second; ascending.
+        """
+        with closing(Client(self.world.handlers.url)) as handler:
+            handler.send("PUT", "/record", {})
+            url = self.world.stack.urls.http
+            made = load.create_paced(url, "bench_free", prefix, LATENCY_RATE, seconds)
+            self.wait_drained(_LATE + 5)
+            first: dict[str, float] = {}
+            for at, instance_id in handler.get("/arrivals"):
+                first.setdefault(instance_id, at)
+        asked = sorted(1000 * (first[one.instance_id] - one.asked_at) for one in made)
+        answered = sorted(1000 * (first[one.instance_id] - one.answered_at) for one in made)
+        return asked, answered
+
+    def wait_drained(self, within: float = _DRAINED_WITHIN) -> None:
+        """Every instance has completed. AssertionError after ``within`` seconds."""
+
+        def look() -> bool:
+            return self.world.rows(_UNFINISHED)[0]["left"] == 0
+
+        until(look, within, lambda: self.world.rows(_UNFINISHED), poll=0.1)
+
+    @contextmanager
+    def stopped_workers(self) -> Iterator[None]:
+        """The worker processes stand still inside the block."""
+        pids = [pid for n in range(self.workers) if (pid := self.world.pid(f"worker-{n + 1}"))]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
+    def parts(self) -> dict[str, Sequence[int]]:
+        """The processes of each part, for the account of CPU time."""
+        pids = {p.name: p.pid for p in self.world.stack.processes if p.pid}
+        handler = self.world.handlers.child.pid
+        return {
+            "workers": [pid for name, pid in pids.items() if name.startswith("worker-")],
+            "postgres": [pids["postgres"]],
+            "redis": [pids["redis"]],
+            "api": [pids["web"]],
+            "control, beat": [pids["control"], pids["beat"]],
+            "handler": [handler] if handler else [],
+            "bench itself": [os.getpid()],
+        }
+
+
+def sequence(name: str, *, steps: int = STEPS, limit: int | None = None) -> dict[str, Any]:
+    """A definition of steps that follow each other, each on the same rate-limit key if any."""
+    more = (
+        {}
+        if limit is None
+        else {"rate_limit_key": name, "rate_limit": {"max": limit, "window_seconds": 1}}
+    )
+    blocks = [{"type": "step", "handler": f"s{n + 1}", **more} for n in range(steps)]
+    return {"id": name, "blocks": blocks}

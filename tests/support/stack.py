@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
@@ -27,7 +27,8 @@ from orch8.dev.process import Child, Command
 from orch8.dev.redis import free_port
 from orch8.dev.stack import Stack, StackOptions
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "orch8" / "examples"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "orch8" / "examples"
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 
 # The time constants under which a lost claim is taken back within seconds.
@@ -44,14 +45,23 @@ _PAGE = 10_000
 _HEADERS = {"content-type": "application/json"}
 
 
-def until(truth: Callable[[], Any], within: float, what: str | Callable[[], object]) -> Any:
-    """The first answer of ``truth()`` that is true; AssertionError, naming ``what``, after ``within``."""
+def until(
+    truth: Callable[[], Any],
+    within: float,
+    what: str | Callable[[], object],
+    *,
+    poll: float = _POLL,
+) -> Any:
+    """The first answer of ``truth()`` that is true.
+
+    AssertionError, naming ``what``, if there is none ``within`` these seconds.
+    """
     deadline = time.monotonic() + within
     while not (answer := truth()):
         if time.monotonic() >= deadline:
             told = what if isinstance(what, str) else what()
             raise AssertionError(f"waited {within:g} s in vain: {told}")
-        time.sleep(_POLL)
+        time.sleep(poll)
     return answer
 
 
@@ -111,27 +121,45 @@ class Client:
         return reply.body
 
 
-class ProviderProcess:
-    """A pretend provider in a process of its own, with a ledger on disk."""
+class HandlerProcess:
+    """A handler service in a process of its own, on a port that it keeps."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        port = free_port()
-        self.url = f"http://127.0.0.1:{port}"
-        argv = (
-            *(sys.executable, "-m", "orch8.testing.provider", "--port", str(port)),
-            *("--ledger", str(folder / "ledger.jsonl"), *options),
-        )
-        self._child = Child(Command("provider", argv), folder / "provider.log")
+    def __init__(self, argv: Sequence[str], folder: Path) -> None:
+        """``argv`` is run by this Python; ``{port}`` in it becomes the port."""
+        self.port = free_port()
+        words = (sys.executable, *(word.replace("{port}", str(self.port)) for word in argv))
+        self.child = Child(Command("handlers", words, cwd=ROOT), folder / "handlers.log")
+
+    @property
+    def url(self) -> str:
+        """The base address of the handlers."""
+        return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> Self:
-        """The provider answers."""
-        self._child.start()
-        self._child.wait_ready(self._answers, _READY_WITHIN)
+        """The service answers."""
+        self.child.start()
+        self.child.wait_ready(self._answers, _READY_WITHIN)
         return self
 
     def stop(self) -> None:
-        """The provider has ended; its ledger is on disk."""
-        self._child.stop(5.0)
+        """The service has ended."""
+        self.child.stop(5.0)
+
+    def _answers(self) -> bool:
+        try:
+            with contextlib.closing(Client(self.url, timeout=1.0)) as client:
+                return client.send("GET", "/health").status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+
+
+class ProviderProcess(HandlerProcess):
+    """A pretend provider in a process of its own, with a ledger on disk."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        ledger = str(folder / "ledger.jsonl")
+        argv = ("-m", "orch8.testing.provider", "--port", "{port}", "--ledger", ledger, *options)
+        super().__init__(argv, folder)
 
     def script(self, *rules: Mapping[str, Any]) -> None:
         """From now on the provider misbehaves by these rules alone."""
@@ -158,41 +186,33 @@ class ProviderProcess:
             found += page
         return found
 
-    def __enter__(self) -> Self:
-        return self.start()
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    def _answers(self) -> bool:
-        try:
-            with contextlib.closing(Client(self.url, timeout=1.0)) as client:
-                return client.send("GET", "/health").status == 200
-        except (OSError, http.client.HTTPException):
-            return False
+Handlers = TypeVar("Handlers", bound=HandlerProcess)
 
 
-class World:
-    """A stack, its provider, and the views of a client and of an operator. Use as a context."""
+class World(Generic[Handlers]):
+    """A stack, the handlers that it calls, and the views of a client and of an operator.
+
+    Use as a context: everything runs inside the block, nothing after it.
+    """
 
     def __init__(
         self,
         folder: Path,
-        *provider: str,
+        handlers: Handlers,
+        *,
         settings: Mapping[str, str] | None = None,
         options: StackOptions | None = None,
         on_event: Callable[[str], None] | None = None,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.provider = ProviderProcess(folder, *provider)
+        self.handlers = handlers
         environ = {k: v for k, v in os.environ.items() if not k.startswith("ORCH8_")}
-        wanted = options or StackOptions(durable=False)
         self.stack = Stack(
             replace(
-                wanted,
+                options or StackOptions(durable=False),
                 data=folder / "stack",
                 port=0,
-                handler_url=wanted.handler_url or self.provider.url,
+                handler_url=handlers.url,
             ),
             environ | dict(QUICK if settings is None else settings),
             on_event=on_event,
@@ -209,7 +229,7 @@ class World:
 
     def __enter__(self) -> Self:
         try:
-            self.provider.start()
+            self.handlers.start()
             self.stack.start()
         except BaseException:
             self.close()
@@ -226,7 +246,7 @@ class World:
         self.stack.stop()
         if self.stack.postgres is not None:
             self.stack.postgres.erase()
-        self.provider.stop()
+        self.handlers.stop()
 
     def publish(self, definition: Any) -> str:
         """The definition is published; its name."""

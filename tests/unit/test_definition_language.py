@@ -367,11 +367,7 @@ REMARKS: list[tuple[dict[str, Any], str, str]] = [
     (named("h", timeout="2h", deadline="1h"), "lint", "/timeout"),
     (named("h", on_deadline_breach={"handler": "h"}), "lint", "/on_deadline_breach"),
     (named("h", rate_limit_key="k"), "unlimited", "/rate_limit_key"),
-    (named("h", idempotency={"header": "X-Key"}), "not_yet", "/idempotency/header"),
-    (named("h", idempotency={"field": "f"}), "not_yet", "/idempotency/field"),
     (named("h", idempotency={"replay": "none"}), "not_yet", "/idempotency/replay"),
-    (named("h", idempotency={"scope": "iteration"}), "not_yet", "/idempotency/scope"),
-    (named("h", on_unknown={"policy": "park"}), "not_yet", "/on_unknown/policy"),
     ({"type": "loop", "until": "true", "body": [CHARGE], "retain_iterations": 3}, "ignored", "/retain_iterations"),
     ({"type": "for_each", "collection": "x", "max_iterations": 3, "body": [CHARGE], "retain_iterations": 3}, "ignored", "/retain_iterations"),
 ]  # fmt: skip

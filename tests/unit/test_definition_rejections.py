@@ -232,6 +232,10 @@ NOT_YET: list[tuple[dict[str, Any], str]] = [
         }.items()
     ),
     (charge(on_unknown={"policy": "reconcile"}), "/blocks/0/on_unknown/policy"),
+    (charge(on_unknown={"policy": "park"}), "/blocks/0/on_unknown/policy"),
+    (charge(idempotency={"header": "X-Key"}), "/blocks/0/idempotency/header"),
+    (charge(idempotency={"field": "f"}), "/blocks/0/idempotency/field"),
+    (charge(idempotency={"scope": "iteration"}), "/blocks/0/idempotency/scope"),
     (charge(send_window={"business_days": True}), "/blocks/0/send_window/business_days"),
     (charge(delay={"business_days": 2}), "/blocks/0/delay"),
     (seed({"type": "batch", "collection": [], "body": [CHARGE]}), "/blocks/0/type"),
