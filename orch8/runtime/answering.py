@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,12 +24,14 @@ from orch8.runtime.ruling import (
 )
 from orch8.runtime.run import ENGINE, Run
 from orch8.storage.rows import StepRow, StepState
+from orch8.storage.transaction import storable
 
 NO_RETRY = RetryPolicy()
 CELERY_WAIT = (
     300.0  # seconds in which a task of the user's Celery completes its step, unless it says
 )
 _QUIET = frozenset({Verdict.SUCCEEDED})
+_NO_EFFECT = frozenset({Verdict.FAILED_SAFE, Verdict.NOT_SENT, Verdict.REFUSED})
 
 
 def answer(run: Run, key: NodeKey, got: Answer, *, actor: str = ENGINE) -> None:
@@ -38,6 +41,7 @@ def answer(run: Run, key: NodeKey, got: Answer, *, actor: str = ENGINE) -> None:
     got = _checked(run, row, got)
     if got.verdict not in _QUIET:
         run.observe(row, "answer", got.verdict, {"error": got.error, **got.evidence})
+    got = _still_unknown(row, got)
     ruling = rule(_case(run, row, block, got), got)
     row.claimed_by = row.lease_until = None
     match ruling:
@@ -82,7 +86,8 @@ def again(
 def park(run: Run, row: StepRow, reason: str, verdict: str | None) -> None:
     """The step needs a person: it is neither failed nor forgotten."""
     row.state, row.outcome = StepState.PARKED, verdict
-    row.due_at = row.claimed_by = row.lease_until = None
+    row.due_at = row.held_due_at = row.claimed_by = row.lease_until = row.expires_at = None
+    row.limit_key = row.queued_at = None
     row.attention = {"reason": reason, "since": run.now.isoformat()}
     run.audit("step.parked", "unknown", row, reason=reason)
 
@@ -129,10 +134,18 @@ def _retry_if(run: Run, row: StepRow, block: Any, got: Answer) -> bool | None:
         return False
 
 
+def _still_unknown(row: StepRow, got: Answer) -> Answer:
+    """The answer, unless it only says that this dispatch had no effect while an earlier one of the same
+    attempt may have had it: then the attempt is as unknown as before, and its key is sent again."""
+    in_doubt = row.outcome == Verdict.UNKNOWN and not Effect(row.effect).repeatable
+    return replace(got, verdict=Verdict.UNKNOWN) if in_doubt and got.verdict in _NO_EFFECT else got
+
+
 def _checked(run: Run, row: StepRow, got: Answer) -> Answer:
     """The answer, unless its output is not what the step says it must be: then whether it happened
     is unknown for what may have an effect, and a failure for the rest.
     """
+    got = replace(got, output=storable(got.output))
     schema = run.published.sequence.output_schemas.get(row.block_id)
     if schema is None or got.verdict is not Verdict.SUCCEEDED:
         return got

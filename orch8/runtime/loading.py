@@ -96,9 +96,10 @@ class Loader:
     def _rows(self, tx: Tx, wanted: list[tuple[Run, StepRef]]) -> None:
         if not wanted:
             return
+        # Locked: a row that is being claimed this very moment must not be judged as unclaimed.
         found = {
             (row.instance_id, row.key): row
-            for row in steps.read_steps(tx, [(r.row.id, ref.key) for r, ref in wanted])
+            for row in steps.lock_steps(tx, [(r.row.id, ref.key) for r, ref in wanted])
         }
         for run, ref in wanted:
             run.known.values[ref] = found.get((run.row.id, ref.key))

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from orch8.blocks.step import Step
+from orch8.blocks.step import Effect, Step
 from orch8.blocks.sub_sequence import SubSequence
 from orch8.engine.duration import parse_duration
 from orch8.engine.events import Started
@@ -18,6 +18,7 @@ from orch8.engine.outcome import COMPLETED, Answer, Outcome, Status, Verdict, fa
 from orch8.engine.scope import STATE, Part
 from orch8.errors import ExpressionError
 from orch8.handlers.builtin import Pure
+from orch8.handlers.registry import HANDLERS
 from orch8.runtime.answering import answer, park
 from orch8.runtime.library import Published
 from orch8.runtime.routes import Kind
@@ -67,7 +68,7 @@ def _ready(run: Run, row: StepRow, params: Any) -> Mapping[str, Any]:
     return {**given, "condition_result": bool(condition)}
 
 
-def _breach(run: Run, row: StepRow) -> None:
+def _breach(run: Run, row: StepRow, *, in_flight: bool = False) -> None:
     elapsed = run.now - row.created_at
     limit = row.deadline_at - row.created_at if row.deadline_at else timedelta()
     output = {
@@ -75,13 +76,35 @@ def _breach(run: Run, row: StepRow) -> None:
         "_deadline_ms": round(limit.total_seconds() * 1000),
         "_elapsed_ms": round(elapsed.total_seconds() * 1000),
     }
-    if row.outcome == Verdict.UNKNOWN:
-        park(
-            run, row, "outcome_unknown", row.outcome
-        )  # a deadline never turns a doubt into a failure
+    if row.outcome == Verdict.UNKNOWN or in_flight:  # a deadline never turns a doubt into a failure
+        park(run, row, "outcome_unknown", Verdict.UNKNOWN)
         return
+    _escalate(run, row, output)
     error = {"message": "the step's deadline passed", "code": "deadline", "details": output}
     run.end(row, Outcome(Status.FAILED, error), output=output, verdict=Verdict.FAILED)
+
+
+def _escalate(run: Run, row: StepRow, breach: Mapping[str, Any]) -> None:
+    """The built-in that the step names for this case has run; whatever it comes to, the step fails
+    (CONTRACT 15)."""
+    block = run.block(row)
+    wanted = block.on_deadline_breach if isinstance(block, Step) else None
+    builtin = HANDLERS.get(wanted.handler) if wanted is not None else None
+    if wanted is None or not isinstance(builtin, Pure):
+        return
+    more = {
+        "_breach_block_id": row.block_id,
+        "_breach_instance_id": str(row.instance_id),
+        "_breach_elapsed_ms": breach["_elapsed_ms"],
+        "_breach_deadline_ms": breach["_deadline_ms"],
+    }
+    try:
+        params = None if wanted.params is None else run.scope.render(wanted.params, row.key, None)
+        given = params if isinstance(params, Mapping) else {}
+        came = builtin.run({**given, **more}).verdict.value
+    except ExpressionError as problem:
+        came = problem.detail
+    run.audit("step.escalated", came[:100], row, reason=f"{wanted.handler} ran for the deadline")
 
 
 def expire(run: Run, row: StepRow) -> None:
@@ -89,7 +112,8 @@ def expire(run: Run, row: StepRow) -> None:
     is offered again under the same key; the crash of a worker uses up no attempt.
     """
     if row.deadline_at is not None and run.now >= row.deadline_at:
-        _breach(run, row)
+        repeatable = Effect(row.effect).repeatable
+        _breach(run, row, in_flight=row.state == StepState.RUNNING and not repeatable)
     elif row.expires_at is not None and run.now >= row.expires_at:
         error = {"message": "no worker completed the step in time", "code": "timeout"}
         verdict = Verdict.UNKNOWN if row.dispatches else Verdict.FAILED_SAFE

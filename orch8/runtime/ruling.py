@@ -21,6 +21,7 @@ PUSH_DEFAULT: Final = RetryPolicy(
     max_attempts=5, initial=timedelta(seconds=1), max_backoff=timedelta(minutes=1)
 )
 _RESEND: Final = RetryPolicy(initial=timedelta(seconds=1), max_backoff=timedelta(minutes=5))
+_LONGEST_PAUSE: Final = 3600.0  # seconds that an answer may ask for before the key is sent again
 _COMPLETES: Final = frozenset({Verdict.SUCCEEDED, Verdict.DECLINED, Verdict.REQUIRES_ACTION})
 
 
@@ -84,7 +85,7 @@ def rule(case: Case, answer: Answer) -> Ruling:
     if answer.verdict is Verdict.PENDING:
         return Keep("pending")
     if answer.verdict is Verdict.UNKNOWN:
-        return _unknown(case)
+        return _unknown(case, answer)
     if case.cancelling:
         return (
             Complete(COMPLETED, answer.output)
@@ -103,10 +104,11 @@ def rule(case: Case, answer: Answer) -> Ruling:
     return Complete(Outcome(Status.FAILED, error))
 
 
-def _unknown(case: Case) -> Ruling:
+def _unknown(case: Case, answer: Answer) -> Ruling:
     after = max(
         backoff(case.policy, 1, case.entropy) if case.dispatches <= 1 else timedelta(),
         backoff(_RESEND, min(case.dispatches, 20), case.entropy),
+        timedelta(seconds=min(answer.retry_after or 0.0, _LONGEST_PAUSE)),
     )
     sent_at = case.first_dispatched_at
     holds = sent_at is None or key_holds(sent_at, case.key_ttl, case.now + after, case.timeout)

@@ -28,7 +28,7 @@ from orch8.errors import ExpressionError
 from orch8.runtime.library import Published
 from orch8.runtime.routes import Kind, Route, pull_lane
 from orch8.runtime.surroundings import Surroundings
-from orch8.storage.changes import Changes
+from orch8.storage.changes import Changes, is_settlement
 from orch8.storage.rows import (
     LIVE,
     AuditEntry,
@@ -168,6 +168,7 @@ class Run:
         row.outcome = verdict.value if verdict is not None else outcome.status.value
         row.finished_at = self.now
         row.due_at = row.held_due_at = row.claimed_by = row.attention = None
+        row.limit_key = row.queued_at = None
         if outcome.status is Status.COMPLETED:
             self.known.put_out(row.key, with_outcome(output, row.outcome))
         if row.pull:
@@ -267,6 +268,7 @@ class Run:
             self.now,
         )
         row.due_at = row.held_due_at = row.claimed_by = row.expires_at = None
+        row.limit_key = row.queued_at = row.lease_until = None
         row.epoch += 1  # whatever still comes back is an old claim's
         self.audit("step.cancelled", "cancelled", row)
         return True
@@ -313,8 +315,9 @@ class Run:
         """Everything to be written about the instance and its steps."""
         changes = self.changes
         changes.entered.extend(self.entered.values())
-        for step in self.touched.values():
-            (changes.rewritten if step.state in LIVE or step.pull else changes.settled).append(step)
+        for key, step in self.touched.items():
+            settled = step.state not in LIVE and is_settlement(self.known.get(StepRef(key)), step)
+            (changes.settled if settled else changes.rewritten).append(step)
         outcome = self.snapshot.outcome
         state = self._shown(outcome)
         row = self.row.but(snapshot=self.snapshot.to_json(), state=state)

@@ -88,6 +88,11 @@ def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | Non
     rows, own, late = _sort(
         steps.lock_claims(tx, [(i.task.row.instance_id, i.task.row.node_key) for i in items]), items
     )
+    _forget_heard(tx, own)
+    for item in late:
+        now = _in_doubt(tx, item, changes)
+        if now is not None:
+            own[now.instance_id].append(replace(item, task=replace(item.task, row=now)))
     limits = office.limits(tx)
     allowance = max(1, claimer.slots // max(len(own), 1)) if claimer is not None else 0
     works = []
@@ -97,11 +102,6 @@ def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | Non
         for item in mine:
             run.known.values[StepRef(item.task.row.key)] = item.task.row
         works.append((run, partial(settle_run, items=mine, limits=limits, allowance=allowance)))
-    for item in late:
-        found = _late(office, tx, item, rows, changes)
-        if found is not None:
-            works.append(found)
-            own.setdefault(item.task.row.instance_id, []).append(item)
     office.loader.carry_out(tx, works)
     for run, _ in works:
         changes.extend(run.collected)
@@ -138,6 +138,8 @@ def settle_run(run: Run, *, items: Sequence[Item], limits: Limits, allowance: in
     """
     for item in items:
         row = run.step(item.task.row.key)
+        if row.state not in _OPEN:  # what came before it in this batch has ended it
+            continue
         came = item.came
         if came is None:
             perform(run, row)
@@ -235,26 +237,32 @@ def _ready(run: Run, row: StepRow) -> bool:
     )
 
 
-def _late(
-    office: Office,
-    tx: Tx,
-    item: Item,
-    rows: dict[UUID, tuple[InstanceRow, Moment]],
-    changes: Changes,
-) -> tuple[Run, partial[None]] | None:
-    """An answer under an old claim is evidence. It resolves its attempt if that is open and has not
-    been sent again; else it changes nothing.
+def _forget_heard(tx: Tx, own: dict[UUID, list[Item]]) -> None:
+    """Steps whose pull worker was heard from since it was found silent are left alone; the others
+    are as they are now, under their lock.
+    """
+    expired = [i.task.row.id for mine in own.values() for i in mine if isinstance(i.came, Expired)]
+    if not expired:
+        return
+    silent = {row.id: row for row in steps.silent_pulls(tx, len(expired), among=expired)}
+    for instance_id, mine in own.items():
+        own[instance_id] = [
+            replace(item, task=replace(item.task, row=silent.get(item.task.row.id, item.task.row)))
+            for item in mine
+            if not isinstance(item.came, Expired) or item.task.row.id in silent
+        ]
+
+
+def _in_doubt(tx: Tx, item: Item, changes: Changes) -> StepRow | None:
+    """An answer under an old claim is evidence. It resolves its attempt, the row of which is returned,
+    if that is open and has not been sent again; else it changes nothing.
     """
     row, came = item.task.row, item.came
     if not isinstance(came, Answer):
         return None
     changes.evidence.append(late_evidence(row, came))
     now = next(iter(steps.read_steps(tx, [(row.instance_id, row.key)])), None)
-    if now is None or not resolves(now, row, came):
-        return None
-    run = office.run(tx, *rows[row.instance_id])
-    run.known.values[StepRef(now.key)] = now
-    return run, partial(settle_run, items=[item], limits=Limits(), allowance=0)
+    return now if now is not None and resolves(now, row, came) else None
 
 
 def late_evidence(row: StepRow, came: Answer) -> Evidence:
@@ -266,7 +274,7 @@ def late_evidence(row: StepRow, came: Answer) -> Evidence:
 
 
 def resolves(now: StepRow, claimed: StepRow, came: Answer) -> bool:
-    """Whether a late answer says how the present attempt ended, which is open and not sent again."""
+    """Whether a late answer says how the present attempt ended: it is open and not sent again."""
     same = (now.idempotency_key, now.generation) == (claimed.idempotency_key, claimed.generation)
     in_doubt = now.state == StepState.SCHEDULED and now.outcome == Verdict.UNKNOWN
     return same and in_doubt and came.verdict is not Verdict.UNKNOWN

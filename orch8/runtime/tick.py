@@ -69,8 +69,9 @@ def take_back_lost(office: Office) -> int:
                 rows = steps.read_steps(tx, steps.claimed_by(tx, worker.id, CLAIMS_PER_PASS))
             if not rows:
                 break
-            taken += _settle(office, rows, Lost(f"{worker.node} ({worker.id})"))
-            if len(rows) < CLAIMS_PER_PASS:
+            settled = _settle(office, rows, Lost(f"{worker.node} ({worker.id})"))
+            taken += settled
+            if len(rows) < CLAIMS_PER_PASS or not settled:
                 break
         with office.begin() as tx:
             fleet.dismiss(tx, worker.id)

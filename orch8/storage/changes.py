@@ -36,6 +36,14 @@ _SETTLED = (
     "state", "outcome", "output", "error", "finished_at", "failures", "due_at", "claimed_by", "attention",
 )  # fmt: skip
 
+_UNTOUCHED = tuple(c for c in _COLUMNS if c not in _SETTLED)
+
+
+def is_settlement(before: StepRow, after: StepRow) -> bool:
+    """Whether a row has changed in nothing but what settling a step writes."""
+    was, now = before.__dict__, after.__dict__
+    return all(was[c] == now[c] for c in _UNTOUCHED)
+
 
 def _record(columns: tuple[str, ...]) -> str:
     return ", ".join(f"{c} {_TYPES.get(c, 'text')}" for c in columns)

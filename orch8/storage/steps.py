@@ -85,7 +85,7 @@ claimed AS (
 shown AS (
     SELECT i.id FROM instances i WHERE i.id IN (SELECT i FROM r) AND i.state = 'scheduled'
     FOR UPDATE SKIP LOCKED)
-UPDATE instances i SET state = 'running', updated_at = clock_timestamp() FROM shown WHERE i.id = shown.id"""
+UPDATE instances i SET state = 'running', updated_at = orch8_now() FROM shown WHERE i.id = shown.id"""
 
 
 def read_steps(tx: Tx, keys: Iterable[tuple[UUID, NodeKey | str]]) -> list[StepRow]:
@@ -142,14 +142,19 @@ def steps_of(
     return [_step(row) for row in tx.rows(sql, {"id": instance_id, "after": after, "limit": limit})]
 
 
-def silent_pulls(tx: Tx, limit: int) -> list[StepRow]:
-    """Pull steps whose worker let its lease pass, or that nobody completed in time; not locked."""
+def silent_pulls(tx: Tx, limit: int, *, among: Sequence[UUID] | None = None) -> list[StepRow]:
+    """Pull steps whose worker let its lease pass, or that nobody completed in time; not locked. With
+    ``among`` only those of these ids.
+    """
+    mine = "true" if among is None else "s.id = ANY(%(among)s)"
     sql = f"""
-    (SELECT {_COLUMNS} FROM steps s WHERE s.pull AND s.lease_until < clock_timestamp() LIMIT %(limit)s)
+    (SELECT {_COLUMNS} FROM steps s WHERE s.pull AND s.lease_until < clock_timestamp()
+        AND {mine} LIMIT %(limit)s)
     UNION ALL
     (SELECT {_COLUMNS} FROM steps s WHERE s.pull AND s.expires_at <= orch8_now()
-        AND s.held_due_at IS NULL LIMIT %(limit)s)"""
-    return [_step(row) for row in tx.rows(sql, {"limit": limit})]
+        AND s.held_due_at IS NULL AND {mine} LIMIT %(limit)s)"""
+    found = tx.rows(sql, {"limit": limit, "among": None if among is None else list(among)})
+    return [_step(row) for row in found]
 
 
 def take_pull(tx: Tx, lane: str, limit: int, *, exact: bool) -> list[StepRow]:
@@ -237,6 +242,7 @@ def admit(tx: Tx, tenant_id: str, key: str, plan: Sequence[datetime]) -> int:
     WITH first AS MATERIALIZED (
         SELECT instance_id, node_key, queued_at, id FROM steps
         WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND due_at IS NULL AND held_due_at IS NULL
+            AND state = 'scheduled'
         ORDER BY queued_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
     slot AS (SELECT instance_id, node_key, (%(plan)s::timestamptz[])[row_number() OVER (ORDER BY queued_at, id)] AS at
              FROM first)

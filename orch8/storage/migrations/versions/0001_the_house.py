@@ -79,6 +79,7 @@ COMMENT ON COLUMN instances.updated_at IS 'Changes with state only, so that tran
 CREATE UNIQUE INDEX instances_key ON instances (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX instances_updated ON instances (tenant_id, updated_at DESC, id DESC);
 CREATE INDEX instances_sequence ON instances (sequence_id, id);
+CREATE INDEX instances_finished ON instances (finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX instances_parent ON instances (parent_instance_id) WHERE parent_instance_id IS NOT NULL;
 
 CREATE TABLE contexts (

@@ -1,0 +1,199 @@
+"""``orch8 publish|start|show|signal|retry``: what people do with a running orch8, over its API."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from orch8.errors import BadGateway, InvalidArgument, MalformedBody, NotFound, Orch8Error
+
+TIMEOUT = 30.0
+_STATUS = {404: NotFound}
+
+_url = click.option(
+    "--url", envvar="ORCH8_URL", default="http://127.0.0.1:8080", show_default=True, help="The API."
+)
+_key = click.option("--api-key", envvar="ORCH8_API_KEY", help="Sent as x-api-key.")
+_tenant = click.option("--tenant", envvar="ORCH8_TENANT", help="Sent as X-Tenant-Id.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="The API's answer as it is.")
+
+
+class _Api:
+    """One orch8, reached over HTTP."""
+
+    def __init__(self, url: str, api_key: str | None, tenant: str | None) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Content-Type": "application/json", "X-Actor": "cli"}
+        if api_key:
+            self._headers["x-api-key"] = api_key
+        if tenant:
+            self._headers["X-Tenant-Id"] = tenant
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The API's answer; its problem as an error of ours."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(  # noqa: S310 - the operator's own address
+            f"{self._url}/api/v1{path}", data=data, method=method, headers=self._headers
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise _problem(error.code, error.read()) from None
+        except (urllib.error.URLError, TimeoutError) as error:
+            raise BadGateway(f"{self._url} cannot be reached: {error}; is orch8 running?") from None
+
+
+def _problem(status: int, raw: bytes) -> Orch8Error:
+    try:
+        said = json.loads(raw)
+    except ValueError:
+        return BadGateway(f"the API answered {status}: {raw[:200]!r}")
+    lines = [str(said.get("error") or said.get("detail") or status)]
+    for each in said.get("errors", ()):
+        hint = f" ({each['hint']})" if each.get("hint") else ""
+        lines.append(f"  {each.get('pointer') or '/'}: {each.get('message')}{hint}")
+    return _STATUS.get(status, InvalidArgument)("\n".join(lines))
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_url
+@_key
+@_tenant
+@_as_json
+def publish(file: Path, url: str, api_key: str | None, tenant: str | None, as_json: bool) -> None:
+    """Publish a sequence; the same body again is no new version."""
+    made = _Api(url, api_key, tenant).ask("POST", "/sequences", _read(file))
+    if as_json:
+        click.echo(json.dumps(made))
+        return
+    click.echo(f"{made.get('name')} version {made.get('version')} ({made['id']})")
+    for warning in made.get("warnings", ()):
+        click.echo(f"  warning: {warning}", err=True)
+
+
+@click.command()
+@click.argument("sequence")
+@click.option("--body", type=click.Path(path_type=Path, exists=True), help="The request as a file.")
+@click.option("--data", help='The context\'s data as JSON, such as {"amount_cents": 9900}.')
+@click.option("--key", help="The idempotency key: the same key starts no second instance.")
+@_url
+@_key
+@_tenant
+@_as_json
+def start(
+    sequence: str,
+    body: Path | None,
+    data: str | None,
+    key: str | None,
+    url: str,
+    api_key: str | None,
+    tenant: str | None,
+    as_json: bool,
+) -> None:
+    """Start an instance of a sequence."""
+    request = _read(body) if body else {}
+    if data is not None:
+        request["context"] = {"data": _parse(data, "--data")}
+    if key is not None:
+        request["idempotency_key"] = key
+    path = f"/sequences/{quote(sequence, safe='')}/instances"
+    made = _Api(url, api_key, tenant).ask("POST", path, request)
+    seen = " (it was there before)" if made.get("deduplicated") else ""
+    click.echo(json.dumps(made) if as_json else f"{made['id']} {made.get('state', '')}{seen}")
+
+
+@click.command()
+@click.argument("instance")
+@_url
+@_key
+@_tenant
+@_as_json
+def show(instance: str, url: str, api_key: str | None, tenant: str | None, as_json: bool) -> None:
+    """Show an instance: its state and what happened, by whom and why."""
+    api = _Api(url, api_key, tenant)
+    found = api.ask("GET", f"/instances/{quote(instance)}")
+    entries = api.ask("GET", f"/instances/{quote(instance)}/audit")
+    entries = entries.get("items", entries) if isinstance(entries, dict) else entries
+    if as_json:
+        click.echo(json.dumps({"instance": found, "audit": entries}))
+        return
+    next_at = f", next at {found['next_fire_at']}" if found.get("next_fire_at") else ""
+    click.echo(f"{found['id']} {found['state']}{next_at}")
+    if found.get("attention"):
+        click.echo(f"needs attention: {found['attention']}")
+    table = Table("when", "who", "what", "step", "why", box=None)
+    for entry in entries:
+        table.add_row(
+            str(entry.get("at", "")), str(entry.get("actor", "")), str(entry.get("action", "")),
+            str(entry.get("node_key") or ""), str(entry.get("reason") or ""),
+        )  # fmt: skip
+    Console().print(table)
+
+
+@click.command()
+@click.argument("instance")
+@click.argument("name")
+@click.option("--payload", default="null", help="JSON.")
+@click.option("--reason", help="Why; it stands in the audit log.")
+@_url
+@_key
+@_tenant
+@_as_json
+def signal(
+    instance: str,
+    name: str,
+    payload: str,
+    reason: str | None,
+    url: str,
+    api_key: str | None,
+    tenant: str | None,
+    as_json: bool,
+) -> None:
+    """Send a signal: pause, resume, cancel, update_context, or a name of your own."""
+    controls = ("pause", "resume", "cancel", "update_context")
+    kind: Any = name if name in controls else {"custom": name}
+    body = {"signal_type": kind, "payload": _parse(payload, "--payload"), "reason": reason}
+    sent = _Api(url, api_key, tenant).ask("POST", f"/instances/{quote(instance)}/signals", body)
+    click.echo(json.dumps(sent) if as_json else f"sent {sent['signal_id']}")
+
+
+@click.command()
+@click.argument("instance")
+@click.option("--reason", help="Why; it stands in the audit log.")
+@_url
+@_key
+@_tenant
+@_as_json
+def retry(
+    instance: str,
+    reason: str | None,
+    url: str,
+    api_key: str | None,
+    tenant: str | None,
+    as_json: bool,
+) -> None:
+    """Let a failed instance go on where it failed; what completed is not called again."""
+    body = {"reason": reason} if reason else {}
+    done = _Api(url, api_key, tenant).ask("POST", f"/instances/{quote(instance)}/retry", body)
+    click.echo(json.dumps(done) if as_json else f"{done['id']} {done['state']}")
+
+
+def _read(file: Path) -> Any:
+    return _parse(file.read_text(encoding="utf-8"), str(file))
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise MalformedBody(f"{where} is not valid JSON: {error}") from None

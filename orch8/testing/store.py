@@ -1,0 +1,256 @@
+"""The tables of a simulation in memory: what storage does with SQL, done with dicts.
+
+Rows are copied and values go through JSON on their way in, as they would on their way to Postgres.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import count
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from orch8.engine.keys import NodeKey
+from orch8.engine.scope import CONTEXT, STATE, OutputRef, Ref, StepRef
+from orch8.runtime.library import Published
+from orch8.runtime.loading import MAX_CHILD_OUTPUTS, SIGNALS, Missing, summary
+from orch8.runtime.run import Run
+from orch8.storage.changes import Changes
+from orch8.storage.rows import (
+    AuditEntry,
+    Evidence,
+    InstanceRow,
+    StepRow,
+    StepState,
+    with_outcome,
+)
+from orch8.storage.transaction import dumps
+from orch8.testing.clock import VirtualClock
+
+_WAKEABLE = frozenset({StepState.WAITING, StepState.SCHEDULED})
+
+
+@dataclass
+class Signal:
+    """A row of the inbox."""
+
+    id: UUID
+    name: str
+    payload: Any
+    actor: str
+    received_at: datetime
+    dedupe_key: str | None = None
+    consumed_at: datetime | None = None
+    consumed_by: str | None = None
+
+
+class Store:
+    """Everything that a simulation knows, and when its next step wants a worker."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self.sequences: dict[UUID, Published] = {}
+        self.instances: dict[UUID, InstanceRow] = {}
+        self.signals: dict[UUID, list[Signal]] = defaultdict(list)
+        self.audit: dict[UUID, list[tuple[datetime, AuditEntry]]] = defaultdict(list)
+        self.evidence: dict[UUID, list[Evidence]] = defaultdict(list)
+        self._steps: dict[UUID, dict[str, StepRow]] = defaultdict(dict)
+        self._contexts: dict[tuple[UUID, int], Any] = {}
+        self._state: dict[UUID, dict[str, Any]] = defaultdict(dict)
+        self._timers: list[tuple[datetime, int, UUID, str]] = []
+        self._order = count()
+
+    # -- reading -------------------------------------------------------------------------------
+    def step(self, instance_id: UUID, key: NodeKey | str) -> StepRow | None:
+        """A copy of the row of a node, if it was entered."""
+        row = self._steps[instance_id].get(str(key))
+        return None if row is None else row.copy()
+
+    def steps_of(self, instance_id: UUID) -> list[StepRow]:
+        """Copies of the rows of an instance in the order in which they were entered."""
+        return [row.copy() for row in self._steps[instance_id].values()]
+
+    def context(self, row: InstanceRow) -> Any:
+        """The present context of an instance."""
+        return self._contexts.get((row.id, row.context_version), {"data": {}, "config": {}})
+
+    def named(
+        self, tenant_id: str, namespace: str, name: str, version: int | None
+    ) -> Published | None:
+        """The version asked for; without one the newest."""
+        versions = [
+            each
+            for each in self.sequences.values()
+            if (each.tenant_id, each.namespace, each.name) == (tenant_id, namespace, name)
+            and version in (None, each.version)
+        ]
+        return max(versions, key=lambda each: each.version, default=None)
+
+    def by_key(self, tenant_id: str, idempotency_key: str) -> InstanceRow | None:
+        """The instance that was created under this key."""
+        wanted = (tenant_id, idempotency_key)
+        rows = self.instances.values()
+        return next((row for row in rows if (row.tenant_id, row.idempotency_key) == wanted), None)
+
+    def load(self, missing: Missing) -> None:
+        """The values are known to their runs; what does not exist is known to be absent."""
+        for run, refs in missing:
+            for ref in refs:
+                if isinstance(ref, OutputRef):
+                    run.known.values[ref], run.known.paths[ref] = self._output(run, ref)
+                else:
+                    run.known.values[ref] = self._value(run, ref)
+
+    def _output(self, run: Run, ref: OutputRef) -> tuple[Any, tuple[int, ...]]:
+        rounds = range(1, run.row.round + 1)
+        exact = {str(NodeKey(ref.block_id, ref.path, each)) for each in rounds}
+        found = [
+            row
+            for row in self._steps[run.row.id].values()
+            if row.state == StepState.COMPLETED
+            and (
+                row.node_key in exact
+                if ref.exact
+                else row.block_id == ref.block_id and row.path[: len(ref.path)] == ref.path
+            )
+        ]
+        newest = max(found, key=lambda row: (row.path, row.round), default=None)
+        if newest is None:
+            return None, ()
+        return with_outcome(newest.output, newest.outcome), newest.path
+
+    def _value(self, run: Run, ref: Ref) -> Any:
+        if isinstance(ref, StepRef):
+            return self.step(run.row.id, ref.key)
+        if ref == CONTEXT:
+            return self.context(run.row)
+        if ref == STATE:
+            return dict(self._state[run.row.id])
+        if ref == SIGNALS:
+            return [each for each in self.signals[run.row.id] if each.consumed_at is None]
+        assert not isinstance(ref, OutputRef)
+        kind, _, rest = ref.name.partition(":")
+        if kind == "sequence":
+            name, _, version = rest.rpartition(":")
+            wanted = int(version) if version else None
+            return self.named(run.row.tenant_id, run.row.namespace, name, wanted)
+        child = self.instances.get(UUID(rest))
+        if child is None:
+            return None
+        return summary(child, self.steps_of(child.id)[:MAX_CHILD_OUTPUTS])
+
+    # -- writing -------------------------------------------------------------------------------
+    def write(self, changes: Changes) -> None:
+        """Everything in ``changes`` is so."""
+        for instance in (*changes.created, *changes.advanced):
+            self.put_instance(instance)
+        for step in (*changes.entered, *changes.rewritten, *changes.settled):
+            self.put_step(step)
+        for instance_id, version, _, body in changes.contexts:
+            self._contexts[instance_id, version] = through_json(body)
+        for instance_id, key, _, value in changes.state:
+            self._state[instance_id][key] = through_json(value)
+        consumed = {signal_id: (at, by) for signal_id, at, by in changes.consumed}
+        for signal in self._inboxes(changes) if consumed else ():
+            if signal.id in consumed:
+                signal.consumed_at, signal.consumed_by = consumed[signal.id]
+        for instance_id, node_key in changes.woken:
+            self._wake(instance_id, node_key)
+        for entry in changes.audit:
+            assert entry.instance_id is not None
+            self.audit[entry.instance_id].append((self._clock.now, entry))
+        for seen in changes.evidence:
+            self.evidence[seen.instance_id].append(seen)
+
+    def put_instance(self, row: InstanceRow) -> None:
+        """The instance is as ``row`` says."""
+        self.instances[row.id] = replace(
+            row,
+            snapshot=through_json(row.snapshot),
+            error=through_json(row.error),
+            attention=through_json(row.attention),
+        )
+
+    def put_step(self, row: StepRow) -> None:
+        """The step is as ``row`` says, and wakes up when that says."""
+        kept = row.copy()
+        for name in ("output", "error", "attention", "progress"):
+            setattr(kept, name, through_json(getattr(row, name)))
+        self._steps[row.instance_id][row.node_key] = kept
+        self._set_timer(kept)
+
+    def hold_due(self, instance_id: UUID) -> None:
+        """The instance's due times are held: nothing of it is claimed until they are released."""
+        for row in self._steps[instance_id].values():
+            if row.due_at is not None and row.held_due_at is None:
+                row.held_due_at, row.due_at = row.due_at, None
+
+    def release_due(self, instance_id: UUID) -> None:
+        """The held due times hold again; those that passed meanwhile are due at once."""
+        for row in self._steps[instance_id].values():
+            if row.held_due_at is not None:
+                row.due_at, row.held_due_at = row.held_due_at, None
+                self._set_timer(row)
+
+    def waiting_for(self, instance_id: UUID, what: str) -> Iterator[str]:
+        """The nodes of an instance that wait for something."""
+        for row in self._steps[instance_id].values():
+            if row.waits_for == what and row.state in _WAKEABLE:
+                yield row.node_key
+
+    # -- timers --------------------------------------------------------------------------------
+    def next_step(self) -> tuple[datetime, StepRow] | None:
+        """The step that is due first, or out of time first, and when."""
+        while self._timers:
+            at, _, instance_id, node_key = self._timers[0]
+            row = self._steps[instance_id][node_key]
+            if wakes_at(row) == at:
+                return at, row.copy()
+            heapq.heappop(self._timers)
+        return None
+
+    def due_steps(self, instance_id: UUID) -> list[StepRow]:
+        """Copies of the rows of an instance that are due now, the longest due first."""
+        due = [
+            row.copy()
+            for row in self._steps[instance_id].values()
+            if row.due_at is not None and row.due_at <= self._clock.now
+        ]
+        return sorted(due, key=lambda row: row.due_at or self._clock.now)
+
+    def _set_timer(self, row: StepRow) -> None:
+        at = wakes_at(row)
+        if at is not None:
+            heapq.heappush(self._timers, (at, next(self._order), row.instance_id, row.node_key))
+
+    def _wake(self, instance_id: UUID, node_key: str) -> None:
+        row = self._steps[instance_id].get(node_key)
+        if row is None or row.state not in _WAKEABLE:
+            return
+        paused = self.instances[instance_id].paused_at is not None
+        now = self._clock.now
+        row.due_at, row.held_due_at = (None, now) if paused else (now, None)
+        self._set_timer(row)
+
+    def _inboxes(self, changes: Changes) -> Iterable[Signal]:
+        for instance in changes.advanced:
+            yield from self.signals[instance.id]
+
+
+def wakes_at(row: StepRow) -> datetime | None:
+    """When the step is due, or its time is over."""
+    ends = row.expires_at if row.pull and row.held_due_at is None else None
+    if row.due_at is None or ends is None:
+        return row.due_at or ends
+    return min(row.due_at, ends)
+
+
+def through_json(value: Any) -> Any:
+    """What is left of ``value`` after it was written as JSON and read again."""
+    return None if value is None else orjson.loads(dumps(value))

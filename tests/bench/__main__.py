@@ -1,0 +1,90 @@
+"""``python -m tests.bench``: measures the whole road, or the limiter's strictness, on this machine."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from tests.bench import ceiling, strictness
+from tests.bench.conditions import conditions
+from tests.bench.report import Results, last_line, show
+from tests.bench.road import Road
+
+_PREFIX = "orch8-bench-"
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["road", "limiter"]), default="road")
+@click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 20))
+@click.option("--instances", default=3000, show_default=True, type=click.IntRange(10, 100_000))
+@click.option("--backlog", default=5000, show_default=True, type=click.IntRange(200, 50_000))
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 16))
+@click.option("--quick", is_flag=True, help="One short run: does it work at all?")
+@click.option("--profile", is_flag=True, help="Show the CPU time by thread.")
+def main(  # noqa: PLR0917 - one parameter per option
+    what: str,
+    runs: int,
+    instances: int,
+    backlog: int,
+    workers: int,
+    quick: bool,
+    profile: bool,  # noqa: FBT001
+) -> None:
+    """Measure what orch8 does on this machine; see tests/bench/report.py for the words."""
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
+        if what == "limiter":
+            sys.exit(_limiter(Path(folder), 300 if quick else backlog, console))
+        runs, instances = (1, 300) if quick else (runs, instances)
+        results = _road(Path(folder), runs, instances, workers, console)
+    show(results, console, profile=profile)
+    click.echo(last_line(results.numbers()))
+
+
+def _road(folder: Path, runs: int, instances: int, workers: int, console: Console) -> Results:
+    seconds = 15 if instances >= 1000 else 3
+    road = Road(folder, workers=workers)
+    results = Results(conditions(road.world.stack.environ, workers))
+    with (
+        console.status("starting Postgres, Redis, API, workers, beat, handler") as status,
+        road.world,
+    ):
+        server = road.world.stack.postgres
+        assert server is not None
+        ceiling.prepare(server)
+        road.publish()
+        status.update("warming up")
+        for name in ("bench_free", "bench_limited"):
+            road.drain(name, f"warm-{name}", max(instances // 10, 50))
+        for run in range(1, runs + 1):
+            at = f"run {run} of {runs}: "
+            status.update(f"{at}{instances} instances, limiter off")
+            results.free.append(road.drain("bench_free", f"free-{run}", instances))
+            status.update(f"{at}{instances} instances, limiter on")
+            results.limited.append(road.drain("bench_limited", f"limited-{run}", instances))
+            status.update(f"{at}start latency, 20 starts/s for {seconds} s")
+            asked, answered = road.start_latencies(f"start-{run}", seconds)
+            results.asked.append(asked)
+            results.answered.append(answered)
+            status.update(f"{at}pgbench, {ceiling.CLIENTS} clients")
+            results.ceilings.append(ceiling.measure(server, folder, max(seconds // 3, 2)))
+    return results
+
+
+def _limiter(folder: Path, backlog: int, console: Console) -> int:
+    words = f"{strictness.WORKERS} workers, {backlog} calls, {strictness.MAX} per second"
+    with console.status(words):
+        found = strictness.measure(folder, backlog)
+    click.echo(
+        f"limiter: calls={found.calls} max={strictness.MAX} peak={found.peak} "
+        f"utilisation={found.utilisation:.3f}"
+    )
+    return 0 if found.holds else 1
+
+
+if __name__ == "__main__":
+    main()

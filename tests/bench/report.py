@@ -1,0 +1,149 @@
+"""What the bench says: a table for people, build/bench.json for programs, one last line for both."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.road import Drain
+
+FILE = Path("build/bench.json")
+TARGET_STEPS, TARGET_START_MS = 3000.0, 20.0
+
+
+@dataclass
+class Results:
+    """Every measurement, one per run; the report takes the medians."""
+
+    conditions: Mapping[str, Any]
+    free: list[Drain] = field(default_factory=list)
+    limited: list[Drain] = field(default_factory=list)
+    ceilings: list[float] = field(default_factory=list)
+    asked: list[list[float]] = field(default_factory=list)  # ms, ascending, by run
+    answered: list[list[float]] = field(default_factory=list)
+
+    def numbers(self) -> dict[str, float]:
+        """The medians, by name."""
+        return {
+            "steps_per_s": median(d.steps_per_s for d in self.free),
+            "steady_steps_per_s": median(d.steady_per_s for d in self.free),
+            "limited_steps_per_s": median(d.steps_per_s for d in self.limited),
+            "ceiling_per_s": median(self.ceilings),
+            "start_p50_ms": median(percentile(run, 50) for run in self.asked),
+            "start_p99_ms": median(percentile(run, 99) for run in self.asked),
+            "after_answer_p50_ms": median(percentile(run, 50) for run in self.answered),
+            "after_answer_p99_ms": median(percentile(run, 99) for run in self.answered),
+            "creations_per_s": median(d.creations_per_s for d in [*self.free, *self.limited]),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """All that build/bench.json holds."""
+        drains = {"limiter_off": self.free, "limiter_on": self.limited}
+        return {
+            "numbers": self.numbers(),
+            "conditions": self.conditions,
+            "runs": {
+                name: [
+                    {
+                        "creations_per_s": d.creations_per_s,
+                        "steps_per_s": d.steps_per_s,
+                        "steady_steps_per_s": d.steady_per_s,
+                        "steps": d.steps,
+                        "cpu_seconds": d.cpu,
+                    }
+                    for d in found
+                ]
+                for name, found in drains.items()
+            }
+            | {"ceiling_per_s": self.ceilings, "start_ms": self.asked},
+        }
+
+
+def percentile(ascending: Sequence[float], percent: float) -> float:
+    """The smallest value that at least ``percent`` % of the values do not exceed."""
+    rank = -(-len(ascending) * percent // 100)
+    return ascending[max(int(rank) - 1, 0)]
+
+
+def last_line(numbers: Mapping[str, float]) -> str:
+    """The line that programs look for."""
+    names = ("steps_per_s", "ceiling_per_s", "start_p50_ms", "start_p99_ms", "creations_per_s")
+    shown = (
+        f"{n}={numbers[n]:.1f}" if n.endswith("_ms") else f"{n}={numbers[n]:.0f}" for n in names
+    )
+    return f"bench: {' '.join(shown)}"
+
+
+def show(results: Results, console: Console, *, profile: bool) -> None:
+    """The tables are printed and the file is written."""
+    numbers = results.numbers()
+    _show_conditions(results.conditions, console)
+    table = Table(title="orch8, the whole road", title_justify="left")
+    for column, justify in (("what", "left"), ("median", "right"), ("target", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    share = numbers["steps_per_s"] / numbers["ceiling_per_s"]
+    table.add_row("durable steps/s, limiter off", f"{numbers['steps_per_s']:,.0f}", "3,000")
+    table.add_row("  its steady part", f"{numbers['steady_steps_per_s']:,.0f}", "")
+    table.add_row("durable steps/s, limiter on", f"{numbers['limited_steps_per_s']:,.0f}", "")
+    table.add_row("ceiling: pgbench transitions/s", f"{numbers['ceiling_per_s']:,.0f}", "")
+    table.add_row("  steps/s as a share of it", f"{share:.0%}", "")
+    table.add_row(
+        "creations/s over HTTP, workers stopped", f"{numbers['creations_per_s']:,.0f}", ""
+    )
+    for name, title in (
+        ("start", "request -> handler called"),
+        ("after_answer", "  201 -> handler called"),
+    ):
+        for p in ("p50", "p99"):
+            goal = f"{TARGET_START_MS:.0f}" if (name, p) == ("start", "p50") else ""
+            table.add_row(f"{title}, {p} ms", f"{numbers[f'{name}_{p}_ms']:.1f}", goal)
+    console.print(table)
+    _show_cpu(results.free, console)
+    if profile:
+        _show_threads(results.free, console)
+    FILE.parent.mkdir(exist_ok=True)
+    FILE.write_bytes(orjson.dumps(results.to_json(), option=orjson.OPT_INDENT_2))
+    console.print(f"written to {FILE}", highlight=False)
+
+
+def _show_conditions(found: Mapping[str, Any], console: Console) -> None:
+    console.print(
+        f"{found['cores']} cores of {found['cpu']}, load before {found['load_before']:.1f}; "
+        f"Python {found['python']}, Postgres {found['postgres']} (fsync on), {found['redis']}; "
+        f"{found['workers']} workers; {found['on_the_same_cores']} on the same cores",
+        highlight=False,
+    )
+
+
+def _show_cpu(drains: Sequence[Drain], console: Console) -> None:
+    table = Table(title="CPU per step, limiter off", title_justify="left")
+    table.add_column("part")
+    table.add_column("us/step", justify="right")
+    for part in drains[0].cpu:
+        spent = median(1e6 * d.cpu.get(part, 0.0) / d.steps for d in drains)
+        table.add_row(part, f"{spent:.0f}")
+    if drains[0].cpu:
+        console.print(table)
+
+
+def _show_threads(drains: Sequence[Drain], console: Console) -> None:
+    spent: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for drain in drains:
+        for at, seconds in drain.threads.items():
+            spent[at] += 1e6 * seconds / sum(d.steps for d in drains)
+    table = Table(title="CPU per step by thread, limiter off", title_justify="left")
+    for column in ("part", "thread"):
+        table.add_column(column)
+    table.add_column("us/step", justify="right")
+    for (part, thread), us in sorted(spent.items(), key=lambda item: -item[1]):
+        if us >= 0.5:
+            table.add_row(part, thread, f"{us:.1f}")
+    console.print(table)
