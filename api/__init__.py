@@ -37,7 +37,8 @@ def create_app(settings: Settings, office: Office, announce: Callable[[str], Non
     Raises ConfigurationError if nobody said that it may serve without an API key.
     """
     app = Flask("api", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body
+    # One more than allowed: a stream without a length ends there, and is seen to be too long.
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
     app.json = OrjsonProvider(app)
     app.url_map.strict_slashes = True
     counters = metrics.Counters()
@@ -46,11 +47,11 @@ def create_app(settings: Settings, office: Office, announce: Callable[[str], Non
     auth.install(app, settings)
     problems.install(app)
     app.after_request(_sign)
-    for part in _ROOT:
-        app.register_blueprint(part.blueprint)
     for part in _BUSINESS:
         app.register_blueprint(part.blueprint)
         app.register_blueprint(part.blueprint, url_prefix=API, name=f"v1_{part.blueprint.name}")
+    for part in _ROOT:
+        app.register_blueprint(part.blueprint)
     return app
 
 

@@ -78,13 +78,15 @@ def describe() -> dict[str, Any]:
             "content": {"application/json": {"schema": ErrorSchema}},
         },
     )
+    # In the order in which create_app names the parts: the page shows it so.
+    order = {name: place for place, name in enumerate(current_app.blueprints)}
     paths: dict[str, dict[str, Any]] = {}
-    for rule in current_app.url_map.iter_rules():
+    for rule in sorted(current_app.url_map.iter_rules(), key=lambda r: (order[_part(r)], r.rule)):
         described = getattr(current_app.view_functions[rule.endpoint], MARK)
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
             paths.setdefault(_path(rule), {})[method.lower()] = _operation(rule, method, described)
-    for path in sorted(paths, key=lambda path: (path.startswith("/api/v1"), path)):
-        spec.path(path=path, operations=paths[path])
+    for path, operations in paths.items():
+        spec.path(path=path, operations=operations)
     return spec.to_dict()
 
 
@@ -111,7 +113,7 @@ def _operation(rule: Rule, method: str, described: Operation) -> dict[str, Any]:
         "operationId": rule.endpoint.replace(".", "_"),
         "summary": described.summary,
         "description": (view.__doc__ or "").strip(),
-        "tags": [rule.endpoint.split(".")[0].removeprefix("v1_")],
+        "tags": [_part(rule).removeprefix("v1_")],
         "parameters": parameters,
         "responses": answers,
         "security": [] if described.public else [{"key": []}],
@@ -137,6 +139,12 @@ def _answer(status: int, content: Any) -> dict[str, Any]:
 
 def _header(name: str, text: str) -> dict[str, Any]:
     return {"in": "header", "name": name, "description": text, "schema": _TEXT}
+
+
+def _part(rule: Rule) -> str:
+    """The blueprint that a route belongs to."""
+    endpoint: str = rule.endpoint
+    return endpoint.partition(".")[0]
 
 
 def _path(rule: Rule) -> str:

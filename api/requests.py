@@ -95,8 +95,10 @@ def idempotency_key(given: str | None = None) -> str | None:
     header = request.headers.get("Idempotency-Key")
     if header is None:
         return given
-    if not header.strip() or len(header) > MAX_KEY:
-        raise InvalidArgument(f"the Idempotency-Key header must have 1 to {MAX_KEY} characters")
+    if not header.strip() or len(header) > MAX_KEY or not header.isprintable():
+        raise InvalidArgument(
+            f"the Idempotency-Key header must have 1 to {MAX_KEY} printable characters"
+        )
     if given is not None and given != header:
         raise InvalidArgument(
             "the Idempotency-Key header and the body's idempotency_key differ; send one of them",

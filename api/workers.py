@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import unquote
 from uuid import UUID
 
 from flask import Blueprint, Response
@@ -27,7 +28,7 @@ from api.schemas.workers import (
 from api.surface import surface
 from orch8.errors import LeaseLost
 from orch8.runtime import pull
-from orch8.storage import fleet, instances, steps
+from orch8.storage import fleet, gauges, instances, steps
 from orch8.storage.transaction import Tx
 
 blueprint: Final = Blueprint("workers", __name__)
@@ -149,18 +150,33 @@ def list_all() -> Response:
 
 def _poll(body: dict[str, Any]) -> Response:
     office = surface().office
+    limit = body.get("limit", 1)
+    found: list[pull.PullTask] = []
     with office.begin() as tx:
-        tasks = pull.poll(
-            office,
-            tx,
-            tenant_id=caller().tenant or DEFAULT_TENANT,
-            handler=body["handler_name"],
-            worker_id=body["worker_id"],
-            limit=body.get("limit", 1),
-            queue=body.get("queue_name"),
-            version=body.get("version"),
-        )
-    return answer([shapes.task(each) for each in tasks])
+        for tenant in _tenants(tx, body["handler_name"]):
+            found += pull.poll(
+                office,
+                tx,
+                tenant_id=tenant,
+                handler=body["handler_name"],
+                worker_id=body["worker_id"],
+                limit=limit - len(found),
+                queue=body.get("queue_name"),
+                version=body.get("version"),
+            )
+            if len(found) >= limit:
+                break
+    return answer([shapes.task(each) for each in found])
+
+
+def _tenants(tx: Tx, handler: str) -> list[str]:
+    """Whose steps a worker may have: the caller's tenant's, or everybody's who has some waiting."""
+    tenant = caller().tenant
+    if tenant is not None:
+        return [tenant]
+    lanes = (lane.split("/") for lane in gauges.lanes(tx, "pull/"))
+    waiting = {unquote(parts[1]) for parts in lanes if unquote(parts[2]) == handler}
+    return sorted(waiting) or [DEFAULT_TENANT]
 
 
 def _claim(body: dict[str, Any]) -> dict[str, Any]:

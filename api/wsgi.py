@@ -9,6 +9,7 @@ from flask import Flask
 
 from api import create_app
 from api.announce import Announcer
+from orch8 import logs
 from orch8.config import Settings
 from orch8.errors import ConfigurationError
 from orch8.limits import Doorbell
@@ -28,8 +29,10 @@ def producer(broker_url: str) -> Celery:
         broker_connection_timeout=TIMEOUT,
         broker_connection_retry=False,
         broker_pool_limit=1,
-        # The first two are Redis', the others AMQP's; each leaves the other's alone.
+        # Two for Redis, two for AMQP, which leave each other's alone. Without the first kombu would
+        # sleep two seconds and try again when a connection is refused.
         broker_transport_options={
+            "max_retries": 0,
             "socket_timeout": TIMEOUT,
             "socket_connect_timeout": TIMEOUT,
             "read_timeout": TIMEOUT,
@@ -74,6 +77,8 @@ def __getattr__(name: str) -> Flask:
     # Wired when the server asks for it, so that the parts can be imported without an environment.
     if name != "app":
         raise AttributeError(name)
-    found = wire(Settings.from_env())
+    settings = Settings.from_env()
+    logs.configure(settings)
+    found = wire(settings)
     globals()["app"] = found
     return found

@@ -16,6 +16,9 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    for chatty in ("celery.app.trace", "celery.worker.strategy", "celery.beat"):
+        # A line for every tick and wake-up would bury the ones that matter; Flower shows them all.
+        logging.getLogger(chatty).setLevel(max(level, logging.WARNING))
     render: structlog.types.Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"

@@ -30,8 +30,8 @@ from orch8.errors import InvalidArgument, Problem, Unprocessable
 
 __all__ = [
     "Anything", "Body", "Choice", "Flag", "Id", "Many", "Number", "Object", "Positive", "Query",
-    "Shown", "Switch", "Text", "Timestamp", "Whole", "Words", "described", "read_body", "read_query",
-    "refuse_unknown",
+    "Shown", "Switch", "Text", "Timestamp", "Whole", "Words", "described", "read_body",
+    "read_query", "refuse_unknown",
 ]  # fmt: skip
 
 NO_BODY = "the body must be a JSON object"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marshmallow import fields
+from marshmallow import INCLUDE, fields
 
 from api.schemas.base import Shown
 
@@ -20,6 +20,9 @@ class ProblemSchema(Shown):
 
 class ErrorSchema(Shown):
     """Why a request was not carried out. Nothing has changed."""
+
+    class Meta:  # noqa: D106 - marshmallow's
+        unknown = INCLUDE  # what more there is to say about this kind of error
 
     error = fields.String(required=True, metadata={"description": "In one line"})
     type = fields.String(

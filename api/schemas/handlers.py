@@ -64,6 +64,7 @@ class LimitSchema(Shown):
     )
     max = fields.Integer(required=True)
     window_seconds = fields.Float(required=True)
+    slack_seconds = fields.Float(required=True, metadata={"description": "Between token and call"})
     effective = fields.Boolean(
         required=True, metadata={"description": "Whether this is the one that holds"}
     )

@@ -168,7 +168,7 @@ class OutputSchema(Shown):
 
 
 class NodeSchema(Shown):
-    """A node of the execution tree that was entered; from handler on only steps have the members."""
+    """A node of the execution tree that was entered; steps alone have handler and what follows."""
 
     id = fields.String(required=True, metadata={"description": "The node key"})
     instance_id = fields.UUID(required=True)

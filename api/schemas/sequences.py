@@ -16,13 +16,17 @@ class DefinitionSchema(Body):
     id = described(
         Text(required=True), "The sequence's name; a UUID in the contract's form", "payment_dunning"
     )
-    blocks = described(fields.List(fields.Dict(), required=True), "What to do, one after another")
+    blocks = described(
+        fields.List(fields.Dict(), required=True),
+        "What to do, one after another",
+        [{"type": "step", "handler": "noop"}],
+    )
     version = described(fields.Integer(), "Left out: the next one")
     tenant_id = described(
         Text(), "With this, namespace, name or created_at the body is in the contract's form"
     )
     namespace = Text()
-    timezone = described(Text(), "IANA name; UTC if left out", "Europe/Vienna")
+    timezone = described(Text(), "IANA name such as Europe/Vienna; UTC if left out")
     input_schema = described(fields.Dict(), "JSON Schema of context.data")
 
 

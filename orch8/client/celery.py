@@ -97,7 +97,7 @@ class _Desk:
         self, sender: Any, request: Any = None, *, terminated: bool = False, **_: Any
     ) -> None:
         """A task was taken back: before it began, or in the middle."""
-        to = self._dispatch(sender.app, request.request_dict, request.hostname)
+        to = self._dispatch(sender.app, request.headers, request.hostname)
         if to is None:
             return
         if terminated:

@@ -7,13 +7,60 @@ from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
+import structlog
+
 from orch8.engine.scope import StepRef
+from orch8.errors import Unavailable
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Limits, Task, prepare
-from orch8.runtime.run import Run
+from orch8.runtime.run import ENGINE, Run
 from orch8.storage import instances, steps
-from orch8.storage.rows import StepRow, StepState
-from orch8.storage.transaction import Tx
+from orch8.storage.changes import Changes, write
+from orch8.storage.rows import AuditEntry, StepRow, StepState
+from orch8.storage.transaction import DatabaseProblem, Tx
+
+log = structlog.get_logger(__name__)
+
+
+class CannotClaim(Exception):
+    """A due step cannot even be looked at, its version being unreadable for instance."""
+
+    def __init__(self, row: StepRow) -> None:
+        super().__init__(str(row.id))
+        self.row = row
+
+
+def claim_each(office: Office, lane: str, worker_id: UUID, slots: int) -> list[Task]:
+    """As claim, each step in a transaction of its own; those that cannot be claimed are parked, so
+    that they do not hold up their lane."""
+    taken: list[Task] = []
+    try:
+        for _ in range(slots):
+            try:
+                with office.begin() as tx:
+                    tasks = claim(office, tx, lane, worker_id, 1)
+            except CannotClaim as problem:
+                _set_aside(office, problem)
+                continue
+            if not tasks:
+                break
+            taken += tasks
+    except Unavailable as problem:
+        log.warning("claim.failed", lane=lane, error=problem.detail)
+    return taken
+
+
+def _set_aside(office: Office, problem: CannotClaim) -> None:
+    row = problem.row
+    log.error("claim.impossible", step_id=str(row.id), exc_info=problem.__cause__)
+    with office.begin() as tx:
+        why = {"reason": "cannot_claim", "since": instances.now(tx).at.isoformat()}
+        if steps.set_aside(tx, row, why):
+            entry = AuditEntry(
+                row.tenant_id, ENGINE, "step.parked", "unknown", row.instance_id, row.node_key,
+                reason=f"cannot_claim: {problem.__cause__}"[:500],
+            )  # fmt: skip
+            write(tx, Changes(audit=[entry]))
 
 
 def claim(office: Office, tx: Tx, lane: str, worker_id: UUID, slots: int) -> list[Task]:
@@ -21,8 +68,17 @@ def claim(office: Office, tx: Tx, lane: str, worker_id: UUID, slots: int) -> lis
     transaction commits. Each has its epoch, key and fingerprint written before anything is sent.
     """
     rows = steps.take_due(tx, lane, slots)
-    if not rows:
-        return []
+    try:
+        return _taken(office, tx, rows, worker_id) if rows else []
+    except (DatabaseProblem, Unavailable):
+        raise
+    except Exception as problem:
+        if len(rows) == 1:
+            raise CannotClaim(rows[0]) from problem
+        raise
+
+
+def _taken(office: Office, tx: Tx, rows: Sequence[StepRow], worker_id: UUID) -> list[Task]:
     by_instance: dict[UUID, list[StepRow]] = defaultdict(list)
     for row in rows:
         by_instance[row.instance_id].append(row)

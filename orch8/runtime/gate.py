@@ -13,7 +13,7 @@ from itertools import count
 
 import structlog
 
-from orch8.limits import Grant, Limiter, LimiterUnavailable
+from orch8.limits import Grant, Limit, Limiter, LimiterUnavailable, Refusal
 from orch8.runtime.preparing import Task
 from orch8.runtime.settle import Deferral, Item
 
@@ -64,6 +64,15 @@ class Gate:
         except LimiterUnavailable as problem:  # they stay spent for one window, which is safe
             log.warning("limiter.release_failed", error=str(problem))
 
+    def _count_as_spent(self, task: Task, limit: Limit) -> None:
+        """A long window whose history the server lost counts as full from now on, which is safe."""
+        if self._limiter is None:
+            return
+        try:
+            self._limiter.restore(task.row.tenant_id, limit, [0.0] * limit.max)
+        except LimiterUnavailable as problem:  # asked again with the next call
+            log.warning("limiter.restore_failed", key=limit.key, error=str(problem))
+
     def empty(self) -> list[Item]:
         """Every held call goes back: the process is stopping."""
         held, self._held = self._held, []
@@ -88,4 +97,6 @@ class Gate:
                 heapq.heappush(self._held, (now + grant.retry_after, next(self._order), task))
             else:
                 refused = next(limit for limit in task.limits if limit.key == grant.refused_by)
+                if grant.refusal is Refusal.REBUILD:
+                    self._count_as_spent(task, refused)
                 back.append(Item(task, Deferral(grant.retry_after, refused)))

@@ -33,6 +33,7 @@ class Task:
     body: bytes = b""
     timeout: float = 30.0
     limits: tuple[Limit, ...] = ()
+    park: str | None = None  # why this must not be sent, but looked at by a person
     answer: Answer | None = (
         None  # known before anything was sent: a parameter that cannot be rendered
     )
@@ -98,11 +99,7 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
         and row.fingerprint != fingerprint
         and not Effect(row.effect).repeatable
     ):
-        error = {
-            "message": "the request of this attempt changed between two dispatches",
-            "code": "request_changed",
-        }
-        return Task(row, route, answer=Answer(Verdict.UNKNOWN, error=error))
+        return Task(row, route, park="request_changed")
     row.fingerprint = fingerprint
     return Task(row, route, request, body, timeout, keys)
 

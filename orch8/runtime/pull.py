@@ -16,7 +16,7 @@ from orch8.runtime.office import Office
 from orch8.runtime.preparing import Limits, Task, prepare
 from orch8.runtime.routes import pull_lane
 from orch8.runtime.run import Run
-from orch8.runtime.settle import Item
+from orch8.runtime.settle import Item, settle, unsent
 from orch8.runtime.signal import change
 from orch8.storage import fleet, instances, pulls, steps
 from orch8.storage.changes import Changes, write
@@ -64,15 +64,16 @@ def poll(
     office.loader.carry_out(tx, works)
     for run, _ in works:
         for task in run.tasks:
-            if task.answer is not None:
-                failed.append(Item(task, task.answer))
+            item = unsent(task)
+            if item is not None:
+                failed.append(item)
             else:
                 taken.append(_pull_task(run, task))
     claimed = [task.row for run, _ in works for task in run.tasks]
     lease = office.settings.worker_reaper_stale
     pulls.mark_pulled(tx, claimed, lease)
-    for item in failed:  # its parameters cannot be rendered: it never reaches a worker
-        answered(office, tx, item.task.row, item.came)  # type: ignore[arg-type]
+    if failed:  # their parameters cannot be rendered: they never reach a worker
+        settle(office, tx, failed, None)
     return taken
 
 

@@ -18,14 +18,14 @@ import structlog
 from orch8.errors import Orch8Error, Unavailable
 from orch8.limits import Doorbell, Grant, Limiter
 from orch8.runtime.admission import admit_waiting
-from orch8.runtime.claim import claim
+from orch8.runtime.claim import claim, claim_each
 from orch8.runtime.crew import Crew, SendTask
 from orch8.runtime.gate import Gate
 from orch8.runtime.lease import Lease
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
 from orch8.runtime.run import Claimer
-from orch8.runtime.settle import Broken, Deferral, Item, Settled, settle
+from orch8.runtime.settle import Broken, Deferral, Item, Lost, Settled, settle, unsent
 from orch8.storage import instances, steps
 
 log = structlog.get_logger(__name__)
@@ -35,6 +35,8 @@ LOOK = 0.25  # seconds between two looks for more work while calls are in flight
 ADMIT = 0.5  # seconds between two admissions from rate-limit queues this pump has filled
 RETRY = 0.2  # seconds before answers that could not be written are written again
 BATCH = 256  # answers in one transaction
+MOST_CLAIMS = 10_000  # looked through after a commit that was not confirmed
+_UNCONFIRMED = Lost("this one: the commit of the claim was not confirmed")
 
 
 class Pump:
@@ -70,6 +72,8 @@ class Pump:
         self._idle.set()
         self._in_flight = 0  # calls handed to the crew whose item has not been taken in
         self._unsettled: list[Item] = []
+        self._known: set[tuple[UUID, int]] = set()  # step and epoch of every claim held here
+        self._unsure = False  # whether a commit was not confirmed
         self._admit_at = float("inf")
         self._deferred = False
 
@@ -119,6 +123,8 @@ class Pump:
             if stopping:
                 self._unsettled += self._gate.empty()
             self._settle_all()
+            if self._unsure and not self._unsettled:
+                self._reconcile()
             free = self.width - self._in_flight - self._gate.held
             poked = self._pokes != seen
             wants = poked or more or now - looked_at >= LOOK
@@ -141,6 +147,9 @@ class Pump:
                 continue
             if stopping:
                 return
+            if self._unsure:
+                self._take_in(RETRY)
+                continue
             if more or self._pokes != seen:
                 continue
             wait = self._until_next_due()
@@ -192,19 +201,48 @@ class Pump:
                     tasks = claim(self._office, tx, lane, worker_id, free)
             except Unavailable as problem:
                 log.warning("claim.failed", lane=lane, error=problem.detail)
+                self._unsure = True
                 self._take_in(RETRY)
                 return True
+            except Exception:
+                log.exception("claim.broke", lane=lane)
+                tasks = claim_each(self._office, lane, worker_id, free)
+                self._unsure = True
             more = more or len(tasks) == free
             free -= len(tasks)
             self._launch(tasks)
         return more
 
+    def _reconcile(self) -> None:
+        """After a commit that was not confirmed: what this process holds without knowing it, since the
+        commit took place after all, is taken back. Nobody else would: the process is alive.
+        """
+        worker_id = self.lease.worker_id
+        try:
+            with self._office.begin() as tx:
+                rows = steps.read_steps(tx, steps.claimed_by(tx, worker_id, MOST_CLAIMS))
+                lost = [
+                    Item(Task(row, self._office.routes.find(row.tenant_id, row.handler)), _UNCONFIRMED)
+                    for row in rows
+                    if (row.id, row.epoch) not in self._known
+                ]
+                if lost:
+                    settle(self._office, tx, lost, None)
+        except Unavailable as problem:
+            log.warning("reconcile.failed", error=problem.detail)
+            return
+        if lost:
+            log.warning("claims.unconfirmed", claims=len(lost))
+        self._unsure = False
+
     def _launch(self, tasks: Sequence[Task]) -> None:
         """Each claimed step is on its way: to the gate, to the crew, or to be settled as it is."""
         limited = []
+        self._known.update((task.row.id, task.row.epoch) for task in tasks)
         for task in tasks:
-            if task.answer is not None or task.request is None:
-                self._unsettled.append(Item(task, task.answer))
+            item = unsent(task)
+            if item is not None:
+                self._unsettled.append(item)
             elif task.limits:
                 limited.append(task)
             else:
@@ -257,12 +295,13 @@ class Pump:
                 result = self._settle(batch)
             except Unavailable as problem:
                 log.warning("settle.failed", items=len(batch), error=problem.detail)
+                self._unsure = True
                 return
             except Exception:
                 log.exception("settle.broke", items=len(batch))
                 self._settle_each(batch)
             else:
-                self._done(result)
+                self._done(batch, result)
             del self._unsettled[: len(batch)]
 
     def _settle(self, batch: Sequence[Item]) -> Settled:
@@ -276,17 +315,19 @@ class Pump:
         for item in batch:
             for attempt in (item, Item(item.task, Broken())):
                 try:
-                    self._done(self._settle([attempt]))
+                    self._done([item], self._settle([attempt]))
                     break
                 except Unavailable as problem:
                     log.warning("settle.failed", items=1, error=problem.detail)
+                    self._unsure = True
                     self._inbox.put((item, None))
                     self._in_flight += 1
                     break
                 except Exception:
                     log.exception("settle.broke_alone", step_id=str(item.task.row.id))
 
-    def _done(self, result: Settled) -> None:
+    def _done(self, items: Sequence[Item], result: Settled) -> None:
+        self._known.difference_update((i.task.row.id, i.task.row.epoch) for i in items)
         for child in result.cancel_children:
             if self._cancel is not None:
                 self._cancel(child)

@@ -84,6 +84,7 @@ class Run:
         self.known.fresh = {}
         self.snapshot = self._base_snapshot
         self.entered: dict[NodeKey, StepRow] = {}
+        self.arrivals: list[StepRow] = []  # the leaves among them, as they came
         self.touched: dict[NodeKey, StepRow] = {}
         self.tasks: list[Any] = []  # calls of follow-up steps that were claimed at once
         self.changes = self.collected = Changes()
@@ -203,6 +204,7 @@ class Run:
         if key.round > 1:
             self._inherit(row, key)
         self.entered[key] = row
+        self.arrivals.append(row)
         if route.kind is Kind.PULL:
             self.offer(row, due)
         else:

@@ -58,7 +58,11 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """What came cannot be written; the log has the reason. A person has to look at it."""
+    """A person has to look at it: what came cannot be written (the log has the reason), or what would
+    be sent again is not what was sent before.
+    """
+
+    reason: str = "cannot_settle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,17 @@ class Item:
 
     task: Task
     came: Answer | Deferral | Lost | Expired | Broken | None
+
+
+def unsent(task: Task) -> Item | None:
+    """What comes of a claimed step that makes no call: it is carried out while it is settled, its call
+    could not be made up, or must not be made. None if there is a call to make.
+    """
+    if task.park is not None:
+        return Item(task, Broken(task.park))
+    if task.answer is not None or task.request is None:
+        return Item(task, task.answer)
+    return None
 
 
 @dataclass
@@ -150,7 +165,7 @@ def settle_run(run: Run, *, items: Sequence[Item], limits: Limits, allowance: in
         elif isinstance(came, Expired):
             expire(run, row)
         elif isinstance(came, Broken):
-            park(run, row, "cannot_settle", Verdict.UNKNOWN)
+            park(run, row, came.reason, Verdict.UNKNOWN)
         else:
             _take_back(run, row, came)
     if run.claimer is not None and run.row.paused_at is None:
@@ -212,12 +227,13 @@ def _take_back(run: Run, row: StepRow, came: Lost) -> None:
 
 def _follow_up(run: Run, claimer: Claimer, limits: Limits, allowance: int) -> None:
     """Steps that were entered and are due now go on at once: built-ins here, calls as tasks."""
-    seen: set[UUID] = set()
-    for _ in range(INLINE):
-        row = next((r for r in run.entered.values() if r.id not in seen and _ready(run, r)), None)
-        if row is None:
+    done = 0
+    for row in run.arrivals:  # which grows while built-ins are carried out
+        if done == INLINE:
             return
-        seen.add(row.id)
+        if not _ready(run, row):
+            continue
+        done += 1
         kind = run.route(row).kind
         if not kind.calls_out:
             row.epoch, row.state, row.due_at = 1, StepState.RUNNING, None

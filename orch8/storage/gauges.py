@@ -25,6 +25,20 @@ def backlog(tx: Tx) -> list[Row]:
     return tx.rows(sql, {"lanes": LANES, "most": MOST})
 
 
+def lanes(tx: Tx, prefix: str) -> list[str]:
+    """The lanes with timed steps whose names begin with ``prefix``, at most LANES of them."""
+    sql = """
+    WITH RECURSIVE l AS (
+        (SELECT s.lane FROM steps s WHERE s.due_at IS NOT NULL AND s.lane >= %(prefix)s
+         ORDER BY s.lane LIMIT 1)
+        UNION ALL
+        SELECT n.lane FROM l, LATERAL (SELECT s.lane FROM steps s WHERE s.due_at IS NOT NULL
+            AND s.lane > l.lane ORDER BY s.lane LIMIT 1) n
+        WHERE starts_with(l.lane, %(prefix)s))
+    SELECT lane FROM l WHERE starts_with(lane, %(prefix)s) LIMIT %(lanes)s"""
+    return [row.lane for row in tx.rows(sql, {"prefix": prefix, "lanes": LANES})]
+
+
 def waiting(tx: Tx) -> list[Row]:
     """For each key that steps wait for: ``tenant_id``, ``limit_key``, how many are ``waiting``."""
     sql = """

@@ -88,6 +88,26 @@ shown AS (
 UPDATE instances i SET state = 'running', updated_at = orch8_now() FROM shown WHERE i.id = shown.id"""
 
 
+def set_aside(tx: Tx, row: StepRow, attention: Any) -> bool:
+    """scheduled -> parked: the row, and with it its instance, shows what is wrong; False when it has
+    changed since it was read.
+    """
+    sql = """
+    WITH aside AS (
+        UPDATE steps SET state = 'parked', due_at = NULL, limit_key = NULL, queued_at = NULL,
+            attention = %(why)s::jsonb
+        WHERE instance_id = %(i)s AND node_key = %(k)s AND epoch = %(epoch)s AND state = %(state)s
+        RETURNING instance_id)
+    UPDATE instances i SET state = 'waiting', updated_at = orch8_now(),
+        attention = %(why)s::jsonb || jsonb_build_object('node_key', %(k)s)
+    FROM aside WHERE i.id = aside.instance_id"""
+    params = {
+        "i": row.instance_id, "k": row.node_key, "epoch": row.epoch, "state": row.state,
+        "why": dumps(attention),
+    }  # fmt: skip
+    return tx.run(sql, params) == 1
+
+
 def read_steps(tx: Tx, keys: Iterable[tuple[UUID, NodeKey | str]]) -> list[StepRow]:
     """The rows of these nodes; a node without a row is left out."""
     wanted = [{"i": instance_id, "k": str(key)} for instance_id, key in keys]

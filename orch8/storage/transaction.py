@@ -21,6 +21,7 @@ from sqlalchemy.pool import QueuePool
 
 from orch8.errors import Conflict, InvalidArgument, Unavailable
 
+DatabaseProblem = psycopg2.Error  # what statements raise inside a transaction
 Row = Any  # a named tuple of the columns that a statement returns
 
 # Postgres keeps no NUL in text. In JSON it is written \\u0000, behind an even number of backslashes.

@@ -22,7 +22,7 @@ def ended(row: InstanceRow) -> bool:
 
 
 def pause(store: Store, run: Run) -> None:
-    """Nothing of the instance is claimed until it is resumed; calls in flight are still answered."""
+    """Nothing of the instance is claimed until it is resumed; calls in flight are answered."""
     if run.row.paused_at is None:
         store.hold_due(run.row.id)
         run.row = replace(run.row, paused_at=run.now)

@@ -41,7 +41,7 @@ from orch8.storage.rows import InstanceRow, StepRow, StepState
 from orch8.testing.clock import Chance, VirtualClock
 from orch8.testing.controls import cancel, ended
 from orch8.testing.scripts import Scripts
-from orch8.testing.store import Store, wakes_at
+from orch8.testing.store import Store
 
 NO_LIMITS: Final = Limits()
 WIDTH: Final = 32  # calls that one settled answer may lead to at once
@@ -208,12 +208,11 @@ class Driver:
         elif isinstance(item.came, Answer):
             self.store.write(Changes(evidence=[late_evidence(item.task.row, item.came)]))
             if resolves(row, item.task.row, item.came):
-                self._settle(Item(replace(item.task, row=row), item.came), follow_up=False)
+                self._settle(Item(replace(item.task, row=row), item.came))
 
-    def _settle(self, item: Item, *, follow_up: bool = True) -> None:
+    def _settle(self, item: Item) -> None:
         row = item.task.row
-        instance = self.store.instances[row.instance_id]
-        run = self.run(instance, claimer=self._claimer if follow_up else None)
+        run = self.run(self.store.instances[row.instance_id], claimer=self._claimer)
         run.known.values[StepRef(row.key)] = row
         work = partial(settle_run, items=[item], limits=NO_LIMITS, allowance=WIDTH)
         carry_out([(run, work)], self.store.load)
@@ -228,12 +227,12 @@ class Driver:
 
     def _next_of(self, instance_id: UUID) -> datetime | None:
         moments = [
-            at for at, _, arrival in self._flying if arrival.item.task.row.instance_id == instance_id
+            at
+            for at, _, arrival in self._flying
+            if arrival.item.task.row.instance_id == instance_id
         ]
-        moments += [at for row in self.store.steps_of(instance_id) if (at := wakes_at(row))]
+        moments += self.store.wakes_of(instance_id)
         return max(min(moments), self.clock.now) if moments else None
 
     def _route(self, row: StepRow) -> Any:
         return self.around.route(row.tenant_id, row.handler)
-
-

@@ -122,10 +122,10 @@ class Scripts:
             turn = self._used.get(name, 0)
             if turn >= len(script):
                 raise SimulationError(
-                    f"handler {name!r} is called for the {turn + 1}. time at "
+                    f"handler {name!r} has no answer left for call {turn + 1}, at "
                     f"{self._clock.now.isoformat()} (step {request.step}, attempt "
-                    f"{request.generation}, dispatch {request.dispatch}), but its script has "
-                    f"{len(script)} answers: add one, or give a function that answers every call"
+                    f"{request.generation}, dispatch {request.dispatch}): its script has "
+                    f"{len(script)}. Add one, or give a function that answers every call"
                 )
             self._used[name] = turn + 1
             return script[turn]

@@ -23,6 +23,7 @@ from orch8.runtime.loading import MAX_CHILD_OUTPUTS, SIGNALS, Missing, summary
 from orch8.runtime.run import Run
 from orch8.storage.changes import Changes
 from orch8.storage.rows import (
+    LIVE,
     AuditEntry,
     Evidence,
     InstanceRow,
@@ -61,6 +62,7 @@ class Store:
         self.audit: dict[UUID, list[tuple[datetime, AuditEntry]]] = defaultdict(list)
         self.evidence: dict[UUID, list[Evidence]] = defaultdict(list)
         self._steps: dict[UUID, dict[str, StepRow]] = defaultdict(dict)
+        self._live: dict[UUID, dict[str, StepRow]] = defaultdict(dict)  # those that have not ended
         self._contexts: dict[tuple[UUID, int], Any] = {}
         self._state: dict[UUID, dict[str, Any]] = defaultdict(dict)
         self._timers: list[tuple[datetime, int, UUID, str]] = []
@@ -108,19 +110,20 @@ class Store:
                     run.known.values[ref] = self._value(run, ref)
 
     def _output(self, run: Run, ref: OutputRef) -> tuple[Any, tuple[int, ...]]:
-        rounds = range(1, run.row.round + 1)
-        exact = {str(NodeKey(ref.block_id, ref.path, each)) for each in rounds}
-        found = [
-            row
-            for row in self._steps[run.row.id].values()
-            if row.state == StepState.COMPLETED
-            and (
-                row.node_key in exact
-                if ref.exact
-                else row.block_id == ref.block_id and row.path[: len(ref.path)] == ref.path
-            )
-        ]
-        newest = max(found, key=lambda row: (row.path, row.round), default=None)
+        rows = self._steps[run.row.id]
+        if ref.exact:
+            rounds = range(1, run.row.round + 1)
+            keys = [str(NodeKey(ref.block_id, ref.path, each)) for each in rounds]
+            found = [rows[key] for key in keys if key in rows]
+        else:
+            begins = len(ref.path)
+            found = [
+                row
+                for row in rows.values()
+                if row.block_id == ref.block_id and row.path[:begins] == ref.path
+            ]
+        ended = [row for row in found if row.state == StepState.COMPLETED]
+        newest = max(ended, key=lambda row: (row.path, row.round), default=None)
         if newest is None:
             return None, ()
         return with_outcome(newest.output, newest.outcome), newest.path
@@ -183,24 +186,28 @@ class Store:
         for name in ("output", "error", "attention", "progress"):
             setattr(kept, name, through_json(getattr(row, name)))
         self._steps[row.instance_id][row.node_key] = kept
-        self._set_timer(kept)
+        if kept.state in LIVE:
+            self._live[row.instance_id][row.node_key] = kept
+            self._set_timer(kept)
+        else:
+            self._live[row.instance_id].pop(row.node_key, None)
 
     def hold_due(self, instance_id: UUID) -> None:
         """The instance's due times are held: nothing of it is claimed until they are released."""
-        for row in self._steps[instance_id].values():
+        for row in self._live[instance_id].values():
             if row.due_at is not None and row.held_due_at is None:
                 row.held_due_at, row.due_at = row.due_at, None
 
     def release_due(self, instance_id: UUID) -> None:
         """The held due times hold again; those that passed meanwhile are due at once."""
-        for row in self._steps[instance_id].values():
+        for row in self._live[instance_id].values():
             if row.held_due_at is not None:
                 row.due_at, row.held_due_at = row.held_due_at, None
                 self._set_timer(row)
 
     def waiting_for(self, instance_id: UUID, what: str) -> Iterator[str]:
         """The nodes of an instance that wait for something."""
-        for row in self._steps[instance_id].values():
+        for row in self._live[instance_id].values():
             if row.waits_for == what and row.state in _WAKEABLE:
                 yield row.node_key
 
@@ -209,8 +216,8 @@ class Store:
         """The step that is due first, or out of time first, and when."""
         while self._timers:
             at, _, instance_id, node_key = self._timers[0]
-            row = self._steps[instance_id][node_key]
-            if wakes_at(row) == at:
+            row = self._live[instance_id].get(node_key)
+            if row is not None and wakes_at(row) == at:
                 return at, row.copy()
             heapq.heappop(self._timers)
         return None
@@ -219,10 +226,14 @@ class Store:
         """Copies of the rows of an instance that are due now, the longest due first."""
         due = [
             row.copy()
-            for row in self._steps[instance_id].values()
+            for row in self._live[instance_id].values()
             if row.due_at is not None and row.due_at <= self._clock.now
         ]
         return sorted(due, key=lambda row: row.due_at or self._clock.now)
+
+    def wakes_of(self, instance_id: UUID) -> list[datetime]:
+        """When the steps of an instance are due, or their time is over."""
+        return [at for row in self._live[instance_id].values() if (at := wakes_at(row)) is not None]
 
     def _set_timer(self, row: StepRow) -> None:
         at = wakes_at(row)
@@ -230,7 +241,7 @@ class Store:
             heapq.heappush(self._timers, (at, next(self._order), row.instance_id, row.node_key))
 
     def _wake(self, instance_id: UUID, node_key: str) -> None:
-        row = self._steps[instance_id].get(node_key)
+        row = self._live[instance_id].get(node_key)
         if row is None or row.state not in _WAKEABLE:
             return
         paused = self.instances[instance_id].paused_at is not None

@@ -1,4 +1,4 @@
-"""``python -m tests.bench``: measures the whole road, or the limiter's strictness, on this machine."""
+"""``python -m tests.bench``: measures the whole road, or how strict the limiter is."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _PREFIX = "orch8-bench-"
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 16))
 @click.option("--quick", is_flag=True, help="One short run: does it work at all?")
 @click.option("--profile", is_flag=True, help="Show the CPU time by thread.")
-def main(  # noqa: PLR0917 - one parameter per option
+def main(
     what: str,
     runs: int,
     instances: int,
     backlog: int,
     workers: int,
     quick: bool,
-    profile: bool,  # noqa: FBT001
+    profile: bool,
 ) -> None:
     """Measure what orch8 does on this machine; see tests/bench/report.py for the words."""
     console = Console()

@@ -1,9 +1,8 @@
-"""Where the time of the processors went: CPU seconds by part of the stack and thread, from /proc."""
+"""Where the processors' time went: CPU seconds by part of the stack and thread, from /proc."""
 
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -34,16 +33,20 @@ class Snapshot:
 
 
 def look(parts: Mapping[str, Iterable[int]]) -> Snapshot:
-    """The CPU seconds so far of each part: its processes and all their descendants."""
+    """The CPU seconds so far of each part: its processes and their descendants.
+
+    A process that is named in one part does not count for the part of its ancestors.
+    """
     if not AVAILABLE:
         return Snapshot({})
+    named = {pid for pids in parts.values() for pid in pids}
     children = _children()
     found: Counter[tuple[str, str]] = Counter()
     for part, pids in parts.items():
         todo = list(pids)
         while todo:
             pid = todo.pop()
-            todo += children.get(pid, ())
+            todo += (child for child in children.get(pid, ()) if child not in named)
             for name, seconds in _threads(pid):
                 found[part, name] += seconds
     return Snapshot(dict(found))
@@ -58,14 +61,26 @@ def _children() -> dict[int, list[int]]:
 
 
 def _threads(pid: int) -> Iterable[tuple[str, float]]:
+    """Each thread's name and CPU seconds. Most have their program's name, so they are numbered in
+    the order of their start; 0 is the main thread.
+    """
     try:
-        tasks = list((_PROC / str(pid) / "task").iterdir())
+        tasks = sorted((_PROC / str(pid) / "task").iterdir(), key=lambda task: int(task.name))
     except OSError:
         return
-    for task in tasks:
+    for number, task in enumerate(tasks):
+        seconds = _seconds(task)
+        if seconds is not None:
+            yield f"{_name(task)} #{number}" if len(tasks) > 1 else _name(task), seconds
+
+
+def _seconds(task: Path) -> float | None:
+    """The CPU seconds of a thread, exact where the kernel counts so; None if it is gone."""
+    try:
+        return int((task / "schedstat").read_text(encoding="utf-8").split()[0]) / 1e9
+    except (OSError, IndexError):
         fields = _stat(task)
-        if fields is not None:
-            yield _name(task), (int(fields[11]) + int(fields[12])) / _TICKS
+        return (int(fields[11]) + int(fields[12])) / _TICKS if fields else None
 
 
 def _stat(folder: Path) -> list[str] | None:
@@ -83,7 +98,6 @@ def _stat(folder: Path) -> list[str] | None:
 
 def _name(task: Path) -> str:
     try:
-        name = (task / "comm").read_text(encoding="utf-8", errors="replace").strip()
+        return (task / "comm").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return "?"
-    return re.sub(r"[-_:]?\d+$", "", name)

@@ -1,7 +1,8 @@
-"""The limiter's strictness: four worker processes, one key, a backlog; judged by the provider's clock.
+"""The limiter's strictness: four workers, one key, a backlog; judged by the provider's clock.
 
 Two numbers: the most calls that the provider saw in any sliding window, which must never be above
-the limit, and the rate in the steady part as a share of max / (window + slack).
+the limit, and the utilisation: the shortest time in which the limit and its slack allow so many
+calls, as a share of the time that they took.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Strictness:
 
     calls: int
     peak: int  # calls in the fullest window
-    utilisation: float  # of max / (window + slack), without the first and the last window
+    utilisation: float  # at most 1, if the limit was kept
 
     @property
     def holds(self) -> bool:
@@ -56,7 +57,5 @@ def judge(arrivals: Sequence[float], window: float = WINDOW, slack: float = SLAC
         while inside[0] <= at - window:
             inside.popleft()
         peak = max(peak, len(inside))
-    first, last = arrivals[0] + window + slack, arrivals[-1] - window - slack
-    steady = sum(first <= at < last for at in arrivals)
-    ideal = MAX / (window + slack) * (last - first)
-    return Strictness(len(arrivals), peak, steady / ideal if ideal > 0 else 0.0)
+    ideal = (len(arrivals) - 1) // MAX * (window + slack)
+    return Strictness(len(arrivals), peak, ideal / max(arrivals[-1] - arrivals[0], 1e-6))

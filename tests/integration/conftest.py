@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.api import Api, serving
-from tests.support.servers import Database
-from tests.support.servers import postgres as postgres
-from tests.support.servers import redis_server as redis_server
+from tests.support.servers import Database, postgres, redis_server
+
+__all__ = ["api", "postgres", "redis_server"]
 
 
 @pytest.fixture

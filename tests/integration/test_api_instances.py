@@ -135,7 +135,7 @@ def test_instance_version_is_a_whole_number(api: Api, version: Any) -> None:
 
 
 def test_instance_with_an_unknown_member_is_refused_unless_lenient(api: Api) -> None:
-    """A slip in idempotency_key would cost a double charge: the seed's route says what was meant."""
+    """A slip in idempotency_key could charge twice: the seed's route says what was meant."""
     api.post("/sequences", NOOP)
     path = "/sequences/noop_once/instances"
     answer = api.refused(400, "POST", path, {"idempotency-key": "k"})

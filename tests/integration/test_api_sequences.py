@@ -122,7 +122,7 @@ def test_sequences_are_listed_by_the_page(api: Api) -> None:
 
 
 def test_sequence_that_is_deprecated_is_not_found_by_name(api: Api) -> None:
-    """The next older version is; when all are deprecated none is. Doing it twice changes nothing."""
+    """The next older version is, or none. Doing it twice changes nothing."""
     first = api.post("/sequences", NOOP)
     second = api.post("/sequences", {**NOOP, "timezone": "Asia/Tokyo"})
     for _ in range(2):

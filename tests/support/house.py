@@ -103,7 +103,7 @@ class House:
     def run(self, *blocks: Any, data: Any = None, **members: Any) -> UUID:
         """An instance of these blocks has been worked on; its id."""
         self.publish(*blocks, **members)
-        instance_id = self.start(data)
+        instance_id = self.start(data, name=members.get("name", "t"))
         self.work()
         return instance_id
 

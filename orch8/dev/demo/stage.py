@@ -25,7 +25,7 @@ from orch8.errors import Orch8Error
 
 WORKERS: Final = 2
 TICK, LEASE, HEARTBEAT = 0.25, 2.0, 0.5  # seconds; short, so that a lost worker is missed soon
-PATIENCE: Final = 20.0  # seconds that any one thing may take on a slow machine
+PATIENCE: Final = 30.0  # seconds that any one thing may take on a slow machine
 _TIMEOUT: Final = 10.0  # seconds for each operation of one request
 _POLL: Final = 0.02
 _PROVIDER_TIER, _PROVIDER_GRACE = 2, 1.0  # it stops after the workers that call it
@@ -122,10 +122,10 @@ class Stage:
         workers = [self.stack.logs / f"worker-{n}.log" for n in range(1, WORKERS + 1)]
         self.until("both workers", lambda: all(b" ready." in log.read_bytes() for log in workers))
 
-    def write(self, name: str, body: Any) -> Path:
-        """A JSON file in the stage's folder holds the body."""
+    def write(self, name: str, text: str) -> Path:
+        """A file in the stage's folder holds the text."""
         path = self.folder / name
-        path.write_text(json.dumps(body, indent=2) + "\n", encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         return path
 
     def until(self, what: str, look: Callable[[], T | None], within: float = PATIENCE) -> T:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -15,32 +14,10 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from orch8.dev.demo.book import Count, Moment
+
 PLAIN_WIDTH: Final = 120  # columns where nobody sees a terminal: a log, a pipe
 DAY: Final = timedelta(days=1)
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A line of a timeline; ``after`` counts from the start of the instance."""
-
-    after: timedelta
-    who: str
-    what: str
-    step: str
-    why: str
-    mark: bool = False  # what the audience shall look at
-
-
-@dataclass(frozen=True, slots=True)
-class Count:
-    """What one payment came to, by the provider's own book."""
-
-    payment: str
-    asked: int
-    made: int
-    declined: int
-    duplicates: int
-    lost: int
 
 
 class Screen:
@@ -76,6 +53,11 @@ class Screen:
         """A process ended or started."""
         self.say(f"- {text}", "dim")
 
+    def problem(self, text: str) -> None:
+        """The show cannot go on."""
+        self._console.print()
+        self._console.print(Text(f"STOPPED: {text}", style="bold red"), soft_wrap=True)
+
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
         """A sign of life for as long as the block takes."""
@@ -87,15 +69,24 @@ class Screen:
             yield
 
     @contextmanager
-    def days(self, total: int) -> Iterator[Days]:
-        """A bar that fills as days pass."""
-        columns = (TextColumn("   {task.description}"), BarColumn(40))
+    def days(self, total: int) -> Iterator[Callable[[float], None]]:
+        """A bar that fills as days pass; call it with how many have."""
+        if not self._console.is_terminal:
+            self.say("days pass ...")
+            yield lambda _day: None
+            return
+        columns = (TextColumn("   {task.description}"), BarColumn(total))
         with Progress(*columns, console=self._console, transient=True) as progress:
-            yield Days(progress, total)
+            task = progress.add_task("", total=total)
 
-    def timeline(self, title: str, moments: Iterable[Moment]) -> None:
+            def show(day: float) -> None:
+                progress.update(task, completed=day, description=f"day {day:2.0f} of {total}")
+
+            yield show
+
+    def timeline(self, moments: Iterable[Moment]) -> None:
         """What happened to an instance, in order."""
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+        table = Table(box=box.SIMPLE_HEAD)
         table.add_column("time", justify="right", no_wrap=True)
         table.add_column("who", no_wrap=True)
         table.add_column("what", no_wrap=True)
@@ -135,20 +126,6 @@ class Screen:
             self._console.print(Panel(Text(text), style=style, expand=False))
         else:
             self._console.print(Text(text))
-
-
-class Days:
-    """The bar of passing days."""
-
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress = progress
-        self._task = progress.add_task("day 0", total=total)
-        self._total = total
-
-    def show(self, day: float) -> None:
-        """So many days have passed."""
-        description = f"day {day:2.0f} of {self._total}"
-        self._progress.update(self._task, completed=day, description=description)
 
 
 def _since(after: timedelta) -> str:

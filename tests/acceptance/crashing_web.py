@@ -1,0 +1,35 @@
+"""The API that kills itself with SIGKILL on either side of the commit of an instance's start.
+
+ORCH8_CRASH_AT says where: ``uncommitted`` (all rows are written) or ``committed`` (and neither
+answered nor announced). Served by ``granian tests.acceptance.crashing_web:app``.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import api.instances
+import orch8.runtime.start
+from api.wsgi import wire
+from orch8.config import Settings
+from orch8.storage.changes import Changes, write
+from tests.acceptance.crashing_worker import die
+
+POINTS = ("uncommitted", "committed")
+
+
+def _write_and_die(tx: Any, changes: Changes) -> bool:
+    return write(tx, changes) and die()
+
+
+def _die_before_the_answer(_result: object) -> Any:
+    die()
+
+
+if os.environ["ORCH8_CRASH_AT"] == "uncommitted":
+    orch8.runtime.start.write = _write_and_die  # type: ignore[attr-defined]
+else:
+    api.instances._started = _die_before_the_answer
+
+app = wire(Settings.from_env())

@@ -1,0 +1,98 @@
+"""A Celery worker that kills itself with SIGKILL at one exact line of the crash table.
+
+The line is named by ORCH8_CRASH_AT: ``claimed`` (the claim is committed, nothing is sent),
+``answered`` (the handler's answer has come), ``settling`` (its settlement is written, not
+committed) or ``settled`` (committed, nothing done with it yet). The product knows nothing of this:
+its functions are wrapped here. Run with the arguments of ``celery worker``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from orch8.engine.outcome import Answer
+from orch8.handlers.http import Call, Caller
+from orch8.runtime import pump as pumping
+from orch8.runtime.preparing import Task
+from orch8.runtime.pump import Pump
+from orch8.runtime.settle import Item, Settled, settle
+from workers.app import app
+
+POINTS = ("claimed", "answered", "settling", "settled")
+
+
+def die() -> NoReturn:
+    """The process ends here and now, as if the power had gone."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("SIGKILL cannot be survived")
+
+
+def arm(point: str) -> None:
+    """The worker will die when it first comes to the point."""
+    if point == "claimed":
+        _before(Pump, "_launch", _die_with_a_call)
+    elif point == "answered":
+        Caller.call = _call_and_die  # type: ignore[method-assign]
+    elif point == "settling":
+        pumping.settle = _settle_and_die  # type: ignore[assignment]
+    elif point == "settled":
+        pumping.settle = _settle_and_mark  # type: ignore[assignment]
+        _before(Pump, "_done", _die_if_marked)
+    else:
+        raise SystemExit(f"ORCH8_CRASH_AT must be one of {', '.join(POINTS)}, not {point!r}")
+
+
+def _before(owner: type, name: str, first: Callable[[Any], None]) -> None:
+    real = getattr(owner, name)
+
+    def wrapped(self: object, given: Any) -> Any:
+        first(given)
+        return real(self, given)
+
+    setattr(owner, name, wrapped)
+
+
+def _die_with_a_call(tasks: Sequence[Task]) -> None:
+    if any(task.request is not None for task in tasks):
+        die()
+
+
+_call = Caller.call
+
+
+def _call_and_die(caller: Caller, call: Call) -> NoReturn:
+    _call(caller, call)
+    die()
+
+
+def _answered(items: Sequence[Item]) -> bool:
+    return any(isinstance(item.came, Answer) for item in items)
+
+
+def _settle_and_die(office: Any, tx: Any, items: Sequence[Item], claimer: Any) -> Settled:
+    settled = settle(office, tx, items, claimer)
+    return die() if _answered(items) else settled
+
+
+def _settle_and_mark(office: Any, tx: Any, items: Sequence[Item], claimer: Any) -> Settled:
+    settled = settle(office, tx, items, claimer)
+    if _answered(items):
+        _marked.append(settled)
+    return settled
+
+
+_marked: list[Settled] = []
+
+
+def _die_if_marked(settled: Settled) -> None:
+    if any(one is settled for one in _marked):
+        die()
+
+
+if __name__ == "__main__":
+    arm(os.environ["ORCH8_CRASH_AT"])
+    app.worker_main(sys.argv[1:])

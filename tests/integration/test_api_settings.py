@@ -1,0 +1,127 @@
+"""Handlers, rate limits and the development clock over REST."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.support.api import Api, serving
+from tests.support.servers import Database
+
+LIMITED = {
+    "id": "limited",
+    "blocks": [
+        {
+            "type": "step",
+            "handler": "charge",
+            "rate_limit_key": "stripe:charges",
+            "rate_limit": {"max": 95, "window_seconds": 1},
+        }
+    ],
+}
+
+
+def test_handler_is_registered_and_forgotten(postgres: Database) -> None:
+    """PUT says where a handler is reached, DELETE takes it back; both are in the audit log."""
+    with serving(postgres, allow_internal_urls=True) as api:
+        body = {"url": "http://127.0.0.1:9/h", "effect": "money", "timeout": "1m30s"}
+        answer = api.send("PUT", "/handlers/charge", body, headers={"X-Actor": "ann"})
+        assert answer.status_code == 200, answer.text
+        assert {k: answer.json[k] for k in ("name", "url", "effect", "timeout")} == {
+            "name": "charge", "url": "http://127.0.0.1:9/h", "effect": "money", "timeout": 90.0,
+        }  # fmt: skip
+        listed = api.get("/handlers")
+        assert listed["external"] == ["charge"]
+        assert "http_request" in listed["builtin"]
+        assert [each["name"] for each in listed["registered"]] == ["charge"]
+        assert api.get("/handlers", headers={"X-Tenant-Id": "other"})["registered"] == []
+        assert api.send("DELETE", "/handlers/charge").status_code == 204
+        api.refused(404, "DELETE", "/handlers/charge")
+        audit = api.rows("SELECT actor, action FROM audit_log ORDER BY id")
+        assert audit == [("ann", "handler.registered"), ("api", "handler.removed")]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status"),
+    [
+        ("charge", {"url": "http://127.0.0.1/h"}, 400),
+        ("charge", {"url": "http://169.254.169.254/"}, 400),
+        ("charge", {"url": "ftp://example.com"}, 400),
+        ("charge", {"url": "http://user:pass@example.com/"}, 400),
+        ("charge", {"url": 5}, 422),
+        ("charge", {"effect": "cash"}, 422),
+        ("charge", {"timeout": "soon"}, 422),
+        ("charge", {"timeout": {"months": 1}}, 400),
+        ("noop", {}, 400),
+    ],
+)
+def test_handler_that_may_not_be_is_refused(api: Api, name: str, body: Any, status: int) -> None:
+    """Internal addresses and names of built-in handlers are not taken."""
+    api.refused(status, "PUT", f"/handlers/{name}", body)
+
+
+def test_rate_limit_of_an_operator_wins(api: Api) -> None:
+    """What sequences state is listed; the operator's holds until it is taken back."""
+    api.post("/sequences", LIMITED)
+    path = "/rate-limits/stripe:charges"
+    assert api.get(path)["max"] == 95
+    answer = api.send("PUT", path, {"max": 10, "window_seconds": 0.5}, headers={"X-Actor": "ann"})
+    assert (answer.status_code, answer.json["source"]) == (200, "operator")
+    assert (answer.json["max"], answer.json["window_seconds"]) == (10, 0.5)
+    listed = [(each["max"], each["effective"]) for each in api.get("/rate-limits")["items"]]
+    assert listed == [(10, True), (95, False)]
+    assert api.get("/rate-limits", headers={"X-Tenant-Id": "other"})["items"] == []
+    assert api.send("DELETE", path).status_code == 204
+    assert api.get(path)["max"] == 95
+    api.refused(404, "DELETE", path)
+    api.refused(404, "GET", "/rate-limits/nobody/knows")
+    assert ("ann", "limit.changed") in api.rows("SELECT actor, action FROM audit_log")
+
+
+def test_rate_limit_key_may_hold_a_slash(api: Api) -> None:
+    """A key is any text that a step can say."""
+    assert (
+        api.send("PUT", "/rate-limits/a/b c", {"max": 1, "window_seconds": 60}).status_code == 200
+    )
+    assert api.get("/rate-limits/a/b c")["key"] == "a/b c"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"max": 10}, 422),
+        ({"max": 0, "window_seconds": 1}, 400),
+        ({"max": 9.5, "window_seconds": 1}, 422),
+        ({"max": 1, "window_seconds": 0}, 400),
+        ({"max": 1, "window_seconds": 1e-9}, 400),
+        ({"max": 1, "window_seconds": "1"}, 422),
+        ({"max": 10**7, "window_seconds": 1}, 400),
+    ],
+)
+def test_rate_limit_that_cannot_be_kept_is_refused(api: Api, body: Any, status: int) -> None:
+    """The limiter's own bounds hold when a limit is set, not when it is first used."""
+    api.refused(status, "PUT", "/rate-limits/stripe:charges", body)
+
+
+def test_clock_moves_in_development(postgres: Database) -> None:
+    """Business time goes forward, by a span or to a moment, or faster; it never goes back."""
+    with serving(postgres, dev=True) as api:
+        before = datetime.fromisoformat(api.get("/clock")["now"])
+        moved = api.post("/clock", {"advance": {"days": 40}}, status=200)
+        assert datetime.fromisoformat(moved["now"]) - before >= timedelta(days=40)
+        assert set(api.announced) == {"interactive", "renewal", "bulk", "backfill"}
+        assert datetime.fromisoformat(moved["real"]) - before < timedelta(hours=1)
+        faster = api.post("/clock", {"rate": 3600}, status=200)
+        assert faster["rate"] == 3600.0
+        later = (datetime.fromisoformat(faster["now"]) + timedelta(days=400)).isoformat()
+        assert api.post("/clock", {"at": later}, status=200)["now"][:10] == later[:10]
+        assert "cannot go back" in api.refused(400, "POST", "/clock", {"at": "2020-01-01"})["error"]
+        api.refused(422, "POST", "/clock", {"advance": "soon"})
+
+
+def test_clock_stands_still_in_production(api: Api) -> None:
+    """Outside development mode moving the clock is forbidden, and the answer says why."""
+    assert "ORCH8_DEV" in api.refused(403, "POST", "/clock", {"advance": "1d"})["error"]
+    assert api.get("/clock")["rate"] == 1.0

@@ -1,0 +1,115 @@
+"""Rate limits: steps over the limit queue up in Postgres and are admitted in their order."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from orch8.runtime.registry import delete_limit, put_limit
+from orch8.storage import gauges
+from tests.support.house import LANE, House, until
+
+LIMIT = {"max": 5, "window_seconds": 0.5}
+CHARGE = {"type": "step", "handler": "charge", "rate_limit_key": "acquirer", "rate_limit": LIMIT}
+
+
+@pytest.fixture(autouse=True)
+def ready(house: House) -> None:
+    """The limiter's server is known and no window is spent: a new one counts as spent at first."""
+    house.run({**CHARGE, "rate_limit_key": f"warm-{house.database.name}"}, name="warm")
+    house.provider.ledger._totals.clear()
+
+
+def test_limit_holds_at_the_provider_whatever_the_backlog(house: House) -> None:
+    """Thirty steps of a limit of five: all are called, never more than five in a window."""
+    house.publish(CHARGE)
+    ids = [house.start() for _ in range(30)]
+    pumps = [house.pump, house.another_pump()]
+    threads = [threading.Thread(target=pump.work, args=(LANE,)) for pump in pumps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert Counter(house.state(each) for each in ids) == {"completed": 30}
+    assert house.provider.ledger.peak(0.5, "charge") <= 5
+    rows = [house.step(each) for each in ids]
+    assert {(row.failures, row.crashes, row.dispatches) for row in rows} == {(0, 0, 1)}
+    assert {row.limit_key for row in rows} == {None}
+    deferred = [house.actions(each).count("step.deferred") for each in ids]
+    assert set(deferred) <= {0, 1}
+    assert sum(deferred) >= 10
+
+
+def test_limit_admits_in_the_order_of_the_queue(house: House) -> None:
+    """Whoever was deferred first is called first."""
+    order: list[int] = []
+    house.handler("charge", lambda request: order.append(request.context["data"]["n"]))
+    house.publish({**CHARGE, "rate_limit": {"max": 2, "window_seconds": 0.4}})
+    for n in range(14):
+        house.start({"n": n})
+    house.work()
+    assert len(order) == 14
+    moved = [abs(place - n) for place, n in enumerate(order)]
+    assert max(moved) <= 2  # two go at once, in any order
+
+
+def test_limit_of_the_operator_wins_at_once(house: House) -> None:
+    """An edited limit holds for the steps that wait already; without it the inline one does."""
+    house.publish({**CHARGE, "rate_limit": {"max": 1, "window_seconds": 3600}})
+    ids = [house.start() for _ in range(5)]
+    thread = threading.Thread(target=house.work)
+    thread.start()
+    until(lambda: len([each for each in ids if house.step(each).deferrals]) == 4)
+    with house.office.begin() as tx:
+        (waiting,) = [row for row in gauges.waiting(tx) if row.limit_key == "acquirer"]
+        assert waiting.waiting == 4
+        put_limit(tx, "acquirer", tenant_id="default", maximum=100, window=1.0, actor="test")
+    until(lambda: [house.tick() and house.state(each) for each in ids] == ["completed"] * 5)
+    thread.join(30)
+    with house.office.begin() as tx:
+        delete_limit(tx, "acquirer", tenant_id="default", actor="test")
+
+
+def test_limit_queue_is_not_held_up_by_what_was_cancelled(house: House) -> None:
+    """A cancelled step leaves its queue, and those behind it move up."""
+    house.publish(CHARGE)
+    house.publish({**CHARGE, "rate_limit": {"max": 1, "window_seconds": 3600}}, name="slow")
+    ids = [house.start(name="slow") for _ in range(4)]
+    thread = threading.Thread(target=house.work)
+    thread.start()
+    until(lambda: len([each for each in ids if house.step(each).limit_key]) == 3)
+    queued = [each for each in ids if house.step(each).limit_key]
+    for each in queued[:2]:
+        house.signal(each, "cancel")
+    assert {house.state(each) for each in queued[:2]} == {"cancelled"}
+    assert {house.step(each).limit_key for each in queued[:2]} == {None}
+    with house.office.begin() as tx:
+        put_limit(tx, "acquirer", tenant_id="default", maximum=100, window=1.0, actor="test")
+    until(lambda: house.tick() and house.state(queued[2]) == "completed")
+    thread.join(30)
+    assert house.totals()["charged"] == 2
+
+
+def test_limit_key_may_come_from_the_data(house: House) -> None:
+    """Each merchant has its own allowance; one that is spent does not hold up another."""
+    house.publish({**CHARGE, "rate_limit_key": "m:{{data.merchant}}",
+                   "rate_limit": {"max": 1, "window_seconds": 3600}})  # fmt: skip
+    ids: list[Any] = [house.start({"merchant": merchant}) for merchant in "aaabc"]
+    thread = threading.Thread(target=house.work)
+    thread.start()
+    until(lambda: house.totals()["charged"] == 3)
+    until(lambda: len([each for each in ids if house.step(each).deferrals]) == 2)
+    assert [house.state(each) for each in ids].count("completed") == 3
+    for each in ids:
+        if house.state(each) != "completed":
+            house.signal(each, "cancel")
+    thread.join(30)
+
+
+def test_limit_without_a_number_does_not_limit(house: House) -> None:
+    """A key that nobody states a limit for is no obstacle."""
+    instance_id = house.run({"type": "step", "handler": "charge", "rate_limit_key": "unheard-of"})
+    assert house.state(instance_id) == "completed"
