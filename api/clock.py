@@ -13,6 +13,7 @@ from api.operations import operation
 from api.schemas.handlers import ClockBody, ClockSchema
 from api.schemas.instances import LANES
 from api.surface import surface
+from orch8.errors import Forbidden
 from orch8.runtime.clock import move_clock
 from orch8.storage import instances
 from orch8.storage.rows import Moment
@@ -23,9 +24,15 @@ _CLOCK = ClockBody()
 
 
 @blueprint.get("/clock")
-@operation("What time the engine thinks it is", answers={200: ClockSchema})
+@operation(
+    "What time the engine thinks it is (development only)",
+    answers={200: ClockSchema},
+    errors=(403,),
+)
 def read() -> Response:
-    """Real time, unless the clock was moved in development."""
+    """Real time, unless the clock was moved. Outside development there is no other."""
+    if not surface().settings.dev:
+        raise Forbidden("the clock is only there in development mode (ORCH8_DEV=1)")
     with surface().office.begin() as tx:
         return _shown(instances.now(tx))
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 import orjson
@@ -22,9 +21,6 @@ from orch8.errors import (
     UnsupportedMediaType,
 )
 from orch8.storage.ids import uuid7
-
-if TYPE_CHECKING:
-    from werkzeug.datastructures import Headers
 
 MAX_REQUEST_ID: Final = 128
 MAX_KEY: Final = 255
@@ -86,25 +82,25 @@ def path_id(text: str, what: str = "id") -> UUID:
 
 def actor(given: str | None = None) -> str:
     """Who asks, for the audit log: the X-Actor header, or what the body says, or "api"."""
-    named = request.headers.get("X-Actor", "").strip() or (given or "").strip()
+    named = header("X-Actor") or (given or "").strip()
     return "".join(c for c in named if c.isprintable())[:MAX_ACTOR] or "api"
 
 
 def idempotency_key(given: str | None = None) -> str | None:
     """The key of the Idempotency-Key header or the body. Raises InvalidArgument if they differ."""
-    header = request.headers.get("Idempotency-Key")
-    if header is None:
+    sent = request.headers.get("Idempotency-Key")
+    if sent is None:
         return given
-    if not header.strip() or len(header) > MAX_KEY or not header.isprintable():
+    if not sent.strip() or len(sent) > MAX_KEY or not sent.isprintable():
         raise InvalidArgument(
             f"the Idempotency-Key header must have 1 to {MAX_KEY} printable characters"
         )
-    if given is not None and given != header:
+    if given is not None and given != sent:
         raise InvalidArgument(
             "the Idempotency-Key header and the body's idempotency_key differ; send one of them",
             errors=[Problem("/idempotency_key", "differs from the Idempotency-Key header")],
         )
-    return header
+    return sent
 
 
 def check_line() -> None:
@@ -118,10 +114,9 @@ def wants_lenient() -> bool:
     return request.args.get("lenient", "").lower() in {"1", "true", "yes"}
 
 
-def header(name: str, headers: Headers | Mapping[str, str] | None = None) -> str:
+def header(name: str) -> str:
     """A header's value without outer spaces; empty if it was not sent."""
-    found: str = (headers or request.headers).get(name, "")
-    return found.strip()
+    return request.headers.get(name, "").strip()
 
 
 def parse_json(raw: bytes) -> Any:

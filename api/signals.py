@@ -16,7 +16,7 @@ from orch8.errors import Problem, Unprocessable
 from orch8.runtime import inspect
 from orch8.runtime.signal import SignalRequest
 from orch8.runtime.signal import signal as send_signal
-from orch8.storage import signals
+from orch8.storage import instances, signals
 
 blueprint: Final = Blueprint("signals", __name__)
 
@@ -48,7 +48,7 @@ def send(instance_id: str) -> Response:
     here = surface()
     with here.office.begin() as tx:
         signal_id = send_signal(here.office, tx, wanted, asked, tenant_id=caller().tenant)
-        lane = inspect.shown(tx, wanted, tenant_id=None).lane
+        lane = instances.read_instances(tx, [wanted])[wanted].lane
     here.announce(lane)
     return answer({"signal_id": signal_id}, 201)
 

@@ -6,13 +6,14 @@ Run with: celery -A workers.app worker -P threads -c 4 -Q o8.renewal,...
 from __future__ import annotations
 
 from celery import Celery
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from orch8.config import Settings
 from orch8.runtime.tick import LANES
 
 settings = Settings.from_env()
 TICK = settings.tick_interval_ms / 1000
+QUEUES = [f"o8.{name}" for name in (*LANES, "control")]
 
 app = Celery("orch8", broker=settings.broker_url or None, include=["workers.tasks"])
 app.conf.update(
@@ -24,7 +25,8 @@ app.conf.update(
     accept_content=["json"],  # a message can never run code
     enable_utc=True,
     task_create_missing_queues=True,
-    task_queues=[Queue(f"o8.{name}") for name in (*LANES, "control")],
+    # Each queue with an exchange and a key of its own: sharing one, every message would go to all.
+    task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
     task_default_queue="o8.control",
     # -- acknowledgements ------------------------------------------------------------------------
     # Early: a lost message is a lost hint, which the next tick repeats. Late ones are delivered again

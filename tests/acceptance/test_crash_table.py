@@ -68,9 +68,12 @@ def test_crash_of_the_api_starts_one_instance_for_a_key(
 ) -> None:
     """A client that got no answer asks again with its key, and has one instance in either case."""
     key, path = f"crash-{line}", "/sequences/payment_dunning/instances"
-    with crashing_web(world, line) as url, closing(Client(url)) as client:
-        with pytest.raises((OSError, http.client.HTTPException)):
-            client.send("POST", path, creation(key))
+    with (
+        crashing_web(world, line) as url,
+        closing(Client(url)) as client,
+        pytest.raises((OSError, http.client.HTTPException)),
+    ):
+        client.send("POST", path, creation(key))
     assert len(of_key(world, key)) == (0 if line == "uncommitted" else 1)
     again = world.client.send("POST", path, creation(key))
     assert (again.status, again.body["deduplicated"]) == (

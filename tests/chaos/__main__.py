@@ -26,8 +26,8 @@ from tests.chaos.victims import Killer, plan, told
 from tests.support.stack import QUICK, ProviderProcess, World, until
 
 LANE = "renewal"
-WORKERS, WIDTH, TICK = 2, 8, 0.25
-FORKS = 3
+WORKERS, WIDTH, TICK = 2, 4, 0.25
+FORKS = 5
 LATENCY_MS = 150  # of the provider: so that most kills find calls in flight
 DRAINED_WITHIN = 180.0  # seconds
 
@@ -35,7 +35,7 @@ DRAINED_WITHIN = 180.0  # seconds
 @click.command()
 @click.option("--kills", default=1000, show_default=True, type=click.IntRange(1, 1_000_000))
 @click.option("--rate", default=8.0, show_default=True, help="Kills per second.")
-@click.option("--load", "per_second", default=20.0, show_default=True, help="Instances per second.")
+@click.option("--load", "per_second", default=25.0, show_default=True, help="Instances per second.")
 @click.option("--servers/--no-servers", default=True, help="Also kill Postgres and Redis.")
 @click.option("--seed", type=int, help="Of the lots that are drawn; told at the start.")
 @click.option("--quick", is_flag=True, help="Twenty kills.")

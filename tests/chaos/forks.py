@@ -31,13 +31,15 @@ class Forks:
         while len(self._pids) < self._size:
             self._pids.append(self._fork())
 
-    def kill_one(self, chance: random.Random) -> int:
-        """One of the pumps, drawn by lot, got SIGKILL and has been replaced; its pid."""
-        pid = self._pids.pop(chance.randrange(len(self._pids)))
+    def kill_one(self, chance: random.Random) -> None:
+        """One of the older half of the pumps, drawn by lot, got SIGKILL and has been replaced.
+
+        The youngest have no work yet, and their death would prove little.
+        """
+        pid = self._pids.pop(chance.randrange((len(self._pids) + 1) // 2))
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         self.fill()
-        return pid
 
     def __enter__(self) -> Self:
         with self._log.open("ab") as log:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -295,3 +296,20 @@ def test_instance_that_failed_is_retried(api: Api) -> None:
     assert (retried["state"], retried["round"]) == ("waiting", 2)
     entry = next(e for e in api.get(f"{path}/audit") if e["action"] == "instance.retried")
     assert (entry["actor"], entry["reason"]) == ("ann", "new card")
+
+
+def test_instance_of_a_key_is_one_however_many_ask_at_once(api: Api) -> None:
+    """Requests with one key that race give one 201 and the same instance to all."""
+    api.post("/sequences", NOOP)
+    body = {"idempotency_key": "k", "context": {"data": {"n": 1}}}
+
+    def ask(_: int) -> tuple[int, str]:
+        answer = api.app.test_client().post("/sequences/noop_once/instances", json=body)
+        return answer.status_code, answer.get_json()["id"]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(24)))
+    assert sorted(status for status, _ in answers) == [200] * 23 + [201]
+    assert len({found for _, found in answers}) == 1
+    assert api.rows("SELECT count(*) FROM instances") == [(1,)]
+    assert api.rows("SELECT count(*) FROM steps") == [(1,)]

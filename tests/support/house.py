@@ -78,6 +78,7 @@ class House:
     def handler(self, name: str, function: Function) -> None:
         """Until the house closes, the function is the handler of this name."""
         python.FUNCTIONS[name] = function
+        self.office.routes.forget()
         self._ends.callback(python.FUNCTIONS.pop, name, None)
 
     def close(self) -> None:
