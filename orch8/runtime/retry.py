@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from uuid import UUID
 
 from orch8.engine.events import Retried
@@ -25,10 +26,14 @@ def retry(
     row = only(found, instance_id, tenant_id)
     if row.state != "failed":
         raise InvalidArgument(f"can only retry failed instances, current state: {row.state}")
+    work = partial(again, actor=actor, reason=reason, request_id=request_id)
+    return change(office, tx, row, moment, work).row
 
-    def again(run: Run) -> None:
-        run.row = run.row.but(round=run.row.round + 1)
-        run.audit("instance.retried", "success", actor=actor, reason=reason, request_id=request_id)
-        run.fire(Retried())
 
-    return change(office, tx, row, moment, again).row
+def again(
+    run: Run, *, actor: str, reason: str | None = None, request_id: str | None = None
+) -> None:
+    """The run's failed leaves are entered again, in the next round. Pure."""
+    run.row = run.row.but(round=run.row.round + 1)
+    run.audit("instance.retried", "success", actor=actor, reason=reason, request_id=request_id)
+    run.fire(Retried())

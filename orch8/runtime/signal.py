@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from orch8.engine.events import CancelRequested
@@ -36,6 +36,33 @@ class SignalRequest:
     request_id: str | None = None
 
 
+class Timers(Protocol):
+    """The due times of an instance's steps, wherever they are kept."""
+
+    def hold_due(self, instance_id: UUID) -> object:
+        """Nothing of the instance is claimed until its due times are released."""
+
+    def release_due(self, instance_id: UUID) -> object:
+        """The held due times hold again; those that passed meanwhile are due at once."""
+
+    def waiting_for(self, instance_id: UUID, what: str) -> Iterable[str]:
+        """The nodes of the instance that wait for something."""
+
+
+@dataclass(frozen=True, slots=True)
+class _TxTimers:
+    tx: Tx
+
+    def hold_due(self, instance_id: UUID) -> object:
+        return steps.hold_due(self.tx, instance_id)
+
+    def release_due(self, instance_id: UUID) -> object:
+        return steps.release_due(self.tx, instance_id)
+
+    def waiting_for(self, instance_id: UUID, what: str) -> Iterable[str]:
+        return steps.waiting_for(self.tx, instance_id, what)
+
+
 def signal(
     office: Office, tx: Tx, instance_id: UUID, request: SignalRequest, *, tenant_id: str | None
 ) -> UUID:
@@ -64,8 +91,8 @@ def signal(
     )
     if earlier is not None:
         return earlier
-    act = _ACTS[request.control]
-    change(office, tx, row, moment, lambda run: act(tx, run, request))
+    act = ACTS[request.control]
+    change(office, tx, row, moment, lambda run: act(_TxTimers(tx), run, request))
     return signal_id
 
 
@@ -98,41 +125,41 @@ def cancel(office: Office, instance_id: UUID, *, actor: str, reason: str | None 
         row = found.get(instance_id)
         if row is not None and row.state not in TERMINAL:
             request = SignalRequest(control="cancel", actor=actor, reason=reason)
-            change(office, tx, row, moment, lambda run: _cancel(tx, run, request))
+            change(office, tx, row, moment, lambda run: _cancel(_TxTimers(tx), run, request))
 
 
-def _custom(tx: Tx, run: Run, request: SignalRequest) -> None:
+def _custom(timers: Timers, run: Run, request: SignalRequest) -> None:
     """A wait for this signal looks again; without one the signal stays in the inbox."""
-    for node_key in steps.waiting_for(tx, run.row.id, f"signal:{request.name}"):
+    for node_key in timers.waiting_for(run.row.id, f"signal:{request.name}"):
         run.changes.woken.append((run.row.id, node_key))
     _note(run, f"signal.{request.name}"[:200], request)
 
 
-def _pause(tx: Tx, run: Run, request: SignalRequest) -> None:
+def _pause(timers: Timers, run: Run, request: SignalRequest) -> None:
     if run.row.paused_at is None:
-        steps.hold_due(tx, run.row.id)
+        timers.hold_due(run.row.id)
         run.row = run.row.but(paused_at=run.now)
         _note(run, "instance.paused", request)
 
 
-def _resume(tx: Tx, run: Run, request: SignalRequest) -> None:
+def _resume(timers: Timers, run: Run, request: SignalRequest) -> None:
     if run.row.paused_at is not None:
-        steps.release_due(tx, run.row.id)
+        timers.release_due(run.row.id)
         run.row = run.row.but(paused_at=None)
         _note(run, "instance.resumed", request)
 
 
-def _cancel(tx: Tx, run: Run, request: SignalRequest) -> None:
+def _cancel(timers: Timers, run: Run, request: SignalRequest) -> None:
     """What calls nobody ends; a call in flight is awaited, since it may have moved money."""
     if run.row.paused_at is not None:
-        steps.release_due(tx, run.row.id)
+        timers.release_due(run.row.id)
     run.row = run.row.but(cancelling=True, paused_at=None)
     _note(run, "instance.cancelling", request)
     run.fire(CancelRequested())
 
 
-def _update_context(tx: Tx, run: Run, request: SignalRequest) -> None:
-    del tx
+def _update_context(timers: Timers, run: Run, request: SignalRequest) -> None:
+    del timers
     given = request.payload if isinstance(request.payload, dict) else {}
     data = given.get("data")
     if not isinstance(data, dict):
@@ -153,7 +180,8 @@ def _note(run: Run, action: str, request: SignalRequest, body: Any = None) -> No
     )
 
 
-_ACTS: Final[dict[str | None, Callable[[Tx, Run, SignalRequest], None]]] = {
+# What each control does to a run; pure but for the timers.
+ACTS: Final[dict[str | None, Callable[[Timers, Run, SignalRequest], None]]] = {
     None: _custom,
     "pause": _pause,
     "resume": _resume,

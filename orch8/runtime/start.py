@@ -98,7 +98,7 @@ def start_in(office: Office, tx: Tx, request: StartRequest) -> StartResult:
         if earlier is not None:
             return earlier
     published = find(office, tx, request)
-    _validate(published, request.context)
+    validate(published, request.context)
     moment = instances.now(tx)
     row = InstanceRow(
         id=uuid7(), tenant_id=request.tenant_id, namespace=published.namespace, sequence_id=published.id,
@@ -109,13 +109,15 @@ def start_in(office: Office, tx: Tx, request: StartRequest) -> StartResult:
     )  # fmt: skip
     run = Run(office.around, row, published, moment, created=True)
     run.known.values[CONTEXT] = request.context
-    office.loader.carry_out(tx, [(run, _begin(request))])
+    office.loader.carry_out(tx, [(run, begin(request))])
     if not write(tx, run.collected):
         raise _Duplicate
     return StartResult(run.row, deduplicated=False)
 
 
-def _begin(request: StartRequest) -> Callable[[Run], None]:
+def begin(request: StartRequest) -> Callable[[Run], None]:
+    """The work that creates an instance: its first steps are entered, its context is kept. Pure."""
+
     def begin(run: Run) -> None:
         run.fire(Started())
         if request.next_fire_at is not None:
@@ -190,7 +192,8 @@ def _check(office: Office, request: StartRequest) -> None:
         )
 
 
-def _validate(published: Published, context: Any) -> None:
+def validate(published: Published, context: Any) -> None:
+    """Raises Unprocessable with every problem if the sequence's input schema refuses the data."""
     validator = published.sequence.input_schema
     if validator is None:
         return

@@ -34,12 +34,13 @@ from orch8.runtime.settle import (
     late_evidence,
     resolves,
     settle_run,
+    unsent,
 )
+from orch8.runtime.signal import ACTS, TERMINAL, SignalRequest
 from orch8.runtime.surroundings import Surroundings
 from orch8.storage.changes import Changes
 from orch8.storage.rows import InstanceRow, StepRow, StepState
 from orch8.testing.clock import Chance, VirtualClock
-from orch8.testing.controls import cancel, ended
 from orch8.testing.scripts import Scripts
 from orch8.testing.store import Store
 
@@ -107,6 +108,11 @@ class Driver:
         carry_out([(run, whole)], self.store.load)
         self._done(run)
 
+    def control(self, instance_id: UUID, request: SignalRequest) -> None:
+        """What the signal does at once is done."""
+        act = ACTS[request.control]
+        self.change(instance_id, lambda run: act(self.store, run, request))
+
     def create(self, run: Run, work: Callable[[Run], None]) -> None:
         """The instance of a new run exists."""
         carry_out([(run, work)], self.store.load)
@@ -163,9 +169,10 @@ class Driver:
     def _launch(self, run: Run) -> None:
         """Each claimed step is on its way: what calls nobody arrives at once, unanswered."""
         for task in run.tasks:
-            if task.answer is not None or task.request is None:
-                self._fly(self.clock.now, _Arrival(Item(task, task.answer)))
-            else:
+            item = unsent(task)
+            if item is not None:
+                self._fly(self.clock.now, _Arrival(item))
+            elif task.request is not None:
                 self._call(task, task.request)
 
     def _call(self, task: Task, request: StepRequest) -> None:
@@ -222,8 +229,8 @@ class Driver:
         self.store.write(run.collected)
         self._launch(run)
         for child_id in run.cancel_children:
-            if not ended(self.store.instances[child_id]):
-                self.change(child_id, partial(cancel, self.store, actor="engine"))
+            if self.store.instances[child_id].state not in TERMINAL:
+                self.control(child_id, SignalRequest(control="cancel", actor="engine"))
 
     def _next_of(self, instance_id: UUID) -> datetime | None:
         moments = [

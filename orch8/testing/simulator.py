@@ -20,10 +20,11 @@ from orch8.errors import AlreadyExists, IdempotencyMismatch, InvalidArgument, No
 from orch8.handlers.classify import spoken
 from orch8.runtime.answering import answer
 from orch8.runtime.library import Published
+from orch8.runtime.retry import again
 from orch8.runtime.run import Run
-from orch8.runtime.start import LANES, StartRequest, _begin, _validate
+from orch8.runtime.signal import TERMINAL, SignalRequest
+from orch8.runtime.start import LANES, StartRequest, begin, validate
 from orch8.storage.rows import InstanceRow, StepState
-from orch8.testing import controls
 from orch8.testing.clock import VirtualClock, aware, span
 from orch8.testing.driver import Call, Driver
 from orch8.testing.instance import SimInstance
@@ -31,6 +32,7 @@ from orch8.testing.scripts import Scripts, SimulationError
 from orch8.testing.store import Signal, Store, through_json
 
 DAY_ONE: Final = datetime(2026, 1, 1, 9, tzinfo=UTC)  # fixed: a test does not depend on today
+ACTOR: Final = "test"
 MAX_MOVES: Final = 100_000  # of one run(): a loop that never ends is told, not waited for
 DEFAULTS: Final = Settings(handler_url="http://handlers.invalid", key_secret="simulated")  # noqa: S106
 _ANSWERABLE: Final = frozenset({StepState.WAITING, StepState.PARKED})
@@ -118,14 +120,14 @@ class Simulator:
         request = StartRequest(
             sequence=sequence or self.name, tenant_id=self.tenant, idempotency_key=idempotency_key,
             context=through_json(context) or {}, timezone=timezone, next_fire_at=next_fire_at,
-            actor=controls.ACTOR,
+            actor=ACTOR,
         )  # fmt: skip
         published = self._find(request.sequence)
         request = replace(request, tenant_id=published.tenant_id)
         earlier = self._earlier(request)
         if earlier is not None:
             return SimInstance(self._driver, earlier.id)
-        _validate(published, request.context)
+        validate(published, request.context)
         row = InstanceRow(
             id=self._driver.chance.new_id(), tenant_id=request.tenant_id, state="scheduled",
             namespace=published.namespace, sequence_id=published.id, snapshot={"f": {}},
@@ -136,7 +138,7 @@ class Simulator:
         )  # fmt: skip
         run = Run(self._driver.around, row, published, self._clock.moment, created=True)
         run.known.values[CONTEXT] = request.context
-        self._driver.create(run, _begin(request))
+        self._driver.create(run, begin(request))
         return SimInstance(self._driver, row.id)
 
     @property
@@ -215,27 +217,26 @@ class Simulator:
         if dedupe_key is not None and dedupe_key in {each.dedupe_key for each in inbox}:
             return
         made = self._driver.chance.new_id()
-        inbox.append(
-            Signal(made, name, through_json(payload), controls.ACTOR, self.now, dedupe_key)
-        )
-        self._driver.change(instance.id, partial(controls.signalled, self._store, name))
+        inbox.append(Signal(made, name, through_json(payload), ACTOR, self.now, dedupe_key))
+        self._driver.control(instance.id, SignalRequest(name=name, actor=ACTOR))
 
     def pause(self, instance: SimInstance) -> None:
         """Nothing of the instance is called until it is resumed; calls in flight are answered."""
         self._live(instance, "pause")
-        self._driver.change(instance.id, partial(controls.pause, self._store))
+        self._driver.control(instance.id, SignalRequest(control="pause", actor=ACTOR))
 
     def resume(self, instance: SimInstance) -> None:
         """The instance goes on; what became due meanwhile is due now."""
         self._live(instance, "resume")
-        self._driver.change(instance.id, partial(controls.resume, self._store))
+        self._driver.control(instance.id, SignalRequest(control="resume", actor=ACTOR))
 
     def cancel(self, instance: SimInstance, *, reason: str | None = None) -> None:
         """The instance is stopping: it ends when calls in flight that may have an effect have
         answered and what is shielded has run.
         """
         self._live(instance, "cancel")
-        self._driver.change(instance.id, partial(controls.cancel, self._store, reason=reason))
+        request = SignalRequest(control="cancel", actor=ACTOR, reason=reason)
+        self._driver.control(instance.id, request)
 
     def retry(self, instance: SimInstance, *, reason: str | None = None) -> None:
         """The failed instance goes on where it failed; what completed is not called again."""
@@ -243,13 +244,14 @@ class Simulator:
             raise InvalidArgument(
                 f"can only retry failed instances, current state: {instance.state}"
             )
-        self._driver.change(instance.id, partial(controls.retry, reason=reason))
+        self._driver.change(instance.id, partial(again, actor=ACTOR, reason=reason))
 
     def update_context(self, instance: SimInstance, data: Mapping[str, Any]) -> None:
         """The members of ``data`` are merged into the instance's ``context.data``."""
         self._live(instance, "update the context of")
-        given: Mapping[str, Any] = through_json(data)
-        self._driver.change(instance.id, partial(controls.update_context, given))
+        payload = {"data": through_json(data)}
+        request = SignalRequest(control="update_context", payload=payload, actor=ACTOR)
+        self._driver.control(instance.id, request)
 
     def answer(self, instance: SimInstance, step: str, result: Any) -> None:
         """The word from outside on a step that is pending or parked: ``result`` is its output, or
@@ -262,9 +264,9 @@ class Simulator:
             raise InvalidArgument(
                 f"no step {step!r} waits for an answer: {states or 'it was not entered'}"
             )
-        evidence = {"source": controls.ACTOR}
+        evidence = {"source": ACTOR}
         got = result if isinstance(result, Answer) else spoken(through_json(result), evidence)
-        work = partial(answer, key=row.key, got=got, actor=controls.ACTOR)
+        work = partial(answer, key=row.key, got=got, actor=ACTOR)
         self._driver.change(instance.id, work)
 
     def check_scripts(self) -> None:
@@ -299,7 +301,7 @@ class Simulator:
         return row
 
     def _live(self, instance: SimInstance, deed: str) -> None:
-        if controls.ended(instance.row):
+        if instance.state in TERMINAL:
             raise InvalidArgument(
                 f"cannot {deed} instance {instance.id}: target is in a terminal state "
                 f"({instance.state})"

@@ -28,7 +28,7 @@ from tests.support.stack import QUICK, ProviderProcess, World, until
 LANE = "renewal"
 WORKERS, WIDTH, TICK = 2, 4, 0.25
 FORKS = 5
-LATENCY_MS = 150  # of the provider: so that most kills find calls in flight
+LATENCY_MS = 300  # of the provider: so that most kills find calls in flight
 DRAINED_WITHIN = 180.0  # seconds
 
 

@@ -23,7 +23,7 @@ from orch8.runtime.office import Office
 from orch8.runtime.pump import Pump
 from orch8.runtime.signal import cancel
 
-LOOK = 0.1  # seconds between two looks at the lane
+LOOK = 0.05  # seconds between two looks at the lane
 
 
 def serve(lane: str) -> None:

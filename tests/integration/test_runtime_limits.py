@@ -19,8 +19,9 @@ CHARGE = {"type": "step", "handler": "charge", "rate_limit_key": "acquirer", "ra
 @pytest.fixture(autouse=True)
 def ready(house: House) -> None:
     """The limiter's server is known and no window is spent: a new one counts as spent at first."""
-    house.run({**CHARGE, "rate_limit_key": f"warm-{house.database.name}"}, name="warm")
-    house.provider.ledger._totals.clear()
+    warm = {"type": "step", "handler": "noop-call", "rate_limit_key": "warm", "rate_limit": LIMIT}
+    house.handler("noop-call", lambda request: {})
+    house.run(warm, name="warm")
 
 
 def test_limit_holds_at_the_provider_whatever_the_backlog(house: House) -> None:
@@ -35,7 +36,7 @@ def test_limit_holds_at_the_provider_whatever_the_backlog(house: House) -> None:
         thread.join(60)
     assert Counter(house.state(each) for each in ids) == {"completed": 30}
     # The provider's own clock reads late on a busy machine: a window a little shorter than stated.
-    assert house.provider.ledger.peak(0.4, "charge") <= 5
+    assert house.provider.ledger.peak(0.45, "charge") <= 5
     rows = [house.step(each) for each in ids]
     assert {(row.failures, row.crashes, row.dispatches) for row in rows} == {(0, 0, 1)}
     assert {row.limit_key for row in rows} == {None}
@@ -56,6 +57,7 @@ def test_limit_admits_in_the_order_of_the_queue(house: House) -> None:
     house.sql("UPDATE steps SET due_at = NULL")
     with house.office.begin() as tx:
         put_limit(tx, "acquirer", tenant_id="default", maximum=40, window=9.98, actor="test")
+    house.office = house.another_office()  # one that has not read the old limit
     until(lambda: house.tick() and house.sql("SELECT 1 FROM steps WHERE due_at IS NOT NULL OFFSET 7"))
     rows = sorted((house.step(each) for each in ids), key=lambda row: (row.queued_at, row.id))
     dues = [row.due_at for row in rows]

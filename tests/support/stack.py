@@ -254,10 +254,21 @@ class World(Generic[Handlers]):
         return name
 
     def begin(self, sequence: str = "payment_dunning", key: str | None = None) -> str:
-        """An instance of the sequence has been started with a key of its own; its id."""
+        """An instance of the sequence has been started with a key of its own; its id.
+
+        A 503 is asked again with the same key, as clients are told to.
+        """
+        path = f"/sequences/{sequence}/instances"
         body = creation(key or f"{sequence}-{next(self._numbers)}")
-        instance_id: str = self.client.post(f"/sequences/{sequence}/instances", body)["id"]
-        return instance_id
+        reply = until(
+            lambda: (
+                reply if (reply := self.client.send("POST", path, body)).status != 503 else None
+            ),
+            15.0,
+            "the API is available",
+        )
+        assert reply.status in {200, 201}, f"{reply.status}: {reply.body}"
+        return str(reply.body["id"])
 
     def ended(self, instance_id: str, within: float = 30.0) -> Any:
         """The instance, which has come to an end."""
