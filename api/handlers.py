@@ -49,18 +49,16 @@ def list_all() -> Response:
 def put(name: str) -> Response:
     """The next step that names it is sent there, within a second in every process."""
     body = requests.body(_HANDLER)
-    office = surface().office
-    with office.begin() as tx:
-        row = registry.put_handler(
-            office,
-            tx,
-            name,
-            tenant_id=caller().tenant or DEFAULT_TENANT,
-            url=body.get("url"),
-            effect=body.get("effect"),
-            timeout=body["timeout"].total_ms() / 1000 if "timeout" in body else None,
-            actor=requests.actor(),
-        )
+    row = registry.put_handler(
+        surface().office,
+        name,
+        tenant_id=caller().tenant or DEFAULT_TENANT,
+        url=body.get("url"),
+        effect=body.get("effect"),
+        timeout=body["timeout"].total_ms() / 1000 if "timeout" in body else None,
+        actor=requests.actor(),
+        request_id=requests.request_id(),
+    )
     return answer(row._asdict())
 
 

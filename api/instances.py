@@ -257,11 +257,9 @@ def _asked(body: dict[str, Any], sequence: str, *, context: Any, strict_key: boo
 def _started(result: StartResult) -> Response:
     here = surface()
     here.counters.started(deduplicated=result.deduplicated)
-    if not result.deduplicated:
-        here.announce(result.instance.lane)
-    with here.office.begin() as tx:
-        row = inspect.shown(tx, result.instance.id, tenant_id=None)
-    body = {**shapes.instance(row), "deduplicated": result.deduplicated}
+    for lane in result.lanes:
+        here.announce(lane)
+    body = {**shapes.instance(result.shown), "deduplicated": result.deduplicated}
     if result.deduplicated:
         return answer(body, 200, {"Idempotent-Replayed": "true"})
     return answer(body, 201, {"Location": f"/instances/{result.instance.id}"})

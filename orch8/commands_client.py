@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,7 +15,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from orch8.errors import BadGateway, InvalidArgument, MalformedBody, NotFound, Orch8Error
+from orch8.errors import (
+    BadGateway,
+    ConfigurationError,
+    InvalidArgument,
+    MalformedBody,
+    NotFound,
+    Orch8Error,
+)
 
 TIMEOUT = 30.0
 _STATUS = {404: NotFound}
@@ -39,16 +48,25 @@ class _Api:
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """The API's answer; its problem as an error of ours."""
-        data = None if body is None else json.dumps(body).encode()
+        raw = self._send(method, path, None if body is None else json.dumps(body).encode())
+        try:
+            return json.loads(raw)
+        except ValueError:
+            raise BadGateway(f"{self._url} is no orch8: it answered {raw[:80]!r}") from None
+
+    def _send(self, method: str, path: str, data: bytes | None) -> bytes:
+        if not self._url.startswith(("http://", "https://")):
+            raise ConfigurationError(f"--url {self._url!r} must begin with http:// or https://")
         request = urllib.request.Request(  # noqa: S310 - the operator's own address
             f"{self._url}/api/v1{path}", data=data, method=method, headers=self._headers
         )
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
-                return json.load(answer)
+                raw: bytes = answer.read()
+                return raw
         except urllib.error.HTTPError as error:
             raise _problem(error.code, error.read()) from None
-        except (urllib.error.URLError, TimeoutError) as error:
+        except (OSError, http.client.HTTPException) as error:
             raise BadGateway(f"{self._url} cannot be reached: {error}; is orch8 running?") from None
 
 
@@ -56,6 +74,8 @@ def _problem(status: int, raw: bytes) -> Orch8Error:
     try:
         said = json.loads(raw)
     except ValueError:
+        said = None
+    if not isinstance(said, dict):
         return BadGateway(f"the API answered {status}: {raw[:200]!r}")
     lines = [str(said.get("error") or said.get("detail") or status)]
     for each in said.get("errors", ()):
@@ -83,7 +103,11 @@ def publish(file: Path, url: str, api_key: str | None, tenant: str | None, as_js
 
 @click.command()
 @click.argument("sequence")
-@click.option("--body", type=click.Path(path_type=Path, exists=True), help="The request as a file.")
+@click.option(
+    "--body",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="The request as a file.",
+)
 @click.option("--data", help='The context\'s data as JSON, such as {"amount_cents": 9900}.')
 @click.option("--key", help="The idempotency key: the same key starts no second instance.")
 @_url
@@ -102,6 +126,8 @@ def start(
 ) -> None:
     """Start an instance of a sequence."""
     request = _read(body) if body else {}
+    if not isinstance(request, dict):
+        raise MalformedBody(f"{body}: the request must be a JSON object")
     if data is not None:
         request["context"] = {"data": _parse(data, "--data")}
     if key is not None:
@@ -132,12 +158,12 @@ def show(instance: str, url: str, api_key: str | None, tenant: str | None, as_js
     if found.get("attention"):
         click.echo(f"needs attention: {found['attention']}")
     table = Table("when", "who", "what", "step", "why", box=None)
-    for entry in entries:
+    for entry in sorted(entries, key=_moment):
         table.add_row(
             str(entry.get("at", "")), str(entry.get("actor", "")), str(entry.get("action", "")),
             str(entry.get("node_key") or ""), str(entry.get("reason") or ""),
         )  # fmt: skip
-    Console().print(table)
+    Console(markup=False, emoji=False).print(table)
 
 
 @click.command()
@@ -188,11 +214,16 @@ def retry(
     click.echo(json.dumps(done) if as_json else f"{done['id']} {done['state']}")
 
 
+def _moment(entry: dict[str, Any]) -> tuple[datetime, str]:
+    """When it happened; of two at the same moment, the ids tell which came first."""
+    return datetime.fromisoformat(entry["at"]), str(entry.get("id", ""))
+
+
 def _read(file: Path) -> Any:
-    return _parse(file.read_text(encoding="utf-8"), str(file))
+    return _parse(file.read_bytes(), str(file))
 
 
-def _parse(text: str, where: str) -> Any:
+def _parse(text: str | bytes, where: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:

@@ -47,7 +47,9 @@ class Settings:
         "ORCH8_REQUIRE_TENANT_HEADER", True, "With an API key: X-Tenant-Id is required."
     )
     allow_no_tenant_isolation: bool = _var(
-        "ORCH8_ALLOW_NO_TENANT_ISOLATION", False, "Let an API key without X-Tenant-Id see every tenant."
+        "ORCH8_ALLOW_NO_TENANT_ISOLATION",
+        False,
+        "Let an API key without X-Tenant-Id see every tenant.",
     )
     key_secret: str = _var(
         "ORCH8_KEY_SECRET", "", "Secret behind every idempotency key; never rotate it.", secret=True
@@ -109,7 +111,9 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
-        """The settings that the environment describes; a value of the wrong type names its variable."""
+        """The settings that the environment describes; a value of the wrong type raises
+        ConfigurationError, which names its variable.
+        """
         env = os.environ if env is None else env
         given: dict[str, Any] = {}
         for f in fields(cls):

@@ -22,6 +22,7 @@ class Problem:
     shape: bool = False  # a wrong shape (missing member, wrong type) rather than a wrong meaning
 
     def to_json(self) -> dict[str, Any]:
+        """The problem as JSON: its pointer, and what else it says."""
         return {k: v for k, v in asdict(self).items() if k != "shape" and v != ""} | {
             "pointer": self.pointer
         }

@@ -1,4 +1,8 @@
-"""The fixtures that tests share, and the hypothesis profiles: ``ci`` is quick, HYPOTHESIS_PROFILE=thorough looks harder."""
+"""The fixtures that tests share, and the hypothesis profiles.
+
+``ci`` is quick, HYPOTHESIS_PROFILE=thorough looks harder. Fixtures of the whole session are
+imported here and nowhere else: a second import would be a second server.
+"""
 
 from __future__ import annotations
 

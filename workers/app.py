@@ -1,5 +1,6 @@
-"""The Celery application: every setting with its reason. Messages are hints; Postgres has the truth.
+"""The Celery application: every setting with its reason.
 
+Messages are hints; Postgres has the truth.
 Run with: celery -A workers.app worker -P threads -c 4 -Q o8.renewal,...
 """
 
@@ -29,8 +30,8 @@ app.conf.update(
     task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
     task_default_queue="o8.control",
     # -- acknowledgements ------------------------------------------------------------------------
-    # Early: a lost message is a lost hint, which the next tick repeats. Late ones are delivered again
-    # and again when a worker dies, and may be killed when the connection blinks.
+    # Early: a lost message is a lost hint, which the next tick repeats. Late ones are delivered
+    # again and again when a worker dies, and may be killed when the connection blinks.
     task_acks_late=False,
     task_reject_on_worker_lost=False,  # what crashed is counted in Postgres
     worker_cancel_long_running_tasks_on_connection_loss=False,  # a blink must not kill a charge

@@ -15,7 +15,8 @@ from orch8.engine.moves import Finish, Move
 @dataclass(frozen=True, kw_only=True)
 class End(Block):
     """The instance completes under ``outcome``: finally and shielded parts run, calls in flight are
-    awaited, nothing else starts."""
+    awaited, nothing else starts.
+    """
 
     type: ClassVar[str] = "end"
 

@@ -53,7 +53,9 @@ class Loop(Block):
     def settled(
         self, at: NodeKey, frame: Frame, child: NodeKey, outcome: Outcome, live: int, scope: Scope
     ) -> Move:
-        return self._after(at, frame, scope) if outcome.ok or self.forgives(outcome) else Done(outcome)
+        return (
+            self._after(at, frame, scope) if outcome.ok or self.forgives(outcome) else Done(outcome)
+        )
 
     def revived(
         self, at: NodeKey, frame: Frame, below: Sequence[NodeKey], scope: Scope

@@ -18,7 +18,8 @@ from orch8.engine.snapshot import Frame
 @dataclass(frozen=True, kw_only=True)
 class Parallel(Block):
     """Every branch at once. It waits for all and fails, as the first to fail, if one did;
-    ``fail="fast"`` stops the rest."""
+    ``fail="fast"`` stops the rest.
+    """
 
     type: ClassVar[str] = "parallel"
 
@@ -29,7 +30,9 @@ class Parallel(Block):
         return self.branches
 
     def start(self, at: NodeKey, scope: Scope) -> Move:
-        return Run(tuple(at.child(branch.id) for branch in self.branches)) if self.branches else Done()
+        return (
+            Run(tuple(at.child(branch.id) for branch in self.branches)) if self.branches else Done()
+        )
 
     def settled(
         self, at: NodeKey, frame: Frame, child: NodeKey, outcome: Outcome, live: int, scope: Scope

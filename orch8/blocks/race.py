@@ -32,7 +32,9 @@ class Race(Block):
         return self.branches
 
     def start(self, at: NodeKey, scope: Scope) -> Move:
-        return Run(tuple(at.child(branch.id) for branch in self.branches)) if self.branches else Done()
+        return (
+            Run(tuple(at.child(branch.id) for branch in self.branches)) if self.branches else Done()
+        )
 
     def settled(
         self, at: NodeKey, frame: Frame, child: NodeKey, outcome: Outcome, live: int, scope: Scope

@@ -43,7 +43,7 @@ class Saga(Block):
             return self._back(at, frame.data["u"] - 1, frame.data)
         if frame.stop is Stop.FINISH:
             return Done(outcome)
-        c, done = frame.data["c"], frame.data["c"] + outcome.ok
+        done = frame.data["c"] + outcome.ok
         if outcome.ok and not frame.cancelling:
             return self._forward(at, done, frame.data["k"])
         ended = CANCELLED if outcome.ok else outcome
@@ -76,7 +76,11 @@ class Saga(Block):
     def _forward(self, at: NodeKey, c: int, kept: list[int]) -> Move:
         while c in kept:
             c += 1
-        return Run((at.child(self.steps[c][0].id),), {"c": c, "k": kept}) if c < len(self.steps) else Done()
+        return (
+            Run((at.child(self.steps[c][0].id),), {"c": c, "k": kept})
+            if c < len(self.steps)
+            else Done()
+        )
 
     def _kept(self, kept: list[int], done: int) -> list[int]:
         """The actions that stand whatever happens: completed, and without a compensation."""
@@ -141,9 +145,7 @@ class SagaSchema(BlockSchema):
         return Saga(id=draft.id, when=draft.when, steps=tuple(pairs))
 
 
-def _lent(
-    member: str, value: Any, inside: Mapping[str, list[dict[str, Any]]], number: int
-) -> bool:
+def _lent(member: str, value: Any, inside: Mapping[str, list[dict[str, Any]]], number: int) -> bool:
     """Whether this is the id of a saga's step that its lone action has taken."""
     actions = inside.get(f"{number}", [])
     return member == "id" and len(actions) == 1 and actions[0]["id"] == value

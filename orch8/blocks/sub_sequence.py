@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SubSequence(Leaf):
-    """A child instance whose ``context.data`` is the rendered ``input``; its outputs are the output."""
+    """A child instance whose ``context.data`` is the rendered ``input``; its outputs are this
+    block's output.
+    """
 
     type: ClassVar[str] = "sub_sequence"
 

@@ -50,7 +50,9 @@ class TryCatch(Block):
             return Run((at.child(self.catch.id),), {"e": outcome.error})
         if self.finally_ is None:
             return Done(outcome)
-        return Run((at.child(self.finally_.id),), {**frame.data, "o": outcome.to_json()}, shielded=True)
+        return Run(
+            (at.child(self.finally_.id),), {**frame.data, "o": outcome.to_json()}, shielded=True
+        )
 
     def error(self, frame: Frame) -> Mapping[str, Any] | None:
         error: Mapping[str, Any] | None = frame.data.get("e")
@@ -60,7 +62,11 @@ class TryCatch(Block):
         self, at: NodeKey, frame: Frame, below: Sequence[NodeKey], scope: Scope
     ) -> Move | None:
         ids = {key.block_id for key in below}
-        if self.finally_ is not None and "o" in frame.data and Outcome.from_json(frame.data["o"]).ok:
+        if (
+            self.finally_ is not None
+            and "o" in frame.data
+            and Outcome.from_json(frame.data["o"]).ok
+        ):
             return Run((at.child(self.finally_.id),), frame.data, shielded=True)
         if self.catch is not None and self.catch.id in ids:
             return Run((at.child(self.catch.id),), {"e": frame.data.get("e")})

@@ -88,25 +88,25 @@ def _loop(node: Node, block: Any) -> Iterator[Remark]:
         yield "", "only the default of 1000 iterations ends this loop", hint, "unbounded"
 
 
-def _for_each(node: Node, block: Any) -> Iterator[Remark]:
+def _for_each(node: Node, _block: Any) -> Iterator[Remark]:
     if "max_iterations" not in node.values:
         hint = "set max_iterations, or put the items into slices"
         yield "", "items after the 1000th are left out", hint, "default_bound"
 
 
-def _race(node: Node, block: Any) -> Iterator[Remark]:
+def _race(_node: Node, block: Any) -> Iterator[Remark]:
     if len(block.branches) == 1:
         yield "/branches", "a race of one branch", "add another, or leave the race out", "lint"
 
 
-def _try_catch(node: Node, block: Any) -> Iterator[Remark]:
+def _try_catch(_node: Node, block: Any) -> Iterator[Remark]:
     if block.catch is not None and not block.catch.blocks:
         yield "", "the catch is empty: every failure is swallowed", "at least log it", "empty"
     if block.catch is None and block.finally_ is None:
         yield "", "neither catch nor finally: the block changes nothing", "", "lint"
 
 
-def _saga(node: Node, block: Any) -> Iterator[Remark]:
+def _saga(_node: Node, block: Any) -> Iterator[Remark]:
     if not block.steps:
         yield "/steps", "a saga without steps does nothing", "", "empty"
 

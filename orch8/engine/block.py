@@ -19,7 +19,8 @@ class Scope(Protocol):
     """What a block may look at. Values only: the shell loads them beforehand."""
 
     @property
-    def instance_id(self) -> str: ...
+    def instance_id(self) -> str:
+        """The instance that is being decided on."""
 
     def truthy(self, condition: Condition, at: NodeKey) -> bool:
         """Whether ``condition`` holds at node ``at``."""
@@ -53,7 +54,9 @@ class Block:
     def settled(
         self, at: NodeKey, frame: Frame, child: NodeKey, outcome: Outcome, live: int, scope: Scope
     ) -> Move:
-        """The move after ``child`` settled, with ``live`` others still live; by default its outcome."""
+        """The move after ``child`` settled, with ``live`` others still live: by default this block
+        settles as the child did.
+        """
         return Done(outcome)
 
     def error(self, frame: Frame) -> Mapping[str, Any] | None:
@@ -71,7 +74,7 @@ class Block:
     def revived(
         self, at: NodeKey, frame: Frame, below: Sequence[NodeKey], scope: Scope
     ) -> Move | None:
-        """The move on going back into this block, which did not complete before; None starts it anew.
+        """The move on going back into this block, which did not complete; None starts it anew.
 
         ``below`` are its children that did not complete, as nodes of this round. Those that the
         move enters go on where they stopped; the others are forgotten, unless it ``keeps`` them.
@@ -90,9 +93,11 @@ class Leaf(Block):
     cancellable: bool = True
 
     def start(self, at: NodeKey, scope: Scope) -> Move:
+        """The leaf is scheduled, and its parent waits for it."""
         return Act((Schedule(at),), Wait())
 
     def shields(self) -> bool:
+        """Whether the definition says that a cancel does not reach this leaf."""
         return not self.cancellable
 
 
@@ -105,19 +110,25 @@ class Chain(Block):
     blocks: tuple[Block, ...] = ()
 
     def chains(self) -> Iterable[Block]:
+        """The blocks of the chain, in their order."""
         return self.blocks
 
     def start(self, at: NodeKey, scope: Scope) -> Move:
+        """The first block is entered; an empty chain is done at once."""
         return self._go(at, 0)
 
     def settled(
         self, at: NodeKey, frame: Frame, child: NodeKey, outcome: Outcome, live: int, scope: Scope
     ) -> Move:
+        """The next block is entered; the chain settles with its last block, or one that fails."""
         return self._go(at, frame.data["c"] + 1) if outcome.ok else Done(outcome)
 
     def revived(
         self, at: NodeKey, frame: Frame, below: Sequence[NodeKey], scope: Scope
     ) -> Move | None:
+        """The chain goes on at the block that did not complete; a chain that entered none starts
+        anew.
+        """
         if "c" not in frame.data:
             return None
         # With nothing below, the block at the cursor completed while the chain was being cancelled.

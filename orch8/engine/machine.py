@@ -58,7 +58,8 @@ class Values(Protocol):
     """What expressions may read, loaded beforehand by the shell (scope.py has the one we use)."""
 
     @property
-    def instance_id(self) -> str: ...
+    def instance_id(self) -> str:
+        """The instance that is being decided on."""
 
     def truthy(self, condition: Condition, at: NodeKey, error: Mapping[str, Any] | None) -> bool:
         """Whether ``condition`` holds at node ``at``, where ``error`` is being handled."""

@@ -26,13 +26,16 @@ class Outcome:
 
     @property
     def ok(self) -> bool:
+        """Whether what comes after the node may run."""
         return self.status is Status.COMPLETED or self.status is Status.SKIPPED
 
     def to_json(self) -> list[Any]:
+        """The outcome as JSON: [status, error]; from_json reads it."""
         return [self.status.value, self.error]
 
     @classmethod
     def from_json(cls, body: Any) -> Outcome:
+        """The outcome that to_json wrote as ``body``."""
         return cls(Status(body[0]), body[1])
 
 

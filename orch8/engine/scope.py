@@ -59,22 +59,23 @@ class NeedsValues(Exception):
 class Known:
     """What is loaded of one instance, and what its steps have just put out.
 
-    A missing entry of ``values`` is not loaded; None is loaded and absent. ``paths`` says of outputs
-    that were asked for by prefix which path they are of.
+    A missing entry of ``values`` is not loaded; None is loaded and absent. ``paths`` says of
+    outputs that were asked for by prefix which path they are of. ``complete``: the instance is new,
+    so what is not here does not exist.
     """
 
     values: dict[Ref, Any] = field(default_factory=dict)
     paths: dict[Ref, tuple[int, ...]] = field(default_factory=dict)
     fresh: dict[str, dict[tuple[int, ...], Any]] = field(default_factory=dict)
+    complete: bool = False
 
     def get(self, ref: Ref) -> Any:
         """The value, if it is loaded."""
         if isinstance(ref, OutputRef):
             return self._output(ref)
-        try:
-            return self.values[ref]
-        except KeyError:
-            raise NeedsValues((ref,)) from None
+        if ref not in self.values and not self.complete:
+            raise NeedsValues((ref,))
+        return self.values.get(ref)
 
     def put_out(self, key: NodeKey, output: Any) -> None:
         """The step at ``key`` has just ended with this output: it is not stored yet, but counts."""
@@ -83,7 +84,7 @@ class Known:
     def require(self, refs: Iterable[Ref]) -> None:
         """Everything is loaded, or NeedsValues names all that is not."""
         missing = [ref for ref in refs if ref not in self.values and not self._is_fresh(ref)]
-        if missing:
+        if missing and not self.complete:
             raise NeedsValues(missing)
 
     def _is_fresh(self, ref: Ref) -> bool:
@@ -97,12 +98,12 @@ class Known:
         fresh = self.fresh.get(ref.block_id, {})
         if ref.exact and ref.path in fresh:
             return fresh[ref.path]
-        if ref not in self.values:
+        if ref not in self.values and not self.complete:
             raise NeedsValues((ref,))
         begins = len(ref.path)
         newest = max((path for path in fresh if path[:begins] == ref.path), default=None)
         if ref.exact or newest is None or newest < self.paths.get(ref, ()):
-            return self.values[ref]
+            return self.values.get(ref)
         return fresh[newest]
 
 
@@ -118,6 +119,7 @@ class Scope:
     runtime: Mapping[str, Any]
 
     def truthy(self, condition: Condition, at: NodeKey, error: Mapping[str, Any] | None) -> bool:
+        """Whether ``condition`` holds at node ``at``, where ``error`` is being handled."""
         return condition.truthy(self._view(condition, at, error))
 
     def evaluate(self, condition: Condition, at: NodeKey, error: Mapping[str, Any] | None) -> Any:
@@ -125,6 +127,7 @@ class Scope:
         return condition.evaluate(self._view(condition, at, error))
 
     def render(self, template: Template, at: NodeKey, error: Mapping[str, Any] | None) -> Any:
+        """The JSON that ``template`` becomes at node ``at``, where ``error`` is being handled."""
         if template.is_constant:
             return template.render(_View(self, at, error))
         return template.render(self._view(template, at, error))

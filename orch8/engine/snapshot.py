@@ -36,9 +36,11 @@ class Frame:
 
     @property
     def cancelling(self) -> bool:
+        """Whether the node is asked to stop, for whatever reason."""
         return self.stop is not Stop.NO
 
     def to_json(self) -> dict[str, Any]:
+        """The frame as JSON, without what is at its default; from_json reads it."""
         out: dict[str, Any] = {}
         if self.parent is not None:
             out["p"] = str(self.parent)
@@ -54,6 +56,7 @@ class Frame:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Frame:
+        """The frame that to_json wrote as ``body``."""
         parent, closing = body.get("p"), body.get("o")
         return cls(
             NodeKey.parse(parent) if parent is not None else None,
@@ -74,6 +77,7 @@ class Snapshot:
     finish: str | None = None  # the name under which an `end` block finished the instance
 
     def to_json(self) -> dict[str, Any]:
+        """The snapshot as JSON, with its frames under their node keys; from_json reads it."""
         body: dict[str, Any] = {"f": {str(k): f.to_json() for k, f in self.frames.items()}}
         if self.dormant:
             body["z"] = {str(k): f.to_json() for k, f in self.dormant.items()}
@@ -85,6 +89,7 @@ class Snapshot:
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Snapshot:
+        """The snapshot that to_json wrote as ``body``."""
         outcome = body.get("o")
         return cls(
             {NodeKey.parse(k): Frame.from_json(f) for k, f in body["f"].items()},

@@ -39,7 +39,9 @@ class SendWindow:
 
 
 def due_after(delay: Delay, now: datetime, zone: tzinfo, entropy: float) -> datetime:
-    """The moment at which ``delay``, begun at ``now``, is over; ``entropy`` in [0, 1) picks the jitter."""
+    """The moment at which ``delay``, begun at ``now``, is over; ``entropy`` in [0, 1) picks the
+    jitter.
+    """
     if delay.at_local is not None:
         due = from_local(delay.at_local, delay.zone or zone)
     else:

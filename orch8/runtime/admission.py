@@ -40,8 +40,8 @@ def admit_waiting(office: Office, tx: Tx) -> bool:
 def slots(
     limit: Limit | None, admitted: int, last: datetime | None, now: datetime
 ) -> list[datetime]:
-    """When the next steps in line become due: evenly at the key's pace, after those admitted already,
-    up to the horizon; at least one if none is admitted. Without a limit all at once.
+    """When the next steps in line become due: evenly at the key's pace, after those admitted
+    already, up to the horizon; at least one if none is admitted. Without a limit all at once.
     """
     if limit is None:
         return [now] * MAX_AHEAD

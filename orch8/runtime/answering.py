@@ -135,8 +135,10 @@ def _retry_if(run: Run, row: StepRow, block: Any, got: Answer) -> bool | None:
 
 
 def _still_unknown(row: StepRow, got: Answer) -> Answer:
-    """The answer, unless it only says that this dispatch had no effect while an earlier one of the same
-    attempt may have had it: then the attempt is as unknown as before, and its key is sent again."""
+    """The answer, unless it only says that this dispatch had no effect while an earlier one of the
+    same attempt may have had it: then the attempt is as unknown as before, and its key is sent
+    again.
+    """
     in_doubt = row.outcome == Verdict.UNKNOWN and not Effect(row.effect).repeatable
     return replace(got, verdict=Verdict.UNKNOWN) if in_doubt and got.verdict in _NO_EFFECT else got
 

@@ -32,7 +32,8 @@ class CannotClaim(Exception):
 
 def claim_each(office: Office, lane: str, worker_id: UUID, slots: int) -> list[Task]:
     """As claim, each step in a transaction of its own; those that cannot be claimed are parked, so
-    that they do not hold up their lane."""
+    that they do not hold up their lane.
+    """
     taken: list[Task] = []
     try:
         for _ in range(slots):

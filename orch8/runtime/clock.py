@@ -21,8 +21,8 @@ def move_clock(
     at: datetime | None = None,
     rate: float | None = None,
 ) -> Moment:
-    """Business time is later by ``advance``, or is ``at``, and from now on runs ``rate`` times as fast as
-    real time. It never goes back: timers that fired cannot be taken back.
+    """Business time is later by ``advance``, or is ``at``, and from now on runs ``rate`` times as
+    fast as real time. It never goes back: timers that fired cannot be taken back.
     """
     if not office.settings.dev:
         raise Forbidden("the clock can only be moved in development mode (ORCH8_DEV=1)")

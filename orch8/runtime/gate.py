@@ -42,8 +42,8 @@ class Gate:
         return self._held[0][0] if self._held else None
 
     def admit(self, tasks: Iterable[Task]) -> tuple[list[tuple[Task, Grant]], list[Item]]:
-        """The calls that may be made right now with their grants, and those that go back; held calls
-        whose time has come are among them.
+        """The calls that may be made right now with their grants, and those that go back; held
+        calls whose time has come are among them.
         """
         ready: list[Task] = []
         while self._held and self._held[0][0] <= time.monotonic():
@@ -78,13 +78,14 @@ class Gate:
         held, self._held = self._held, []
         return [Item(task, Deferral()) for _, _, task in held]
 
+    def _acquire(self, tasks: list[Task]) -> list[Grant]:
+        if self._limiter is None:
+            raise LimiterUnavailable("ORCH8_REDIS_URL is not set")
+        return self._limiter.acquire_many([(task.row.tenant_id, task.limits) for task in tasks])
+
     def _ask(self, tasks: list[Task], granted: list[tuple[Task, Grant]], back: list[Item]) -> None:
         try:
-            if self._limiter is None:
-                raise LimiterUnavailable("ORCH8_REDIS_URL is not set")
-            grants = self._limiter.acquire_many(
-                [(task.row.tenant_id, task.limits) for task in tasks]
-            )
+            grants = self._acquire(tasks)
         except LimiterUnavailable as problem:
             log.warning("limiter.away", error=str(problem), steps=len(tasks))
             back.extend(Item(task, Deferral(AWAY)) for task in tasks)

@@ -50,7 +50,8 @@ def tree(
             continue
         nodes[str(key)] = {
             "node_key": str(key), "block_id": key.block_id, "block_type": index[key.block_id].type,
-            "parent": str(frame.parent) if frame.parent else None, "state": "cancelling" if frame.cancelling else "running",
+            "parent": str(frame.parent) if frame.parent else None,
+            "state": "cancelling" if frame.cancelling else "running",
         }  # fmt: skip
     for step in steps.steps_of(tx, instance_id, limit=limit):
         if "@" in step.block_id:
@@ -60,9 +61,10 @@ def tree(
             str(key), {"node_key": str(key), "block_id": step.block_id, "parent": None}
         )
         node |= {
-            "id": step.id, "block_type": index[step.block_id].type, "state": step.state, "handler": step.handler,
-            "attempt": step.failures, "dispatches": step.dispatches, "started_at": step.created_at,
-            "completed_at": step.finished_at, "due_at": step.due_at or step.held_due_at, "error": step.error,
+            "id": step.id, "block_type": index[step.block_id].type, "state": step.state,
+            "handler": step.handler, "attempt": step.failures, "dispatches": step.dispatches,
+            "started_at": step.created_at, "completed_at": step.finished_at,
+            "due_at": step.due_at or step.held_due_at, "error": step.error,
             "attention": step.attention,
         }  # fmt: skip
     return list(nodes.values())

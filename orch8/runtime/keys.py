@@ -26,7 +26,8 @@ class KeyMaker:
             )
         self._tenant = lru_cache(maxsize=4096)(
             lambda tenant: hmac.new(
-                hmac.digest(secret.encode(), tenant.encode(), hashlib.sha256), digestmod=hashlib.sha256
+                hmac.digest(secret.encode(), tenant.encode(), hashlib.sha256),
+                digestmod=hashlib.sha256,
             )
         )
 

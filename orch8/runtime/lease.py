@@ -1,4 +1,4 @@
-"""The lease of a worker process: one row, extended by one statement, covers every claim it holds."""
+"""A worker process's lease: one row, extended by one statement, covers every claim it holds."""
 
 from __future__ import annotations
 
@@ -50,8 +50,11 @@ class Lease:
         if self._thread is None:
             return
         self._thread.join(timeout=5)
-        with self._lock, self._office.begin() as tx:
-            fleet.dismiss(tx, self.worker_id)
+        try:
+            with self._lock, self._office.begin() as tx:
+                fleet.dismiss(tx, self.worker_id)
+        except Orch8Error as problem:  # then its lease ends by itself
+            log.warning("lease.not_released", worker_id=str(self.worker_id), error=problem.detail)
 
     def _enlist(self) -> None:
         began, worker_id = time.monotonic(), uuid7()

@@ -11,6 +11,7 @@ from uuid import UUID
 from orch8.definition import Sequence, load
 from orch8.errors import NotFound
 from orch8.storage import sequences
+from orch8.storage.rows import Moment
 from orch8.storage.transaction import Row, Tx
 
 CAPACITY = 1000
@@ -25,7 +26,6 @@ class Published:
     namespace: str
     name: str
     version: int
-    deprecated: bool
     sequence: Sequence
 
 
@@ -52,14 +52,21 @@ class Library:
         self, tx: Tx, tenant_id: str, namespace: str, name: str, version: int | None = None
     ) -> Published | None:
         """The version asked for; without one the newest that is not deprecated."""
-        row = sequences.sequence_by_name(tx, tenant_id, namespace, name, version)
-        return None if row is None else self.keep(row)
+        return self.named_now(tx, tenant_id, namespace, name, version)[0]
+
+    def named_now(
+        self, tx: Tx, tenant_id: str, namespace: str, name: str, version: int | None = None
+    ) -> tuple[Published | None, Moment]:
+        """As named, and what time it is."""
+        row = sequences.version_now(tx, tenant_id, namespace, name, version)
+        found = None if row.id is None else self.get(tx, row.id)
+        return found, Moment(row.moment, row.rate)
 
     def keep(self, row: Row) -> Published:
         """The published version of a row, from now on at hand."""
         with self._lock:
             kept = self._kept.get(row.id)
-            if kept is not None and kept.deprecated == row.deprecated:
+            if kept is not None:
                 return kept
         published = Published(
             row.id,
@@ -67,7 +74,6 @@ class Library:
             row.namespace,
             row.name,
             row.version,
-            row.deprecated,
             read_body(row.body),
         )
         with self._lock:
@@ -78,5 +84,5 @@ class Library:
 
 
 def read_body(body: Any) -> Sequence:
-    """A body that was accepted when it was published: what newer versions warn of does not matter."""
+    """A body that was accepted when it was published; what newer versions object to is let pass."""
     return load(body, lenient=True)

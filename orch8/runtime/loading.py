@@ -32,10 +32,12 @@ class Contexts:
         self._lock = threading.Lock()
 
     def get(self, instance_id: UUID, version: int) -> Any:
+        """The context of an instance at a version; None if it is not kept."""
         with self._lock:
             return self._kept.get((instance_id, version))
 
     def keep(self, instance_id: UUID, version: int, context: Any) -> None:
+        """The context is kept as the newest; beyond the capacity the oldest is dropped."""
         with self._lock:
             self._kept[instance_id, version] = context
             self._kept.move_to_end((instance_id, version))

@@ -86,7 +86,8 @@ def _breach(run: Run, row: StepRow, *, in_flight: bool = False) -> None:
 
 def _escalate(run: Run, row: StepRow, breach: Mapping[str, Any]) -> None:
     """The built-in that the step names for this case has run; whatever it comes to, the step fails
-    (CONTRACT 15)."""
+    (CONTRACT 15).
+    """
     block = run.block(row)
     wanted = block.on_deadline_breach if isinstance(block, Step) else None
     builtin = HANDLERS.get(wanted.handler) if wanted is not None else None
@@ -108,8 +109,8 @@ def _escalate(run: Run, row: StepRow, breach: Mapping[str, Any]) -> None:
 
 
 def expire(run: Run, row: StepRow) -> None:
-    """The time of a pull step's worker, or of the step, is over. A silent worker's call is in doubt and
-    is offered again under the same key; the crash of a worker uses up no attempt.
+    """The time of a pull step's worker, or of the step, is over. A silent worker's call is in doubt
+    and is offered again under the same key; the crash of a worker uses up no attempt.
     """
     if row.deadline_at is not None and run.now >= row.deadline_at:
         repeatable = Effect(row.effect).repeatable
@@ -280,7 +281,7 @@ def _start_sequence(run: Run, row: StepRow, params: Any) -> None:
 def _spawn(
     run: Run, row: StepRow, name: str, version: int | None, data: Any, *, parent: bool
 ) -> UUID | None:
-    """A new instance in the same transaction; None, and the step failed, if there is no sequence."""
+    """A new instance in the same transaction; None, and the step failed, without a sequence."""
     published: Published | None = run.known.get(Part(f"sequence:{name}:{version or ''}"))
     if published is None:
         run.end(row, failed(f"there is no sequence {name!r}", code="unknown_sequence"))
@@ -299,7 +300,8 @@ def _spawn(
         published, run.moment, created=True,
     )  # fmt: skip
     context = {"data": data if data is not None else {}, "config": {}}
-    child.known.values[Part("context")] = context
+    child.known.values |= {Part("context"): context, STATE: {}}
+    child.known.complete = True  # it is not stored yet, so there is nothing to load
     child.fire(Started())
     child.audit("instance.created", "success", actor=f"instance:{mine.id}")
     run.changes.contexts.append((child.row.id, 1, mine.tenant_id, context))

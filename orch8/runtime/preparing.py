@@ -41,7 +41,7 @@ class Task:
 
 @dataclass
 class Limits:
-    """The limits in force, by tenant and key: an operator's, else the smallest that is published."""
+    """The limits in force, by tenant and key: the operator's, else the smallest published one."""
 
     stated: dict[tuple[str, str], Limit] = field(default_factory=dict)
 
@@ -54,8 +54,8 @@ class Limits:
 
 
 def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> Task:
-    """The call of a due step, with its key and fingerprint noted on the row; ``calls``: whoever asks
-    makes the call, whatever the route.
+    """The call of a due step, with its key and fingerprint noted on the row; ``calls``: whoever
+    asks makes the call, whatever the route.
 
     The row is the run's working copy, already marked as claimed.
     """

@@ -1,4 +1,4 @@
-"""prune: instances that ended long ago are deleted with all that hangs on them, in small batches."""
+"""prune: instances that ended long ago are deleted with all they own, in small batches."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def prune(
     progress: Callable[[int], None],
     limit: int = 1_000_000,
 ) -> int:
-    """Instances that ended before ``older_than`` ago are gone, as are expired worker rows; how many.
+    """Instances that ended more than ``older_than`` ago are gone, as are expired worker rows.
 
-    An instance with an attempt in doubt is never pruned, whatever its age. The audit log stays: it
-    has its own retention, by month. Runs as the owner of the tables.
+    Returns how many instances. One with an attempt in doubt is never pruned, whatever its age. The
+    audit log stays: it has its own retention, by month. Runs as the owner of the tables.
     """
     gone = 0
     while gone < limit:

@@ -36,8 +36,8 @@ def publish(
     lenient: bool = False,
     request_id: str | None = None,
 ) -> Publication:
-    """The body is a published version. Raises DefinitionRejected or Unprocessable with every problem,
-    AlreadyExists when its id or version number stands for another body.
+    """The body is a published version. Raises DefinitionRejected or Unprocessable with every
+    problem, AlreadyExists when its id or version number stands for another body.
     """
     sequence = load(body, lenient=lenient)
     tenant = _tenant(sequence, tenant_id)
@@ -58,8 +58,8 @@ def publish(
     )
     if row is None:
         raise AlreadyExists(
-            f"sequence {sequence.name!r}: this id or version {sequence.version} is published with another "
-            "body; versions never change, so raise the version or leave it out"
+            f"sequence {sequence.name!r}: this id or version {sequence.version} is published with "
+            "another body; versions never change, so raise the version or leave it out"
         )
     published = office.library.keep(row)
     for key, maximum, window in inline_limits(sequence):

@@ -1,4 +1,4 @@
-"""pull: workers that ask for steps over REST. The same claim and settle as the pump, another door."""
+"""pull: workers that ask for steps over REST. The pump's claim and settle behind another door."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ def poll(
 
 
 def heartbeat(
-    office: Office, tx: Tx, step_id: UUID, *, tenant_id: str | None, worker_id: str, epoch: int | None,
-    checkpoint: Any = None, checkpoint_seq: int | None = None,
+    office: Office, tx: Tx, step_id: UUID, *, tenant_id: str | None, worker_id: str,
+    epoch: int | None, checkpoint: Any = None, checkpoint_seq: int | None = None,
 ) -> int:  # fmt: skip
     """The lease is extended; with a checkpoint it is kept for whoever takes the step over, and its
     number counts up. Raises LeaseLost when the claim is another's.
@@ -123,8 +123,9 @@ def complete(
 
 
 def fail(
-    office: Office, tx: Tx, step_id: UUID, *, tenant_id: str | None, worker_id: str, epoch: int | None,
-    message: str, retryable: bool = False, code: str | None = None, details: Any = None,
+    office: Office, tx: Tx, step_id: UUID, *, tenant_id: str | None, worker_id: str,
+    epoch: int | None, message: str, retryable: bool = False, code: str | None = None,
+    details: Any = None,
 ) -> None:  # fmt: skip
     """The step's worker says that it failed, and whether trying again may help."""
     row = _held(tx, step_id, tenant_id, worker_id, epoch)

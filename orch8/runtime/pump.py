@@ -93,6 +93,9 @@ class Pump:
         try:
             self._crew.start(self.width)
             self._run()
+        except BaseException:
+            self._unsure = True  # whoever works next looks for claims that were left behind
+            raise
         finally:
             with self._state:
                 self._running = False
@@ -100,8 +103,8 @@ class Pump:
         return True
 
     def wind_down(self, grace: float) -> None:
-        """Nothing is claimed any more; calls in flight have ``grace`` seconds to answer and be settled.
-        Returns at once, work() when all is settled or the time is over.
+        """Nothing is claimed any more; calls in flight have ``grace`` seconds to answer and be
+        settled. Returns at once, work() when all is settled or the time is over.
         """
         self._ends_at = min(self._ends_at, time.monotonic() + grace)
         self._stopping.set()
@@ -152,9 +155,7 @@ class Pump:
                 continue
             if more or self._pokes != seen:
                 continue
-            wait = self._until_next_due()
-            if self._admit_at < float("inf"):
-                wait = max(min(wait or NEAR, self._admit_at - time.monotonic()), 0.0)
+            wait = self._until_next()
             with self._state:
                 if self._pokes == seen and wait is None:
                     self._running = False
@@ -214,15 +215,18 @@ class Pump:
         return more
 
     def _reconcile(self) -> None:
-        """After a commit that was not confirmed: what this process holds without knowing it, since the
-        commit took place after all, is taken back. Nobody else would: the process is alive.
+        """After a commit that was not confirmed: what this process holds without knowing it, since
+        the commit took place after all, is taken back. Nobody else would: the process is alive.
         """
         worker_id = self.lease.worker_id
         try:
             with self._office.begin() as tx:
                 rows = steps.read_steps(tx, steps.claimed_by(tx, worker_id, MOST_CLAIMS))
                 lost = [
-                    Item(Task(row, self._office.routes.find(row.tenant_id, row.handler)), _UNCONFIRMED)
+                    Item(
+                        Task(row, self._office.routes.find(row.tenant_id, row.handler)),
+                        _UNCONFIRMED,
+                    )
                     for row in rows
                     if (row.id, row.epoch) not in self._known
                 ]
@@ -231,6 +235,9 @@ class Pump:
         except Unavailable as problem:
             log.warning("reconcile.failed", error=problem.detail)
             return
+        except Exception:  # what cannot be settled stays as it is until this process ends
+            log.exception("reconcile.broke")
+            lost = []
         if lost:
             log.warning("claims.unconfirmed", claims=len(lost))
         self._unsure = False
@@ -272,6 +279,13 @@ class Pump:
             log.warning("admission.failed", error=problem.detail)
             waiting = True
         self._admit_at = time.monotonic() + ADMIT if waiting else float("inf")
+
+    def _until_next(self) -> float | None:
+        """Seconds until a step is due or a queue is looked after; None if neither is near."""
+        wait = self._until_next_due()
+        if self._admit_at < float("inf"):
+            return max(min(wait or NEAR, self._admit_at - time.monotonic()), 0.0)
+        return wait
 
     def _until_next_due(self) -> float | None:
         """Seconds until a lane's next step is due, if that is near."""
@@ -328,7 +342,10 @@ class Pump:
 
     def _done(self, items: Sequence[Item], result: Settled) -> None:
         self._known.difference_update((i.task.row.id, i.task.row.epoch) for i in items)
-        for child in result.cancel_children:
-            if self._cancel is not None:
-                self._cancel(child)
         self._launch(result.tasks)
+        for child in result.cancel_children:
+            try:
+                if self._cancel is not None:
+                    self._cancel(child)
+            except Orch8Error as problem:  # the step that waits for the child asks for it again
+                log.warning("cancel.failed", instance_id=str(child), error=problem.detail)

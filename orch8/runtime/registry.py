@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from uuid import UUID
 
 from orch8.blocks.step import Effect
@@ -9,18 +10,20 @@ from orch8.errors import InvalidArgument, NotFound, Problem
 from orch8.handlers import ssrf
 from orch8.handlers.registry import HANDLERS
 from orch8.runtime.office import Office
-from orch8.storage import fleet, sequences
+from orch8.runtime.routes import pull_lane
+from orch8.storage import fleet, pulls, sequences
 from orch8.storage.changes import Changes, write
 from orch8.storage.rows import AuditEntry
 from orch8.storage.transaction import Row, Tx
 
 
 def put_handler(
-    office: Office, tx: Tx, name: str, *, tenant_id: str, url: str | None, effect: str | None = None,
-    timeout: float | None = None, actor: str,
+    office: Office, name: str, *, tenant_id: str, url: str | None, effect: str | None = None,
+    timeout: float | None = None, actor: str, request_id: str | None = None,
 ) -> Row:  # fmt: skip
-    """From now on a tenant's handler is reached at this address: POST <url>/<name>. Without one it
-    waits for pull workers. Raises SsrfBlocked for an internal address, unless those are allowed.
+    """From now on a tenant's handler is reached at this address: POST <url>/<name>; what waited for
+    a pull worker goes there too. Without an address it waits for pull workers. Raises SsrfBlocked
+    for an internal address, unless those are allowed.
     """
     if name in HANDLERS:
         raise InvalidArgument(f"{name!r} is a built-in handler; choose another name")
@@ -32,9 +35,13 @@ def put_handler(
         )
     if url is not None:
         ssrf.check_url(url, allow_internal=office.settings.allow_internal_urls)
-    row = fleet.put_handler(tx, tenant_id, name, url=url, effect=effect, timeout=timeout)
+    with office.begin() as tx:  # after the check, which asks the network
+        row = fleet.put_handler(tx, tenant_id, name, url=url, effect=effect, timeout=timeout)
+        if url is not None:
+            pulls.offer_to_push(tx, pull_lane(tenant_id, name, None))
+        body = {"name": name, "url": url, "effect": effect}
+        _note(tx, tenant_id, actor, "handler.registered", body, request_id=request_id)
     office.routes.forget()
-    _note(tx, tenant_id, actor, "handler.registered", {"name": name, "url": url, "effect": effect})
     return row
 
 
@@ -86,14 +93,12 @@ def _note(
     tenant_id: str,
     actor: str,
     action: str,
-    body: dict[str, object],
+    body: Mapping[str, object],
     sequence_id: UUID | None = None,
+    request_id: str | None = None,
 ) -> None:
-    write(
-        tx,
-        Changes(
-            audit=[
-                AuditEntry(tenant_id, actor, action, "success", sequence_id=sequence_id, body=body)
-            ]
-        ),
-    )
+    entry = AuditEntry(
+        tenant_id, actor, action, "success",
+        sequence_id=sequence_id, request_id=request_id, body=body,
+    )  # fmt: skip
+    write(tx, Changes(audit=[entry]))

@@ -76,8 +76,8 @@ class Routes:
         return found
 
     def _find(self, tenant_id: str, handler: str) -> Route:
-        """A built-in, a function of this process, a registered address, the default address, or else
-        the pull queue: in this order.
+        """A built-in, a function of this process, a registered address, the default address, or
+        else the pull queue: in this order.
         """
         builtin = HANDLERS.get(handler)
         if builtin is not None:

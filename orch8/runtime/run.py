@@ -101,6 +101,7 @@ class Run:
 
     @property
     def now(self) -> datetime:
+        """The business time of the transaction."""
         return self.moment.at
 
     # -- rows ----------------------------------------------------------------------------------
@@ -286,7 +287,8 @@ class Run:
     # -- what is written -----------------------------------------------------------------------
     def audit(
         self, action: str, outcome: str, row: StepRow | None = None, *,
-        actor: str = ENGINE, reason: str | None = None, body: Any = None, request_id: str | None = None,
+        actor: str = ENGINE, reason: str | None = None, body: Any = None,
+        request_id: str | None = None,
     ) -> None:  # fmt: skip
         """The audit log will tell of this, in the same transaction."""
         if body is None and row is not None:
@@ -296,7 +298,8 @@ class Run:
         self.changes.audit.append(
             AuditEntry(
                 self.row.tenant_id, actor, action, outcome, self.row.id,
-                row.node_key if row is not None else None, self.row.sequence_id, reason, request_id, body,
+                row.node_key if row is not None else None, self.row.sequence_id, reason,
+                request_id, body,
             )
         )  # fmt: skip
 
@@ -341,7 +344,7 @@ class Run:
         return changes
 
     def _shown(self, outcome: Outcome | None) -> str:
-        """The state shown of the instance: paused before running before waiting before scheduled."""
+        """The state shown of the instance: paused, else running, else waiting, else scheduled."""
         if outcome is not None:
             return {Status.FAILED: "failed", Status.CANCELLED: "cancelled"}.get(
                 outcome.status, "completed"
@@ -359,7 +362,8 @@ class Run:
             self.entered.get(k) or self.touched.get(k) or self.known.get(StepRef(k)) for k in leaves
         ]
         parked = next((row for row in rows if row.attention is not None), None)
-        self.row = self.row.but(attention=None if parked is None else {**parked.attention, "node_key": parked.node_key},
+        self.row = self.row.but(
+            attention=None if parked is None else {**parked.attention, "node_key": parked.node_key},
         )
         states = {row.state for row in rows}
         if states & {StepState.RUNNING, StepState.SLEEPING}:

@@ -31,7 +31,8 @@ from orch8.storage.instances import instance_of
 from orch8.storage.rows import Evidence, InstanceRow, Moment, StepRow, StepState
 from orch8.storage.transaction import Tx
 
-# A claim is open while it runs, or waits for word on a call that was sent or is offered to pull workers.
+# A claim is open while it runs, or waits for word on a call that was sent or is offered to pull
+# workers.
 _OPEN = frozenset({StepState.RUNNING, StepState.WAITING, StepState.SCHEDULED})
 INLINE = 100  # built-ins carried out in one go for one instance; the rest is due at once
 
@@ -58,8 +59,8 @@ class Expired:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A person has to look at it: what came cannot be written (the log has the reason), or what would
-    be sent again is not what was sent before.
+    """A person has to look at it: what came cannot be written (the log has the reason), or what
+    would be sent again is not what was sent before.
     """
 
     reason: str = "cannot_settle"
@@ -74,8 +75,8 @@ class Item:
 
 
 def unsent(task: Task) -> Item | None:
-    """What comes of a claimed step that makes no call: it is carried out while it is settled, its call
-    could not be made up, or must not be made. None if there is a call to make.
+    """What comes of a claimed step that makes no call: it is carried out while it is settled, its
+    call could not be made up, or must not be made. None if there is a call to make.
     """
     if task.park is not None:
         return Item(task, Broken(task.park))
@@ -270,8 +271,8 @@ def _forget_heard(tx: Tx, own: dict[UUID, list[Item]]) -> None:
 
 
 def _in_doubt(tx: Tx, item: Item, changes: Changes) -> StepRow | None:
-    """An answer under an old claim is evidence. It resolves its attempt, the row of which is returned,
-    if that is open and has not been sent again; else it changes nothing.
+    """An answer under an old claim is evidence. It resolves its attempt, the row of which is
+    returned, if that is open and has not been sent again; else it changes nothing.
     """
     row, came = item.task.row, item.came
     if not isinstance(came, Answer):

@@ -1,4 +1,4 @@
-"""signal: a message to an instance; pause, resume and cancel act at once, others wait to be consumed."""
+"""signal: a message to an instance; pause, resume and cancel act at once, others are waited for."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def signal(
     row = only(found, instance_id, tenant_id)
     if row.state in TERMINAL:
         raise InvalidArgument(
-            f"cannot send signal to instance {instance_id}: target is in a terminal state ({row.state})"
+            f"cannot send signal to instance {instance_id}: "
+            f"target is in a terminal state ({row.state})"
         )
     signal_id = uuid7()
     earlier = signals.insert_signal(

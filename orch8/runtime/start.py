@@ -15,12 +15,13 @@ import orjson
 from orch8.engine.events import Started
 from orch8.engine.scope import CONTEXT
 from orch8.errors import (
-    AlreadyExists,
     IdempotencyMismatch,
     InvalidArgument,
     NotFound,
+    Orch8Error,
     PayloadTooLarge,
     Problem,
+    Unavailable,
     Unprocessable,
 )
 from orch8.runtime.library import Published
@@ -29,8 +30,8 @@ from orch8.runtime.run import Run
 from orch8.storage import instances
 from orch8.storage.changes import write
 from orch8.storage.ids import uuid7
-from orch8.storage.rows import InstanceRow
-from orch8.storage.transaction import Tx
+from orch8.storage.rows import InstanceRow, Moment
+from orch8.storage.transaction import Row, Tx
 
 LANES = {"Critical": "interactive", "High": "interactive", "Normal": "renewal", "Low": "bulk"}
 
@@ -57,62 +58,75 @@ class StartRequest:
     def fingerprint(self) -> bytes:
         """SHA-256 of the canonical JSON of what was asked, without the key and the version."""
         asked = {
-            "sequence": self.sequence, "context": self.context, "priority": self.priority, "lane": self.lane,
-            "timezone": self.timezone, "metadata": self.metadata, "next_fire_at": self.next_fire_at,
+            "sequence": self.sequence, "context": self.context, "priority": self.priority,
+            "lane": self.lane, "timezone": self.timezone, "metadata": self.metadata,
+            "next_fire_at": self.next_fire_at,
         }  # fmt: skip
         return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 @dataclass(frozen=True)
 class StartResult:
-    """The instance that stands for the request, and whether it was there before."""
+    """The instance that stands for the request, and whether it was there before.
+
+    ``shown`` is the instance as lists show it; ``lanes`` are those whose workers have something to
+    do.
+    """
 
     instance: InstanceRow
     deduplicated: bool
+    shown: Row
+    lanes: tuple[str, ...] = ()
 
 
 class _Duplicate(Exception):
-    """Another transaction created the instance with this key meanwhile."""
+    """There is an instance with this key already."""
 
 
 def start(office: Office, request: StartRequest) -> StartResult:
     """The instance exists and its first step is scheduled. A key that was used before gives the
-    instance of then; with another body it raises IdempotencyMismatch.
+    instance of then, whatever has changed since; with another body it raises IdempotencyMismatch.
     """
     try:
+        _check(office, request)
         with office.begin() as tx:
-            return start_in(office, tx, request)
-    except _Duplicate:
+            return _create(office, tx, request)
+    except (_Duplicate, Orch8Error) as problem:
+        if request.idempotency_key is None or isinstance(problem, Unavailable):
+            raise
         with office.begin() as tx:
             earlier = _earlier(tx, request)
         if earlier is None:
-            raise AlreadyExists(f"idempotency key {request.idempotency_key!r}") from None
+            raise
         return earlier
 
 
-def start_in(office: Office, tx: Tx, request: StartRequest) -> StartResult:
-    """As start, inside the caller's transaction."""
-    _check(office, request)
-    if request.idempotency_key is not None:
-        earlier = _earlier(tx, request)
-        if earlier is not None:
-            return earlier
-    published = find(office, tx, request)
+def _create(office: Office, tx: Tx, request: StartRequest) -> StartResult:
+    """The instance with its first steps, its context and its audit entry: one statement."""
+    published, moment = find(office, tx, request)
     validate(published, request.context)
-    moment = instances.now(tx)
     row = InstanceRow(
-        id=uuid7(), tenant_id=request.tenant_id, namespace=published.namespace, sequence_id=published.id,
-        state="scheduled", snapshot={"f": {}}, lane=request.lane or LANES[request.priority],
-        priority=request.priority, timezone=request.timezone or published.sequence.timezone,
-        created_at=moment.at, updated_at=moment.at, metadata=request.metadata,
-        idempotency_key=request.idempotency_key, request_sha256=request.fingerprint(),
+        id=uuid7(), tenant_id=request.tenant_id, namespace=published.namespace,
+        sequence_id=published.id, state="scheduled", snapshot={"f": {}},
+        lane=request.lane or LANES[request.priority], priority=request.priority,
+        timezone=request.timezone or published.sequence.timezone, created_at=moment.at,
+        updated_at=moment.at, metadata=request.metadata, idempotency_key=request.idempotency_key,
+        request_sha256=request.fingerprint(),
     )  # fmt: skip
     run = Run(office.around, row, published, moment, created=True)
     run.known.values[CONTEXT] = request.context
     office.loader.carry_out(tx, [(run, begin(request))])
-    if not write(tx, run.collected):
+    if run.row.id not in write(tx, run.collected):
         raise _Duplicate
-    return StartResult(run.row, deduplicated=False)
+    entered = [row for row in run.entered.values() if row.due_at is not None]
+    shown = instances.shown_now(
+        run.row,
+        sequence=(published.name, published.version),
+        context=request.context,
+        next_fire_at=min((row.due_at for row in entered if row.due_at), default=None),
+    )
+    lanes = tuple({row.lane for row in entered if not row.pull})
+    return StartResult(run.row, deduplicated=False, shown=shown, lanes=lanes)
 
 
 def begin(request: StartRequest) -> Callable[[Run], None]:
@@ -131,18 +145,20 @@ def begin(request: StartRequest) -> Callable[[Run], None]:
     return begin
 
 
-def find(office: Office, tx: Tx, request: StartRequest) -> Published:
-    """The version that a request means: by id, or the newest of a name that is not deprecated."""
-    published = None
+def find(office: Office, tx: Tx, request: StartRequest) -> tuple[Published, Moment]:
+    """The version that a request means (by id, or the newest of a name that is not deprecated), and
+    what time it is.
+    """
     try:
-        published = office.library.get(tx, UUID(request.sequence))
+        published: Published | None = office.library.get(tx, UUID(request.sequence))
+        moment = instances.now(tx)
     except (ValueError, NotFound):
-        published = office.library.named(
+        published, moment = office.library.named_now(
             tx, request.tenant_id, request.namespace, request.sequence, request.version
         )
     if published is None or published.tenant_id != request.tenant_id:
         raise NotFound(f"sequence {request.sequence!r}; publish it first: POST /sequences")
-    return published
+    return published, moment
 
 
 def _earlier(tx: Tx, request: StartRequest) -> StartResult | None:
@@ -152,8 +168,8 @@ def _earlier(tx: Tx, request: StartRequest) -> StartResult | None:
         return None
     if request.strict_key and bytes(row.request_sha256 or b"") != request.fingerprint():
         raise IdempotencyMismatch(
-            f"idempotency key {request.idempotency_key!r} was used for instance {row.id} with a different "
-            "body; use a new key for a new request",
+            f"idempotency key {request.idempotency_key!r} was used for instance {row.id} with a "
+            "different body; use a new key for a new request",
             errors=[
                 Problem(
                     "/idempotency_key",
@@ -162,7 +178,7 @@ def _earlier(tx: Tx, request: StartRequest) -> StartResult | None:
                 )
             ],
         )
-    return StartResult(row, deduplicated=True)
+    return StartResult(row, deduplicated=True, shown=instances.shown_instance(tx, row.id))
 
 
 def _check(office: Office, request: StartRequest) -> None:
@@ -185,6 +201,11 @@ def _check(office: Office, request: StartRequest) -> None:
                     Problem("/timezone", "unknown zone", "use an IANA name such as Europe/Vienna")
                 ],
             ) from None
+    if "\0" in (request.idempotency_key or ""):
+        raise InvalidArgument(
+            "idempotency_key holds a NUL character",
+            errors=[Problem("/idempotency_key", "NUL character", "use printable text")],
+        )
     size = len(orjson.dumps(request.context))
     if size > office.settings.max_context:
         raise PayloadTooLarge(

@@ -40,8 +40,8 @@ class Ticked:
 
 
 def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
-    """Each lane with due work has wake-ups under way, at most two for each live worker; claims of lost
-    workers and silent pull workers are taken back; rate-limit queues are admitted.
+    """Each lane with due work has wake-ups under way, at most two for each live worker; claims of
+    lost workers and silent pull workers are taken back; rate-limit queues are admitted.
     """
     taken_back = take_back_lost(office)
     silent = take_back_silent(office)

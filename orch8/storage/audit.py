@@ -11,7 +11,8 @@ def audit_of(
     tx: Tx, instance_id: UUID, *, after: UUID | None = None, limit: int = 1000
 ) -> list[Row]:
     """What happened to an instance, the oldest first."""
-    sql = """SELECT id, at, actor, action, outcome, reason, node_key, request_id, body FROM audit_log
+    sql = """SELECT id, at, actor, action, outcome, reason, node_key, request_id, body
+             FROM audit_log
              WHERE instance_id = %(id)s AND (%(after)s::uuid IS NULL OR id > %(after)s)
              ORDER BY id LIMIT %(limit)s"""
     return tx.rows(sql, {"id": instance_id, "after": after, "limit": limit})

@@ -19,12 +19,12 @@ from orch8.storage.transaction import Tx, dumps
 _TYPES = {
     "instance_id": "uuid", "id": "uuid", "claimed_by": "uuid", "path": "integer[]",
     "round": "smallint", "generation": "smallint", "epoch": "integer", "dispatches": "integer",
-    "failures": "integer", "crashes": "integer", "deferrals": "integer", "context_version": "integer",
-    "pull": "boolean", "due_at": "timestamptz", "held_due_at": "timestamptz",
-    "expires_at": "timestamptz", "deadline_at": "timestamptz", "lease_until": "timestamptz",
-    "first_dispatched_at": "timestamptz", "queued_at": "timestamptz", "created_at": "timestamptz",
-    "finished_at": "timestamptz", "attention": "jsonb", "progress": "jsonb", "output": "jsonb",
-    "error": "jsonb",
+    "failures": "integer", "crashes": "integer", "deferrals": "integer",
+    "context_version": "integer", "pull": "boolean", "due_at": "timestamptz",
+    "held_due_at": "timestamptz", "expires_at": "timestamptz", "deadline_at": "timestamptz",
+    "lease_until": "timestamptz", "first_dispatched_at": "timestamptz", "queued_at": "timestamptz",
+    "created_at": "timestamptz", "finished_at": "timestamptz", "attention": "jsonb",
+    "progress": "jsonb", "output": "jsonb", "error": "jsonb",
 }  # fmt: skip
 _COLUMNS = tuple(f.name for f in fields(StepRow))
 _PLAIN = tuple(c for c in _COLUMNS if c != "request")
@@ -33,7 +33,8 @@ _AUDIT_NAMES = tuple(f.name for f in fields(AuditEntry))
 _EVIDENCE_NAMES = tuple(f.name for f in fields(Evidence))
 # What settling a step writes; every other change of a row goes the long way.
 _SETTLED = (
-    "state", "outcome", "output", "error", "finished_at", "failures", "due_at", "claimed_by", "attention",
+    "state", "outcome", "output", "error", "finished_at", "failures", "due_at", "claimed_by",
+    "attention",
 )  # fmt: skip
 
 _UNTOUCHED = tuple(c for c in _COLUMNS if c not in _SETTLED)
@@ -69,7 +70,8 @@ _UPDATE = f"""rewritten AS (
     WHERE s.instance_id = r.instance_id AND s.node_key = r.node_key)"""
 _INSERT = f"""entered AS (
     INSERT INTO steps ({_NAMES})
-    SELECT {_VALUES} FROM json_to_recordset(%(entered)s::json) AS r(request text, {_record(_PLAIN)}))"""
+    SELECT {_VALUES} FROM json_to_recordset(%(entered)s::json)
+        AS r(request text, {_record(_PLAIN)}))"""
 _ADVANCE = """advanced AS (
     UPDATE instances i SET snapshot = r.snapshot, state = r.state, updated_at = r.updated_at,
         cancelling = r.cancelling, paused_at = r.paused_at, attention = r.attention,
@@ -82,7 +84,8 @@ _ADVANCE = """advanced AS (
 _CREATE = """created AS (
     INSERT INTO instances (id, tenant_id, namespace, sequence_id, state, snapshot, lane, priority,
         timezone, metadata, idempotency_key, request_sha256, fork_id, parent_instance_id,
-        parent_node_key, depth, created_at, updated_at, finished_at, outcome, error, context_version)
+        parent_node_key, depth, created_at, updated_at, finished_at, outcome, error,
+        context_version)
     SELECT id, tenant_id, namespace, sequence_id, state, snapshot, lane, priority, timezone,
         metadata, idempotency_key, decode(request_sha256, 'hex'), fork_id, parent_instance_id,
         parent_node_key, depth, created_at, updated_at, finished_at, outcome, error, context_version
@@ -100,7 +103,8 @@ _CONTEXT = """contexts_kept AS (
         AS r(instance_id uuid, version integer, tenant_id text, body jsonb))"""
 _STATE = """state_kept AS (
     INSERT INTO instance_state (instance_id, key, tenant_id, value)
-    SELECT instance_id, key, tenant_id, COALESCE(value, 'null') FROM json_to_recordset(%(state)s::json)
+    SELECT instance_id, key, tenant_id, COALESCE(value, 'null')
+    FROM json_to_recordset(%(state)s::json)
         AS r(instance_id uuid, key text, tenant_id text, value jsonb)
     ON CONFLICT (instance_id, key) DO UPDATE SET value = excluded.value)"""
 _FORGET = """state_forgotten AS (
@@ -110,8 +114,8 @@ _CONSUME = """consumed AS (
     UPDATE signals s SET consumed_at = r.consumed_at, consumed_by = r.consumed_by
     FROM json_to_recordset(%(consumed)s::json)
         AS r(id uuid, consumed_at timestamptz, consumed_by text) WHERE s.id = r.id)"""
-# The parent of a finished child is another instance, which nobody may lock here: only its step's row
-# is changed, and whether it is paused is read.
+# The parent of a finished child is another instance, which nobody may lock here: only its step's
+# row is changed, and whether it is paused is read.
 _WAKE = """woken AS (
     UPDATE steps s SET due_at = CASE WHEN i.paused_at IS NULL THEN orch8_now() END,
         held_due_at = CASE WHEN i.paused_at IS NULL THEN NULL ELSE orch8_now() END

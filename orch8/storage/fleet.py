@@ -10,7 +10,8 @@ from orch8.storage.transaction import Row, Tx
 def enlist(tx: Tx, worker_id: UUID, node: str, lanes: list[str], lease: float) -> None:
     """A worker process is known and holds a lease of ``lease`` seconds."""
     sql = """INSERT INTO workers (id, node, lanes, lease_until)
-             VALUES (%(id)s, %(node)s, %(lanes)s, clock_timestamp() + %(lease)s * interval '1 second')"""
+             VALUES (%(id)s, %(node)s, %(lanes)s,
+                 clock_timestamp() + %(lease)s * interval '1 second')"""
     tx.run(sql, {"id": worker_id, "node": node, "lanes": lanes, "lease": lease})
 
 
@@ -25,25 +26,27 @@ def extend(tx: Tx, worker_id: UUID, lanes: list[str], calls: int, lease: float) 
 
 
 def dismiss(tx: Tx, worker_id: UUID) -> None:
-    """A worker process that holds nothing is forgotten; one that holds something is expired, so that
-    a tick takes its claims back.
+    """A worker process that holds nothing is forgotten; one that holds something is expired, so
+    that a tick takes its claims back.
     """
     sql = """WITH idle AS (DELETE FROM workers w WHERE w.id = %(id)s AND NOT EXISTS (
                  SELECT FROM steps s WHERE s.claimed_by = w.id) RETURNING id)
-             UPDATE workers SET lease_until = '-infinity' WHERE id = %(id)s AND NOT EXISTS (SELECT FROM idle)"""
+             UPDATE workers SET lease_until = '-infinity'
+             WHERE id = %(id)s AND NOT EXISTS (SELECT FROM idle)"""
     tx.run(sql, {"id": worker_id})
 
 
 def lost_workers(tx: Tx, limit: int) -> list[Row]:
-    """Worker processes whose lease is over, locked; one that another tick works on is passed over."""
+    """Worker processes whose lease is over, locked; one that another tick works on is left out."""
     sql = """SELECT id, node FROM workers WHERE lease_until < clock_timestamp()
              ORDER BY lease_until LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
     return tx.rows(sql, {"limit": limit})
 
 
 def fleet(tx: Tx, limit: int = 1000) -> list[Row]:
-    """Every worker process that is known: id, node, lanes, started_at, lease_until, calls, alive."""
-    sql = """SELECT id, node, lanes, started_at, lease_until, calls, lease_until > clock_timestamp() AS alive
+    """Every known worker process: id, node, lanes, started_at, lease_until, calls, alive."""
+    sql = """SELECT id, node, lanes, started_at, lease_until, calls,
+                 lease_until > clock_timestamp() AS alive
              FROM workers ORDER BY started_at, id LIMIT %(limit)s"""
     return tx.rows(sql, {"limit": limit})
 
@@ -55,8 +58,9 @@ def put_handler(
     """Where a tenant's handler is reached, and what it may do."""
     sql = """INSERT INTO handlers (tenant_id, name, url, effect, timeout)
              VALUES (%(tenant)s, %(name)s, %(url)s, %(effect)s, %(timeout)s)
-             ON CONFLICT (tenant_id, name) DO UPDATE SET url = excluded.url, effect = excluded.effect,
-                 timeout = excluded.timeout, updated_at = clock_timestamp()
+             ON CONFLICT (tenant_id, name) DO UPDATE SET url = excluded.url,
+                 effect = excluded.effect, timeout = excluded.timeout,
+                 updated_at = clock_timestamp()
              RETURNING tenant_id, name, url, effect, timeout, updated_at"""
     row = tx.one(
         sql, {"tenant": tenant_id, "name": name, "url": url, "effect": effect, "timeout": timeout}
@@ -74,7 +78,8 @@ def delete_handler(tx: Tx, tenant_id: str, name: str) -> bool:
 def handlers(tx: Tx, tenant_id: str | None = None, limit: int = 10_000) -> list[Row]:
     """The registered handlers."""
     sql = """SELECT tenant_id, name, url, effect, timeout, updated_at FROM handlers
-             WHERE %(tenant)s::text IS NULL OR tenant_id = %(tenant)s ORDER BY tenant_id, name LIMIT %(limit)s"""
+             WHERE %(tenant)s::text IS NULL OR tenant_id = %(tenant)s
+             ORDER BY tenant_id, name LIMIT %(limit)s"""
     return tx.rows(sql, {"tenant": tenant_id, "limit": limit})
 
 
@@ -85,11 +90,14 @@ def seen_pull_worker(
     """A pull worker has polled for a handler."""
     sql = """INSERT INTO pull_workers (tenant_id, worker_id, handlers, queues, version)
              VALUES (%(tenant)s, %(worker)s, ARRAY[%(handler)s],
-                 CASE WHEN %(queue)s::text IS NULL THEN '{}'::text[] ELSE ARRAY[%(queue)s] END, %(version)s)
+                 CASE WHEN %(queue)s::text IS NULL THEN '{}'::text[] ELSE ARRAY[%(queue)s] END,
+                 %(version)s)
              ON CONFLICT (tenant_id, worker_id) DO UPDATE SET last_seen_at = clock_timestamp(),
                  version = excluded.version,
-                 handlers = ARRAY(SELECT DISTINCT unnest(pull_workers.handlers || excluded.handlers) LIMIT 200),
-                 queues = ARRAY(SELECT DISTINCT unnest(pull_workers.queues || excluded.queues) LIMIT 200)"""
+                 handlers = ARRAY(SELECT DISTINCT
+                     unnest(pull_workers.handlers || excluded.handlers) LIMIT 200),
+                 queues = ARRAY(SELECT DISTINCT
+                     unnest(pull_workers.queues || excluded.queues) LIMIT 200)"""
     tx.run(
         sql,
         {
@@ -128,15 +136,16 @@ def put_rate_limit(
 
 
 def delete_rate_limit(tx: Tx, tenant_id: str, key: str) -> bool:
-    """The operator's limit of a key is gone, and the inline ones hold again; whether there was one."""
-    sql = "DELETE FROM rate_limits WHERE tenant_id = %(tenant)s AND key = %(key)s AND source = 'operator'"
+    """The operator's limit of a key is gone, the inline ones hold again; whether there was one."""
+    sql = """DELETE FROM rate_limits
+             WHERE tenant_id = %(tenant)s AND key = %(key)s AND source = 'operator'"""
     return tx.run(sql, {"tenant": tenant_id, "key": key}) == 1
 
 
 def rate_limits(tx: Tx, limit: int = 10_000) -> list[Row]:
     """Every stated limit: an operator's, or an inline one of a version that is not deprecated."""
-    sql = """SELECT l.tenant_id, l.key, l.source, l.max, l.window_seconds, l.slack_seconds FROM rate_limits l
-             WHERE l.source = 'operator' OR EXISTS (
+    sql = """SELECT l.tenant_id, l.key, l.source, l.max, l.window_seconds, l.slack_seconds
+             FROM rate_limits l WHERE l.source = 'operator' OR EXISTS (
                  SELECT FROM sequences q WHERE q.id::text = l.source AND NOT q.deprecated)
              ORDER BY l.tenant_id, l.key, l.source LIMIT %(limit)s"""
     return tx.rows(sql, {"limit": limit})

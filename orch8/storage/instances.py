@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -46,11 +48,14 @@ def now(tx: Tx) -> Moment:
     return Moment(row.moment, row.rate)
 
 
-_SHOWN = """
-SELECT i.id, i.tenant_id, i.namespace, i.sequence_id, q.name AS sequence_name, q.version AS
-    sequence_version, i.state, i.cancelling, i.attention, i.outcome, i.error, i.lane, i.priority,
-    i.timezone, i.metadata, i.idempotency_key, i.parent_instance_id, i.round, i.created_at,
-    i.updated_at, i.finished_at, c.body AS context, d.next_fire_at
+_SHOWN_NAMES = (
+    "id", "tenant_id", "namespace", "sequence_id", "state", "cancelling", "attention", "outcome",
+    "error", "lane", "priority", "timezone", "metadata", "idempotency_key", "parent_instance_id",
+    "round", "created_at", "updated_at", "finished_at",
+)  # fmt: skip
+_SHOWN = f"""
+SELECT {", ".join(f"i.{name}" for name in _SHOWN_NAMES)}, q.name AS sequence_name,
+    q.version AS sequence_version, c.body AS context, d.next_fire_at
 FROM instances i JOIN sequences q ON q.id = i.sequence_id
 LEFT JOIN contexts c ON c.instance_id = i.id AND c.version = i.context_version
 LEFT JOIN LATERAL (SELECT min(COALESCE(s.due_at, s.held_due_at)) AS next_fire_at FROM steps s
@@ -97,9 +102,10 @@ def list_instances(
     return tx.rows(
         sql,
         {
-            "tenant_id": wanted.tenant_id, "namespace": wanted.namespace, "sequence_id": wanted.sequence_id,
-            "sequence_name": wanted.sequence_name, "states": list(wanted.states),
-            "metadata": dumps(dict(wanted.metadata or {})), "idempotency_key": wanted.idempotency_key,
+            "tenant_id": wanted.tenant_id, "namespace": wanted.namespace,
+            "sequence_id": wanted.sequence_id, "sequence_name": wanted.sequence_name,
+            "states": list(wanted.states), "metadata": dumps(dict(wanted.metadata or {})),
+            "idempotency_key": wanted.idempotency_key,
             "parent": wanted.parent_instance_id, "at": after and after[0], "id": after and after[1],
             "limit": limit, "offset": offset,
         },
@@ -111,10 +117,32 @@ def shown_instance(tx: Tx, instance_id: UUID) -> Row | None:
     return tx.one(_SHOWN + " WHERE i.id = %(id)s", {"id": instance_id})
 
 
+class _Shown(SimpleNamespace):
+    """A row of _SHOWN that did not come from the database."""
+
+    def _asdict(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+def shown_now(
+    row: InstanceRow, *, sequence: tuple[str, int], context: Any, next_fire_at: datetime | None
+) -> Row:
+    """An instance that was just written, as shown_instance would read it."""
+    name, version = sequence
+    return _Shown(
+        **{name: row.__dict__[name] for name in _SHOWN_NAMES},
+        sequence_name=name,
+        sequence_version=version,
+        context=context,
+        next_fire_at=next_fire_at,
+    )
+
+
 def read_contexts(tx: Tx, wanted: Iterable[tuple[UUID, int]]) -> dict[UUID, Any]:
     """The contexts of these instances at these versions."""
     pairs = list(wanted)
-    sql = """SELECT c.instance_id, c.body FROM unnest(%(ids)s::uuid[], %(versions)s::integer[]) AS r(i, v)
+    sql = """SELECT c.instance_id, c.body
+             FROM unnest(%(ids)s::uuid[], %(versions)s::integer[]) AS r(i, v)
              JOIN contexts c ON c.instance_id = r.i AND c.version = r.v"""
     rows = (
         tx.rows(sql, {"ids": [p[0] for p in pairs], "versions": [p[1] for p in pairs]})

@@ -28,8 +28,9 @@ def migrate(owner_url: str, app_url: str, *, revision: str = "head") -> None:
             # Two migrations at once: the second waits, then finds nothing to do.
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(80867238)")
             run_alembic(connection, revision)
-            _make_partitions(connection, datetime.now(UTC))
-            _grant(connection, owner_url, app_url)
+            if _has_tables(connection):
+                _make_partitions(connection, datetime.now(UTC))
+                _grant(connection, owner_url, app_url)
             connection.commit()
     finally:
         engine.dispose()
@@ -46,6 +47,12 @@ def run_alembic(connection: sqlalchemy.Connection, revision: str) -> None:
         command.upgrade(config, revision)
 
 
+def _has_tables(connection: sqlalchemy.Connection) -> bool:
+    """Whether the schema is not at its base."""
+    found = connection.exec_driver_sql("SELECT to_regclass('audit_log') IS NOT NULL")
+    return bool(found.scalar())
+
+
 def _make_partitions(connection: sqlalchemy.Connection, now: datetime) -> None:
     month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     for _ in range(MONTHS_AHEAD):
@@ -53,6 +60,11 @@ def _make_partitions(connection: sqlalchemy.Connection, now: datetime) -> None:
         connection.exec_driver_sql(
             f"CREATE TABLE IF NOT EXISTS audit_log_{month:%Y_%m} PARTITION OF audit_log "
             f"FOR VALUES FROM ('{first_of(month)}') TO ('{first_of(after)}')"
+        )
+        # Row triggers come with the parent, this one does not.
+        connection.exec_driver_sql(
+            f"CREATE OR REPLACE TRIGGER audit_log_{month:%Y_%m}_no_truncate BEFORE TRUNCATE "
+            f"ON audit_log_{month:%Y_%m} FOR EACH STATEMENT EXECUTE FUNCTION orch8_append_only()"
         )
         month = after
 

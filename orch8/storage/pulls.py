@@ -11,7 +11,9 @@ from orch8.storage.transaction import Tx, dumps
 
 
 def mark_pulled(tx: Tx, rows: Iterable[StepRow], lease: float) -> None:
-    """waiting -> running: the rows, locked by take_pull, are their workers' for ``lease`` seconds."""
+    """waiting -> running: the rows, locked by take_pull, belong to their workers for ``lease``
+    seconds.
+    """
     pulled = list(rows)
     mark_claimed(tx, pulled)
     sql = """UPDATE steps SET lease_until = clock_timestamp() + %(lease)s * interval '1 second'
@@ -37,3 +39,16 @@ def extend_pull(tx: Tx, row: StepRow, lease: float, progress: Any) -> bool:
 def size(value: Any) -> int:
     """Bytes of a value as JSON."""
     return len(dumps(value))
+
+
+def offer_to_push(tx: Tx, lane: str) -> int:
+    """waiting -> scheduled: what waits in a handler's pull lane, in whatever queue, and that no
+    worker has, goes to its instance's lane, since the handler has an address now.
+    """
+    sql = """
+    UPDATE steps s SET lane = i.lane, state = 'scheduled', pull = false, waits_for = NULL,
+        expires_at = NULL
+    FROM instances i
+    WHERE i.id = s.instance_id AND s.due_at IS NOT NULL AND s.state IN ('waiting', 'scheduled')
+        AND (s.lane = %(lane)s OR (s.lane >= %(lane)s || '/' AND s.lane < %(lane)s || '0'))"""
+    return tx.run(sql, {"lane": lane})

@@ -8,15 +8,16 @@ from orch8.storage.transaction import Tx
 
 
 def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
-    """Up to ``limit`` instances that ended that long ago are deleted with their steps, contexts, state
-    and signals; those with a step in doubt or a parent that still runs stay. How many.
+    """Up to ``limit`` instances that ended that long ago are deleted with their steps, contexts,
+    state and signals; those with a step in doubt or a parent that still runs stay. How many.
     """
     sql = """
     WITH old AS MATERIALIZED (
         SELECT i.id FROM instances i WHERE i.finished_at < orch8_now() - %(age)s
             AND NOT EXISTS (SELECT FROM steps s WHERE s.instance_id = i.id
                 AND s.state IN ('scheduled', 'running', 'sleeping', 'waiting', 'parked'))
-            AND NOT EXISTS (SELECT FROM instances p WHERE p.id = i.parent_instance_id AND p.finished_at IS NULL)
+            AND NOT EXISTS (SELECT FROM instances p
+                WHERE p.id = i.parent_instance_id AND p.finished_at IS NULL)
         ORDER BY i.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
     steps_gone AS (DELETE FROM steps s USING old WHERE s.instance_id = old.id),
     contexts_gone AS (DELETE FROM contexts c USING old WHERE c.instance_id = old.id),

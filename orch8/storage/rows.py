@@ -83,10 +83,11 @@ class StepRow:
 
     @cached_property
     def key(self) -> NodeKey:
+        """The node key, as a value."""
         return NodeKey(self.block_id, tuple(self.path), self.round)
 
     def copy(self) -> StepRow:
-        """A working copy (dataclasses.replace takes ten times as long, and this is the hot path)."""
+        """A working copy; dataclasses.replace takes ten times as long, and this is the hot path."""
         made = object.__new__(StepRow)
         made.__dict__.update(self.__dict__)
         return made

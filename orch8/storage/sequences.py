@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+from orch8.storage.instances import CLOCK
 from orch8.storage.transaction import Row, Tx, dumps
 
 _COLUMNS = (
@@ -43,7 +44,8 @@ def insert_sequence(
         sql,
         {
             "id": sequence_id, "tenant": tenant_id, "namespace": namespace, "name": name,
-            "version": version, "form": form, "status": status, "body": dumps(body), "sha256": sha256,
+            "version": version, "form": form, "status": status, "body": dumps(body),
+            "sha256": sha256,
         },
     )  # fmt: skip
 
@@ -59,11 +61,30 @@ def sequence_by_name(
     """The version asked for, even if deprecated; without one the newest that is not."""
     sql = f"""SELECT {_COLUMNS} FROM sequences
               WHERE tenant_id = %(tenant)s AND namespace = %(namespace)s AND name = %(name)s
-                AND CASE WHEN %(version)s::integer IS NULL THEN NOT deprecated ELSE version = %(version)s END
+                AND CASE WHEN %(version)s::integer IS NULL THEN NOT deprecated
+                    ELSE version = %(version)s END
               ORDER BY version DESC LIMIT 1"""
     return tx.one(
         sql, {"tenant": tenant_id, "namespace": namespace, "name": name, "version": version}
     )
+
+
+def version_now(
+    tx: Tx, tenant_id: str, namespace: str, name: str, version: int | None = None
+) -> Row:
+    """The ``id`` of the version that sequence_by_name finds, None if there is none; and the clock's
+    ``moment`` and ``rate``, which whoever starts an instance of it needs too.
+    """
+    sql = f"""
+    SELECT {CLOCK}, (
+        SELECT id FROM sequences
+        WHERE tenant_id = %(tenant)s AND namespace = %(namespace)s AND name = %(name)s
+            AND CASE WHEN %(version)s::integer IS NULL THEN NOT deprecated
+                ELSE version = %(version)s END
+        ORDER BY version DESC LIMIT 1) AS id"""
+    return tx.rows(
+        sql, {"tenant": tenant_id, "namespace": namespace, "name": name, "version": version}
+    )[0]
 
 
 def list_sequences(

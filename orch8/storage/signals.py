@@ -29,7 +29,8 @@ def insert_signal(
     sql = """
     INSERT INTO signals (id, tenant_id, instance_id, name, payload, actor, dedupe_key, received_at,
         consumed_at, consumed_by)
-    VALUES (%(id)s, %(tenant)s, %(instance)s, %(name)s, %(payload)s::jsonb, %(actor)s, %(dedupe)s, %(at)s,
+    VALUES (%(id)s, %(tenant)s, %(instance)s, %(name)s, %(payload)s::jsonb, %(actor)s,
+        %(dedupe)s, %(at)s,
         CASE WHEN %(by)s::text IS NULL THEN NULL ELSE %(at)s::timestamptz END, %(by)s)
     ON CONFLICT (instance_id, dedupe_key) DO NOTHING RETURNING id"""
     row = tx.one(

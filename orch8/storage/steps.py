@@ -17,7 +17,8 @@ from orch8.storage.transaction import Row, Tx, dumps
 _NAMES = tuple(f.name for f in fields(StepRow))
 _COLUMNS = ", ".join(f"s.{name}" for name in _NAMES)
 
-# The locking select stands in a CTE: joined directly, the planner may lock more rows than the limit.
+# The locking select stands in a CTE: joined directly, the planner may lock more rows than the
+# limit.
 _TAKE_DUE = f"""
 WITH due AS MATERIALIZED (
     SELECT s.instance_id, s.node_key FROM steps s
@@ -53,12 +54,13 @@ def next_due(tx: Tx, lanes: Sequence[str]) -> Row:
 
 
 def mark_claimed(tx: Tx, rows: Iterable[StepRow]) -> None:
-    """scheduled -> running: the rows, locked by take_due, carry their new epoch, claimer and intent;
-    an instance that was shown as scheduled is shown as running.
+    """scheduled -> running: the rows, locked by take_due, carry their new epoch, claimer and
+    intent; an instance that was shown as scheduled or waiting is shown as running.
     """
     columns = (
-        "state", "due_at", "epoch", "claimed_by", "worker", "lease_until", "dispatches", "idempotency_key",
-        "fingerprint", "first_dispatched_at", "context_version", "limit_key", "queued_at",
+        "state", "due_at", "epoch", "claimed_by", "worker", "lease_until", "dispatches",
+        "idempotency_key", "fingerprint", "first_dispatched_at", "context_version", "limit_key",
+        "queued_at",
     )  # fmt: skip
     claimed = [
         {c: row.__dict__[c] for c in columns} | {"i": row.instance_id, "k": row.node_key}
@@ -70,27 +72,30 @@ def mark_claimed(tx: Tx, rows: Iterable[StepRow]) -> None:
 
 
 _MARK_CLAIMED = """
-WITH r AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r(i uuid, k text, state text,
-    due_at timestamptz, epoch integer, claimed_by uuid, worker text, lease_until timestamptz,
-    dispatches integer, idempotency_key text, fingerprint text, first_dispatched_at timestamptz,
-    context_version integer, limit_key text, queued_at timestamptz)),
+WITH r AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r(i uuid, k text,
+    state text, due_at timestamptz, epoch integer, claimed_by uuid, worker text,
+    lease_until timestamptz, dispatches integer, idempotency_key text, fingerprint text,
+    first_dispatched_at timestamptz, context_version integer, limit_key text,
+    queued_at timestamptz)),
 claimed AS (
-    UPDATE steps s SET state = r.state, due_at = r.due_at, epoch = r.epoch, claimed_by = r.claimed_by,
-        worker = r.worker, lease_until = r.lease_until, dispatches = r.dispatches,
-        idempotency_key = r.idempotency_key, fingerprint = r.fingerprint,
+    UPDATE steps s SET state = r.state, due_at = r.due_at, epoch = r.epoch,
+        claimed_by = r.claimed_by, worker = r.worker, lease_until = r.lease_until,
+        dispatches = r.dispatches, idempotency_key = r.idempotency_key, fingerprint = r.fingerprint,
         first_dispatched_at = r.first_dispatched_at, context_version = r.context_version,
         limit_key = r.limit_key, queued_at = r.queued_at
     FROM r WHERE s.instance_id = r.i AND s.node_key = r.k),
 -- An instance that a settle holds right now is passed over: that settle writes its state anyway.
 shown AS (
-    SELECT i.id FROM instances i WHERE i.id IN (SELECT i FROM r) AND i.state = 'scheduled'
+    SELECT i.id FROM instances i
+    WHERE i.id IN (SELECT i FROM r) AND i.state IN ('scheduled', 'waiting')
     FOR UPDATE SKIP LOCKED)
-UPDATE instances i SET state = 'running', updated_at = orch8_now() FROM shown WHERE i.id = shown.id"""
+UPDATE instances i SET state = 'running', updated_at = orch8_now()
+FROM shown WHERE i.id = shown.id"""
 
 
 def set_aside(tx: Tx, row: StepRow, attention: Any) -> bool:
-    """scheduled -> parked: the row, and with it its instance, shows what is wrong; False when it has
-    changed since it was read.
+    """scheduled -> parked: the row, and with it its instance, shows what is wrong; False when it
+    has changed since it was read.
     """
     sql = """
     WITH aside AS (
@@ -117,8 +122,8 @@ def read_steps(tx: Tx, keys: Iterable[tuple[UUID, NodeKey | str]]) -> list[StepR
 def lock_claims(tx: Tx, keys: Sequence[tuple[UUID, str]]) -> list[Row]:
     """The instances of these nodes, locked in the order of their ids so that two batches never wait
     for each other in a circle, and of each node what its claim is: ``n`` is its place in ``keys``,
-    ``step_epoch``, ``step_claimed_by`` and ``step_state`` are its row's, ``moment`` and ``rate`` the
-    clock's, the rest is the instance.
+    ``step_epoch``, ``step_claimed_by`` and ``step_state`` are its row's, ``moment`` and ``rate``
+    the clock's, the rest is the instance.
     """
     wanted = [{"n": n, "i": i, "k": k} for n, (i, k) in enumerate(keys)]
     return tx.rows(_LOCK_CLAIMS, {"keys": dumps(wanted)})
@@ -163,8 +168,8 @@ def steps_of(
 
 
 def silent_pulls(tx: Tx, limit: int, *, among: Sequence[UUID] | None = None) -> list[StepRow]:
-    """Pull steps whose worker let its lease pass, or that nobody completed in time; not locked. With
-    ``among`` only those of these ids.
+    """Pull steps whose worker let its lease pass, or that nobody completed in time; not locked.
+    With ``among`` only those of these ids.
     """
     mine = "true" if among is None else "s.id = ANY(%(among)s)"
     sql = f"""
@@ -178,13 +183,14 @@ def silent_pulls(tx: Tx, limit: int, *, among: Sequence[UUID] | None = None) -> 
 
 
 def take_pull(tx: Tx, lane: str, limit: int, *, exact: bool) -> list[StepRow]:
-    """Up to ``limit`` pull steps of a handler that wait for a worker, the oldest first, locked; with
-    ``exact`` only those without a queue of their own, or of just this queue.
+    """Up to ``limit`` pull steps of a handler that wait for a worker, the oldest first, locked;
+    with ``exact`` only those without a queue of their own, or of just this queue.
     """
     sql = f"""
     WITH due AS MATERIALIZED (
         SELECT s.instance_id, s.node_key FROM steps s
-        WHERE (s.lane = %(lane)s OR (NOT %(exact)s AND s.lane >= %(lane)s || '/' AND s.lane < %(lane)s || '0'))
+        WHERE (s.lane = %(lane)s OR (
+                NOT %(exact)s AND s.lane >= %(lane)s || '/' AND s.lane < %(lane)s || '0'))
             AND s.due_at <= orch8_now()
         ORDER BY s.due_at, s.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
     SELECT {_COLUMNS} FROM due JOIN steps s USING (instance_id, node_key) ORDER BY s.id"""
@@ -261,13 +267,16 @@ def admit(tx: Tx, tenant_id: str, key: str, plan: Sequence[datetime]) -> int:
     sql = """
     WITH first AS MATERIALIZED (
         SELECT instance_id, node_key, queued_at, id FROM steps
-        WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND due_at IS NULL AND held_due_at IS NULL
-            AND state = 'scheduled'
+        WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND due_at IS NULL
+            AND held_due_at IS NULL AND state = 'scheduled'
         ORDER BY queued_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
-    slot AS (SELECT instance_id, node_key, (%(plan)s::timestamptz[])[row_number() OVER (ORDER BY queued_at, id)] AS at
-             FROM first)
+    slot AS (
+        SELECT instance_id, node_key,
+            (%(plan)s::timestamptz[])[row_number() OVER (ORDER BY queued_at, id)] AS at
+        FROM first)
     UPDATE steps s SET due_at = slot.at FROM slot
-    WHERE s.instance_id = slot.instance_id AND s.node_key = slot.node_key AND s.state = 'scheduled'"""
+    WHERE s.instance_id = slot.instance_id AND s.node_key = slot.node_key
+        AND s.state = 'scheduled'"""
     return tx.run(sql, {"tenant": tenant_id, "key": key, "limit": len(plan), "plan": list(plan)})
 
 
@@ -294,8 +303,8 @@ def queues(tx: Tx, limit: int = 200) -> list[Row]:
 
 
 def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:
-    """Of the first steps that wait for a key: how many are ``admitted`` already, when the ``last`` of
-    those is due, the limit the first was ``deferred_under``; and ``now``.
+    """Of the first steps that wait for a key: how many are ``admitted`` already, when the ``last``
+    of those is due, the limit the first was ``deferred_under``; and ``now``.
     """
     sql = """
     SELECT count(*) FILTER (WHERE due_at IS NOT NULL) AS admitted, max(due_at) AS last,

@@ -24,7 +24,8 @@ from orch8.errors import Conflict, InvalidArgument, Unavailable
 DatabaseProblem = psycopg2.Error  # what statements raise inside a transaction
 Row = Any  # a named tuple of the columns that a statement returns
 
-# Postgres keeps no NUL in text. In JSON it is written \\u0000, behind an even number of backslashes.
+# Postgres keeps no NUL in text. In JSON it is written \\u0000, behind an even number of
+# backslashes.
 _NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]
@@ -132,8 +133,9 @@ def dumps(value: Any) -> str:
 
 
 def storable(value: Any) -> Any:
-    """The JSON value that will be read back when ``value`` is written: ``value`` itself, unless a text
-    in it has a NUL."""
+    """The JSON value that will be read back when ``value`` is written: ``value`` itself, unless a
+    text in it has a NUL.
+    """
     text = orjson.dumps(value).decode()
     if "\\u0000" not in text:
         return value

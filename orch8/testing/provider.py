@@ -235,7 +235,7 @@ def _shown(ledger: Ledger, query: dict[str, str]) -> dict[str, Any]:
 @click.option("--latency-ms", default=0.0, show_default=True, help="Added to every effect.")
 @click.option("--secret", multiple=True, help="whsec_ secret that must sign each request.")
 @click.option("--seed", default=0, show_default=True, help="Of the rules' chances.")
-def main(  # noqa: PLR0917 -- one parameter per option
+def main(
     host: str,
     port: int,
     ledger: Path | None,

@@ -100,7 +100,7 @@ class Simulator:
             )
         published = Published(
             self._driver.chance.new_id(), tenant, sequence.namespace, sequence.name, version,
-            deprecated=False, sequence=sequence,
+            sequence=sequence,
         )  # fmt: skip
         self._store.sequences[published.id] = published
         return sequence.name

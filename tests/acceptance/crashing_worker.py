@@ -36,11 +36,11 @@ def arm(point: str) -> None:
     if point == "claimed":
         _before(Pump, "_launch", _die_with_a_call)
     elif point == "answered":
-        Caller.call = _call_and_die  # type: ignore[method-assign]
+        Caller.call = _call_and_die  # type: ignore[assignment, method-assign]
     elif point == "settling":
-        pumping.settle = _settle_and_die  # type: ignore[assignment]
+        pumping.settle = _settle_and_die  # type: ignore[attr-defined]
     elif point == "settled":
-        pumping.settle = _settle_and_mark  # type: ignore[assignment]
+        pumping.settle = _settle_and_mark  # type: ignore[attr-defined]
         _before(Pump, "_done", _die_if_marked)
     else:
         raise SystemExit(f"ORCH8_CRASH_AT must be one of {', '.join(POINTS)}, not {point!r}")

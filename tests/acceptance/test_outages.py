@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("stack")]
 BATCH = 20
 WITHIN = 40.0
 AWAY = 10.0  # seconds
+PROCESSES = ("postgres", "redis", "web", "worker-1", "worker-2", "control", "beat")
 FIVE = {
     "id": "five_steps",
     "blocks": [
@@ -48,7 +49,7 @@ def world(make_world: Callable[..., World[ProviderProcess]]) -> World[ProviderPr
 def whole(world: World[ProviderProcess]) -> Iterator[None]:
     """Every test begins with all processes running, and its effects happened exactly once."""
     world.handlers.script()
-    until(lambda: all(p.pid for p in world.stack.processes), 30.0, lambda: world.stack.processes)
+    until(lambda: all(map(world.pid, PROCESSES)), 30.0, lambda: world.stack.processes)
     yield
     totals = world.handlers.totals()
     assert (totals["duplicates"], totals["charged_twice"]) == (0, 0), totals

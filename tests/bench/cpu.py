@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ class Snapshot:
 
     def since(self, earlier: Snapshot) -> dict[str, float]:
         """CPU seconds that each part used after ``earlier``."""
-        used: Counter[str] = Counter()
+        used: defaultdict[str, float] = defaultdict(float)
         for (part, _), seconds in self.threads_since(earlier).items():
             used[part] += seconds
         return dict(used)
@@ -41,7 +41,7 @@ def look(parts: Mapping[str, Iterable[int]]) -> Snapshot:
         return Snapshot({})
     named = {pid for pids in parts.values() for pid in pids}
     children = _children()
-    found: Counter[tuple[str, str]] = Counter()
+    found: defaultdict[tuple[str, str], float] = defaultdict(float)
     for part, pids in parts.items():
         todo = list(pids)
         while todo:

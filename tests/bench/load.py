@@ -118,7 +118,7 @@ def create_paced(
 
     A creation that is late does not delay those after it: their times were fixed before.
     """
-    made = []
+    made: list[Created] = []
     with Creator(url, sequence) as creator:
         began = time.monotonic()
         for number in count():

@@ -117,7 +117,7 @@ class Road:
         """Every instance has completed. AssertionError after ``within`` seconds."""
 
         def look() -> bool:
-            return self.world.rows(_UNFINISHED)[0]["left"] == 0
+            return int(self.world.rows(_UNFINISHED)[0]["left"]) == 0
 
         until(look, within, lambda: self.world.rows(_UNFINISHED), poll=0.1)
 

@@ -52,7 +52,7 @@ def main(
     world = World(
         folder,
         provider,
-        settings=QUICK | {"ORCH8_LOG_LEVEL": "WARNING"},
+        settings={**QUICK, "ORCH8_LOG_LEVEL": "WARNING"},
         options=StackOptions(workers=WORKERS, width=WIDTH, tick=TICK, durable=True),
     )
     chance = random.Random(seed)

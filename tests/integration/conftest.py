@@ -7,9 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.api import Api, serving
-from tests.support.servers import Database, postgres, redis_server
-
-__all__ = ["api", "postgres", "redis_server"]
+from tests.support.servers import Database
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -125,6 +124,9 @@ def test_worker_that_fails_a_task_fails_the_instance(api: Api) -> None:
     assert (shown["state"], shown["error"]["code"]) == ("failed", "stolen")
 
 
+NOBODY = "0192b5a8-0000-7000-8000-000000000000"  # a step id that no step has
+
+
 @pytest.mark.parametrize(
     ("verb", "body", "status"),
     [
@@ -134,11 +136,11 @@ def test_worker_that_fails_a_task_fails_the_instance(api: Api) -> None:
         ("poll", {"handler_name": "charge", "worker_id": "w", "limit": 1001}, 400),
         ("poll", {"handler_name": "charge", "worker_id": "w", "limit": 1.0}, 422),
         ("poll/queue", {"handler_name": "charge", "worker_id": "w"}, 422),
-        (f"{uuid4()}/complete", {"worker_id": "w"}, 404),
-        (f"{uuid4()}/complete", {}, 422),
-        (f"{uuid4()}/complete", {"worker_id": "w", "claim_epoch": "1"}, 422),
-        (f"{uuid4()}/fail", {"worker_id": "w"}, 422),
-        (f"{uuid4()}/heartbeat", {"worker_id": "w"}, 404),
+        (f"{NOBODY}/complete", {"worker_id": "w"}, 404),
+        (f"{NOBODY}/complete", {}, 422),
+        (f"{NOBODY}/complete", {"worker_id": "w", "claim_epoch": "1"}, 422),
+        (f"{NOBODY}/fail", {"worker_id": "w"}, 422),
+        (f"{NOBODY}/heartbeat", {"worker_id": "w"}, 404),
         ("x/heartbeat", {"worker_id": "w"}, 400),
     ],
 )

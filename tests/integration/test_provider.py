@@ -25,7 +25,7 @@ from orch8.testing.ledger import Ledger, Replay
 from orch8.testing.misbehaviour import Do, Rule
 from orch8.testing.provider import Provider
 
-SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"  # noqa: S105
+SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"
 
 
 @pytest.fixture
@@ -156,8 +156,8 @@ def test_peak_is_the_busiest_sliding_window(provider: Provider, caller: Caller) 
 
 def fetch(url: str, method: str = "GET", body: Any = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    asked = urllib.request.Request(url, data=data, method=method)  # noqa: S310
-    with urllib.request.urlopen(asked, timeout=5) as answer:  # noqa: S310
+    asked = urllib.request.Request(url, data=data, method=method)
+    with urllib.request.urlopen(asked, timeout=5) as answer:
         return json.load(answer)
 
 
@@ -182,7 +182,7 @@ def test_ledger_survives_a_kill(tmp_path: Path, caller: Caller) -> None:
     """After kill -9 the charges are still there, and half a line is forgotten."""
     file = tmp_path / "book" / "ledger.jsonl"
     for turn in (1, 2):
-        process = subprocess.Popen(  # noqa: S603
+        process = subprocess.Popen(
             [sys.executable, "-m", "orch8.testing.provider", "--port", "0", "--ledger", str(file)],
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},

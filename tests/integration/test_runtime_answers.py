@@ -81,7 +81,8 @@ def test_answer_that_declines_completes_the_step(house: House) -> None:
         "routes": [{"condition": "{{outputs.charge.outcome == 'declined'}}", "blocks": [NOTIFY]}],
     }
     instance_id = house.run(charge(), router)
-    assert (house.step(instance_id).state, house.step(instance_id).outcome) == ("completed", "declined")
+    row = house.step(instance_id)
+    assert (row.state, row.outcome) == ("completed", "declined")
     assert house.step(instance_id, "notify").state == "completed"
 
 
@@ -94,7 +95,7 @@ def test_answer_that_declines_is_tried_with_a_new_key_if_asked_to(house: House) 
     house.work()
     row = house.step(instance_id)
     assert (row.state, row.outcome, row.generation) == ("completed", "succeeded", 2)
-    assert [(k["declined"], k["charged"]) for k in house.keys()] == [(1, 0), (0, 1)]
+    assert [(k["declined"], k["charged"]) for k in house.keys("charge")] == [(1, 0), (0, 1)]
 
 
 @pytest.mark.parametrize(
@@ -143,7 +144,8 @@ def test_answer_that_stays_unknown_parks_when_the_key_is_too_old(house: House) -
         house.advance(HOUR)
         house.work()
     row = house.step(instance_id)
-    assert (row.state, row.outcome, row.attention["reason"]) == ("parked", "unknown", "outcome_unknown")
+    assert (row.state, row.outcome) == ("parked", "unknown")
+    assert row.attention["reason"] == "outcome_unknown"
     assert house.state(instance_id) == "waiting"
     assert house.instance(instance_id).attention["reason"] == "outcome_unknown"
     assert house.totals()["keys"] == 1
@@ -169,7 +171,8 @@ def test_answer_that_the_schema_refuses_is_in_doubt(house: House) -> None:
     """A charge whose output is not what it must be is neither done nor failed."""
     schema = {"required": ["receipt"]}
     instance_id = house.run(charge(output_schema=schema))
-    assert (house.step(instance_id).state, house.step(instance_id).outcome) == ("scheduled", "unknown")
+    row = house.step(instance_id)
+    assert (row.state, row.outcome) == ("scheduled", "unknown")
     reading = house.run(charge(output_schema=schema, effect="read"), name="u")
     assert house.step(reading).outcome == "failed"
 
@@ -220,7 +223,7 @@ def refuse(request: Any) -> Any:
 
 
 def test_answer_is_not_asked_for_when_the_key_may_be_forgotten(house: House) -> None:
-    """A first wait beyond the key's life would make the next dispatch a second charge: it is parked."""
+    """A wait beyond the key's life would make the next dispatch a second charge: it is parked."""
     house.provider_does(Do.FAIL_AFTER)
     instance_id = house.run(charge(retry={"max_attempts": 1, "backoff": "30d"}))
     assert house.step(instance_id).attention["reason"] == "outcome_unknown"

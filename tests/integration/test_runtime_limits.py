@@ -20,7 +20,7 @@ CHARGE = {"type": "step", "handler": "charge", "rate_limit_key": "acquirer", "ra
 def ready(house: House) -> None:
     """The limiter's server is known and no window is spent: a new one counts as spent at first."""
     warm = {"type": "step", "handler": "noop-call", "rate_limit_key": "warm", "rate_limit": LIMIT}
-    house.handler("noop-call", lambda request: {})
+    house.handler("noop-call", lambda _request: {})
     house.run(warm, name="warm")
 
 
@@ -58,7 +58,8 @@ def test_limit_admits_in_the_order_of_the_queue(house: House) -> None:
     with house.office.begin() as tx:
         put_limit(tx, "acquirer", tenant_id="default", maximum=40, window=9.98, actor="test")
     house.office = house.another_office()  # one that has not read the old limit
-    until(lambda: house.tick() and house.sql("SELECT 1 FROM steps WHERE due_at IS NOT NULL OFFSET 7"))
+    eight_are_due = "SELECT 1 FROM steps WHERE due_at IS NOT NULL OFFSET 7"
+    until(lambda: house.tick() and house.sql(eight_are_due))
     rows = sorted((house.step(each) for each in ids), key=lambda row: (row.queued_at, row.id))
     dues = [row.due_at for row in rows]
     admitted = [due for due in dues if due is not None]

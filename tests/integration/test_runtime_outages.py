@@ -133,7 +133,8 @@ def test_settle_whose_commit_was_not_confirmed_is_not_repeated(house: House) -> 
     armed = [True]
 
     def settled() -> bool:
-        if armed and house.sql("SELECT 1 FROM steps WHERE node_key = 'charge' AND state = 'completed'"):
+        done = "SELECT 1 FROM steps WHERE node_key = 'charge' AND state = 'completed'"
+        if armed and house.sql(done):
             armed.clear()
             return True
         return False

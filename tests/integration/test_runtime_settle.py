@@ -60,7 +60,9 @@ def test_settle_runs_a_sequence_to_its_end(house: House) -> None:
 
 def snapshot_of(house: House, instance_id: UUID) -> tuple[Any, ...]:
     """Everything that settling may change."""
-    tables = ("instances", "steps", "audit_log", "evidence", "signals", "instance_state", "contexts")
+    tables = (
+        "instances", "steps", "audit_log", "evidence", "signals", "instance_state", "contexts",
+    )  # fmt: skip
     column = {"instances": "id"}
     return tuple(
         sorted(
@@ -99,7 +101,7 @@ def test_settle_writes_all_or_nothing(house: House, table: str) -> None:
 
 def test_settle_parks_the_one_answer_that_cannot_be_written(house: House) -> None:
     """A row that breaks the batch is settled alone: the others complete, it waits for a person."""
-    house.handler("odd", lambda request: Answer(Verdict.SUCCEEDED, {"x": 2**80}))
+    house.handler("odd", lambda _request: Answer(Verdict.SUCCEEDED, {"x": 2**80}))
     house.publish({"type": "step", "handler": "odd"}, NOTIFY, name="odd")
     house.publish(CHARGE)
     bad = house.start(name="odd")
@@ -116,7 +118,7 @@ def test_settle_parks_the_one_answer_that_cannot_be_written(house: House) -> Non
 def test_settle_keeps_an_output_with_a_nul(house: House) -> None:
     """Postgres cannot hold NUL: it becomes U+FFFD, for the database and the next step alike."""
     seen: list[Any] = []
-    house.handler("odd", lambda request: {"a\x00": "x\x00y", "plain": "\\u0000"})
+    house.handler("odd", lambda _request: {"a\x00": "x\x00y", "plain": "\\u0000"})
     house.handler("see", lambda request: seen.append(request.params))
     see = {"type": "step", "handler": "see", "params": {"got": "{{outputs.odd}}"}}
     instance_id = house.run({"type": "step", "handler": "odd"}, see)
@@ -126,9 +128,9 @@ def test_settle_keeps_an_output_with_a_nul(house: House) -> None:
 
 
 def test_settle_does_not_believe_an_output_that_is_too_large(houses: Callable[..., House]) -> None:
-    """An answer beyond the limit says nothing certain: the same key is asked again, not a new one."""
+    """An answer beyond the limit is nothing certain: the same key is asked again, not a new one."""
     house = houses(max_output=1000)
-    house.handler("big", lambda request: "x" * 2000)
+    house.handler("big", lambda _request: "x" * 2000)
     instance_id = house.run({"type": "step", "handler": "big"}, NOTIFY)
     row = house.step(instance_id, "big")
     assert (row.state, row.outcome, row.failures) == ("scheduled", "unknown", 0)
@@ -159,7 +161,7 @@ def test_settle_keeps_an_old_answer_as_evidence_only(house: House) -> None:
 
 
 def test_settle_takes_a_late_answer_for_an_attempt_in_doubt(house: House) -> None:
-    """If the attempt is open and not sent again, the late answer is its answer: nobody is asked twice."""
+    """While an attempt is open and not sent again, a late answer is its answer."""
     house.publish(CHARGE, NOTIFY)
     instance_id = house.start()
     other = house.another_pump()
@@ -214,7 +216,27 @@ def test_settle_two_pumps_never_run_a_step_twice(house: House) -> None:
     for thread in threads:
         thread.join(60)
     assert Counter(house.state(each) for each in ids) == {"completed": 100}
-    dispatches = house.sql("SELECT count(*) AS n, sum(dispatches) AS sent, max(epoch) AS e FROM steps")[0]
+    dispatches = house.sql(
+        "SELECT count(*) AS n, sum(dispatches) AS sent, max(epoch) AS e FROM steps"
+    )[0]
     assert (dispatches.n, dispatches.sent, dispatches.e) == (300, 300, 1)
     totals = house.totals()
     assert (totals["asked"], totals["charged"], totals["charged_twice"]) == (300, 300, 0)
+
+
+def test_settle_branches_of_one_instance_from_two_pumps(house: House) -> None:
+    """Two processes that settle branches of the same instances take turns, and lose none."""
+    branch = [
+        [{"type": "step", "handler": f"h{n}"}, {"type": "step", "handler": f"i{n}"}] for n in "abcd"
+    ]
+    house.publish({"type": "parallel", "branches": branch}, NOTIFY)
+    ids = [house.start() for _ in range(25)]
+    pumps = [house.pump, house.another_pump(house.another_office())]
+    threads = [threading.Thread(target=pump.work, args=(LANE,)) for pump in pumps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert Counter(house.state(each) for each in ids) == {"completed": 25}
+    totals = house.totals()
+    assert (totals["asked"], totals["charged_twice"]) == (25 * 9, 0)

@@ -26,7 +26,7 @@ SAGA = {
 
 @contextmanager
 def in_flight(house: House, output: Any = None, handler: str = "charge") -> Iterator[None]:
-    """Within the block the handler's call is under way; after it the call is answered and settled."""
+    """Inside the block the handler's call is under way; after it the call is answered, settled."""
     called, answer = threading.Event(), threading.Event()
 
     def slow(request: Any) -> Any:
@@ -192,7 +192,8 @@ def test_signal_wakes_the_wait_for_it(house: House) -> None:
     """A waiting instance goes on with the payload, and the signal is used up."""
     see = {**NOTIFY, "params": {"by": "{{outputs.wait_signal.payload.by}}"}}
     instance_id = house.run(WAIT, see)
-    assert (house.state(instance_id), house.step(instance_id, "wait_signal").due_at) == ("waiting", None)
+    assert house.state(instance_id) == "waiting"
+    assert house.step(instance_id, "wait_signal").due_at is None
     house.signal(instance_id, name="other")
     house.work()
     assert house.state(instance_id) == "waiting"
@@ -263,10 +264,11 @@ def test_signal_during_a_pause_is_consumed_on_resume(house: House) -> None:
 
 
 def test_signal_merges_the_context(house: House) -> None:
-    """update_context changes members for the steps to come, in a new version; a retry sees it too."""
+    """update_context changes members for later steps, in a new version; a retry sees it too."""
     seen: list[Any] = []
     house.handler("charge", lambda request: seen.append(request.params))
-    step = {**CHARGE, "params": {"card": "{{data.card}}", "amount": "{{data.amount}}"}, "delay": "1d"}
+    params = {"card": "{{data.card}}", "amount": "{{data.amount}}"}
+    step = {**CHARGE, "params": params, "delay": "1d"}
     instance_id = house.run(step, data={"card": "old", "amount": 5})
     house.signal(instance_id, "update_context", payload={"data": {"card": "new"}})
     house.signal(instance_id, "update_context", payload={"data": {"more": 1}})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
@@ -22,7 +21,7 @@ CHARGE = {"type": "step", "handler": "charge"}
 
 
 def test_start_writes_instance_step_context_and_audit(house: House) -> None:
-    """A new instance is scheduled, with its first step due, its context kept and its story begun."""
+    """A new instance is scheduled, its first step is due, its context kept, its story begun."""
     house.publish(CHARGE)
     made = house.request({"amount": 1}, idempotency_key="k")
     assert not made.deduplicated
@@ -63,7 +62,7 @@ def test_start_refuses_another_body_under_the_same_key(house: House) -> None:
 
 REFUSED: list[tuple[dict[str, Any], type[Orch8Error]]] = [
     ({"name": "nobody"}, NotFound),
-    ({"name": str(uuid4())}, NotFound),
+    ({"name": "0192b5a8-0000-7000-8000-000000000000"}, NotFound),
     ({"version": 7}, NotFound),
     ({"tenant_id": "other"}, NotFound),
     ({"data": {"blob": "x" * 262_144}}, PayloadTooLarge),
@@ -82,7 +81,9 @@ def test_start_writes_nothing_when_it_refuses(
     house: House, asked: dict[str, Any], error: type[Orch8Error]
 ) -> None:
     """A request that cannot be carried out leaves no row behind."""
-    amount = {"type": "object", "required": ["amount"], "properties": {"amount": {"type": "integer"}}}
+    amount = {
+        "type": "object", "required": ["amount"], "properties": {"amount": {"type": "integer"}},
+    }  # fmt: skip
     house.publish(CHARGE, input_schema=amount)
     with pytest.raises(error):
         house.start(**({"data": {"amount": 1}, "idempotency_key": "k"} | asked))

@@ -89,7 +89,7 @@ def test_clock_moves_forward_only_and_in_development_only(houses: Callable[..., 
 
 # -- deadlines ---------------------------------------------------------------------------------
 def test_deadline_fails_a_step_that_nobody_took(house: House) -> None:
-    """A step that is overdue is not called: it fails with what was breached, and tells its handler."""
+    """An overdue step is not called: it fails with what was breached, and tells its handler."""
     breach = {"handler": "log", "params": {"message": "late"}}
     step = {**CHARGE, "delay": "2d", "deadline": "1d", "on_deadline_breach": breach}
     catch = {"type": "try_catch", "try": [step], "catch": [NOTIFY]}
@@ -112,7 +112,8 @@ def test_deadline_never_fails_a_call_in_doubt(house: House) -> None:
         raise RuntimeError("lost")
 
     house.handler("charge", broken)
-    instance_id = house.run({**CHARGE, "deadline": "1h", "retry": {"max_attempts": 9, "backoff": "2h"}})
+    retry = {"max_attempts": 9, "backoff": "2h"}
+    instance_id = house.run({**CHARGE, "deadline": "1h", "retry": retry})
     house.advance(timedelta(hours=1))
     house.work()
     row = house.step(instance_id)

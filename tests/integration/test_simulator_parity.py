@@ -8,8 +8,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import pytest
-
 from orch8.config import Settings
 from orch8.handlers.python import Function, Refused, TryAgain
 from orch8.handlers.request import StepRequest
@@ -26,7 +24,9 @@ COMPARED = (
 class Pair:
     """The same sequence in both, with the same handlers."""
 
-    def __init__(self, house: House, blocks: list[Any], make: Callable[[], dict[str, Function]]) -> None:
+    def __init__(
+        self, house: House, blocks: list[Any], make: Callable[[], dict[str, Function]]
+    ) -> None:
         self.house = house
         mine, theirs = make(), make()
         for name, function in theirs.items():
@@ -89,11 +89,14 @@ def test_dunning_is_the_same(house: House) -> None:
     blocks = [
         step("charge", retry={"max_attempts": 2, "backoff": "1s"}, effect="money"),
         {"type": "wait", "delay": {"days": 3}},
-        step("remind", effect="notify", params={"n": "{{data.n}}", "was": "{{outputs.charge.step}}"}),
+        step(
+            "remind", effect="notify", params={"n": "{{data.n}}", "was": "{{outputs.charge.step}}"}
+        ),
         {"type": "wait", "delay": {"days": 30}},
         step("downgrade"),
     ]
-    pair = Pair(house, blocks, counting({"charge": [TryAgain("busy")], "remind": [], "downgrade": [Refused("no")]}))
+    answers = {"charge": [TryAgain("busy")], "remind": [], "downgrade": [Refused("no")]}
+    pair = Pair(house, blocks, counting(answers))
     for days in (3, 30):
         pair.compare()
         pair.passes(timedelta(days=days))
@@ -110,7 +113,8 @@ def test_blocks_are_the_same(house: House) -> None:
     """Composites, with a signal, a pause and a compensation."""
     blocks = [
         {"type": "parallel", "branches": [[step("a", id="p1")], [step("a", id="p2")]]},
-        {"type": "for_each", "collection": [1, 2, 3], "item_var": "i", "body": [step("a", id="each", params={"i": "{{i}}"})]},
+        {"type": "for_each", "collection": [1, 2, 3], "item_var": "i",
+         "body": [step("a", id="each", params={"i": "{{i}}"})]},
         {"type": "wait_signal", "id": "word", "signal": "go"},
         {"type": "try_catch", "try": [{"type": "saga", "steps": [
             {"id": "one", "action": step("a", id="do"), "compensation": step("a", id="undo")},
@@ -139,7 +143,8 @@ def test_cancel_is_the_same(house: House) -> None:
     """A cancel during a wait, with a shielded part."""
     blocks = [
         step("a", id="first"),
-        {"type": "try_catch", "try": [{"type": "wait", "delay": "1d"}], "finally": [step("a", id="last")]},
+        {"type": "try_catch", "try": [{"type": "wait", "delay": "1d"}],
+         "finally": [step("a", id="last")]},
     ]  # fmt: skip
     pair = Pair(house, blocks, counting({"a": []}))
     house.signal(pair.real, "cancel")

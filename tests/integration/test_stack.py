@@ -204,7 +204,7 @@ def test_program_that_ends_at_once_stops_the_start(make: Callable[..., Stack]) -
     """A program that cannot start is told with its last words, and nothing is left running."""
     stack = make()
     broken = Command("web", (sys.executable, "-c", "raise SystemExit('no module api')"))
-    stack._programs = lambda _stack: (Program(broken, tier=0, restart=True),)  # noqa: SLF001
+    stack._programs = lambda _stack: (Program(broken, tier=0, restart=True),)
     with pytest.raises(ConfigurationError, match=r"web ended with code 1.*no module api"):
         stack.start()
     assert not [p for p in stack.processes if p.pid]

@@ -177,7 +177,9 @@ class House:
 
     def keys(self, handler: str = "charge") -> list[dict[str, Any]]:
         """The provider's ledger of one handler: an entry for each idempotency key."""
-        return [e for e in self.provider.ledger.page(after=0, limit=1000) if e["handler"] == handler]
+        return [
+            e for e in self.provider.ledger.page(after=0, limit=1000) if e["handler"] == handler
+        ]
 
     def provider_does(self, *rules: Rule | Do) -> None:
         """From now on the provider follows these rules; a bare deed is done once."""
@@ -188,14 +190,21 @@ class House:
         """The rows that a statement of the owner returns, if it returns any."""
         return execute(self.database.owner_url, statement, *params)
 
+    def sql_as_admin(self, statement: str, *params: Any) -> list[Row]:
+        """As ``sql``, but as superuser."""
+        return execute(self.database.admin_url, statement, *params)
+
 
 def execute(url: str, statement: str, *params: Any) -> list[Row]:
     """A statement has been committed by the role of ``url``; its rows, if it returns any."""
     factory = psycopg2.extras.NamedTupleCursor
-    with closing(psycopg2.connect(url, cursor_factory=factory)) as connection, connection:
-        with connection.cursor() as cursor:
-            cursor.execute(statement, params or None)
-            return cursor.fetchall() if cursor.description else []
+    with (
+        closing(psycopg2.connect(url, cursor_factory=factory)) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
+        cursor.execute(statement, params or None)
+        return cursor.fetchall() if cursor.description else []
 
 
 def until(condition: Callable[[], Any], within: float = WITHIN) -> Any:

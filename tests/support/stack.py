@@ -145,6 +145,12 @@ class HandlerProcess:
         """The service has ended."""
         self.child.stop(5.0)
 
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def _answers(self) -> bool:
         try:
             with contextlib.closing(Client(self.url, timeout=1.0)) as client:

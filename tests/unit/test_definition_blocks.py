@@ -1,6 +1,6 @@
 """What each block type's JSON becomes."""
 
-# ruff: noqa: E501, DTZ001 - one case, one line; local times have no zone
+# ruff: noqa: DTZ001 - local times have no zone
 from __future__ import annotations
 
 from datetime import date, datetime, time, timedelta
@@ -62,8 +62,17 @@ def test_step_takes_every_member() -> None:
         output_schema={"required": ["id"]},
         on_unknown={"policy": "retry_same_key"},
     )
-    assert (block.id, block.timeout, block.lane, block.queue_name) == ("pay", 30.0, "interactive", "eu")
-    assert (block.deadline, block.effect, block.provider) == (Duration(days=2), Effect.MONEY, "stripe")
+    assert (block.id, block.timeout, block.lane, block.queue_name) == (
+        "pay",
+        30.0,
+        "interactive",
+        "eu",
+    )
+    assert (block.deadline, block.effect, block.provider) == (
+        Duration(days=2),
+        Effect.MONEY,
+        "stripe",
+    )
     assert block.on_deadline_breach is not None
     assert block.on_deadline_breach.handler == "page"
     assert (block.key_ttl, block.cancellable) == (86_400.0, False)
@@ -121,8 +130,14 @@ def test_delay_has_two_forms(given: Any, delay: Delay) -> None:
 
 WINDOWS: list[tuple[dict[str, Any], SendWindow]] = [
     ({}, SendWindow(time(9), time(17))),
-    ({"start_hour": 22, "end_hour": 6, "days": [0, 6]}, SendWindow(time(22), time(6), frozenset({0, 6}))),
-    ({"start": "00:05", "end": "21:00", "days": ["Mon", "sun"]}, SendWindow(time(0, 5), time(21), frozenset({0, 6}))),
+    (
+        {"start_hour": 22, "end_hour": 6, "days": [0, 6]},
+        SendWindow(time(22), time(6), frozenset({0, 6})),
+    ),
+    (
+        {"start": "00:05", "end": "21:00", "days": ["Mon", "sun"]},
+        SendWindow(time(0, 5), time(21), frozenset({0, 6})),
+    ),
 ]
 
 
@@ -205,7 +220,9 @@ def test_parallel_and_race_have_a_chain_for_each_branch() -> None:
     both = only({"type": "parallel", "id": "p", "branches": [[CHARGE], []], "fail": "fast"})
     assert isinstance(both, Parallel)
     assert ([b.id for b in both.branches], both.fail) == (["@p.0", "@p.1"], "fast")
-    first = only({"type": "race", "branches": [[CHARGE], [CHARGE]], "semantics": "first_to_succeed"})
+    first = only(
+        {"type": "race", "branches": [[CHARGE], [CHARGE]], "semantics": "first_to_succeed"}
+    )
     assert isinstance(first, Race)
     assert ([ids(b) for b in first.branches], first.semantics) == (
         [["charge"], ["charge_2"]],
@@ -215,7 +232,15 @@ def test_parallel_and_race_have_a_chain_for_each_branch() -> None:
 
 def test_loop_until_is_its_break_condition() -> None:
     """`until` is short for `break_on`; a poll interval is a wait inside the loop."""
-    block = only({"type": "loop", "id": "l", "until": "{{outputs.charge.ok}}", "body": [CHARGE], "poll_interval": 5})
+    block = only(
+        {
+            "type": "loop",
+            "id": "l",
+            "until": "{{outputs.charge.ok}}",
+            "body": [CHARGE],
+            "poll_interval": 5,
+        }
+    )
     assert isinstance(block, Loop)
     assert block.break_on is not None
     assert (block.break_on.outputs, block.condition) == ({"charge"}, None)
@@ -241,7 +266,9 @@ def test_loop_without_an_interval_has_no_pause(nothing: Any) -> None:
         (["{{data.a}}", 2], {"data"}, set()),
     ],
 )
-def test_for_each_collection_is_an_expression(given: Any, roots: set[str], outputs: set[str]) -> None:
+def test_for_each_collection_is_an_expression(
+    given: Any, roots: set[str], outputs: set[str]
+) -> None:
     """A template, a bare path into the data or from a root, or a list."""
     sequence = loaded(CHARGE, {"type": "for_each", "collection": given, "body": [{"type": "end"}]})
     block = sequence.index["for_each"]
@@ -254,7 +281,13 @@ def test_for_each_item_is_readable_inside_only() -> None:
     inner = {**CHARGE, "params": {"a": "{{p.id}}", "b": "{{q.id}}"}}
     nested = {"type": "for_each", "collection": "{{p.parts}}", "item_var": "q", "body": [inner]}
     sequence = loaded(
-        {"type": "for_each", "collection": "{{data.x}}", "item_var": "p", "concurrency": 5, "body": [nested]}
+        {
+            "type": "for_each",
+            "collection": "{{data.x}}",
+            "item_var": "p",
+            "concurrency": 5,
+            "body": [nested],
+        }
     )
     outer = sequence.index["for_each"]
     assert isinstance(outer, ForEach)
@@ -263,7 +296,9 @@ def test_for_each_item_is_readable_inside_only() -> None:
 
 def test_router_has_routes_and_a_default() -> None:
     """A default stands beside the routes or among them."""
-    beside = only({"type": "router", "routes": [{"condition": "true", "blocks": [CHARGE]}], "default": []})
+    beside = only(
+        {"type": "router", "routes": [{"condition": "true", "blocks": [CHARGE]}], "default": []}
+    )
     among = only(
         {
             "type": "router",
@@ -278,7 +313,9 @@ def test_router_has_routes_and_a_default() -> None:
 
 def test_router_without_a_default_has_none() -> None:
     """`default: false` on a route says nothing."""
-    block = only({"type": "router", "routes": [{"condition": "now", "default": False, "blocks": []}]})
+    block = only(
+        {"type": "router", "routes": [{"condition": "now", "default": False, "blocks": []}]}
+    )
     assert isinstance(block, Router)
     assert block.default is None
 
@@ -287,10 +324,19 @@ def test_router_without_a_default_has_none() -> None:
 def test_try_catch_has_long_and_short_names(suffix: str) -> None:
     """try, catch and finally may be spelled with _block."""
     block = only(
-        {"type": "try_catch", f"try{suffix}": [CHARGE], f"catch{suffix}": [], f"finally{suffix}": [CHARGE]}
+        {
+            "type": "try_catch",
+            f"try{suffix}": [CHARGE],
+            f"catch{suffix}": [],
+            f"finally{suffix}": [CHARGE],
+        }
     )
     assert isinstance(block, TryCatch)
-    assert (ids(block.try_), ids(block.catch), ids(block.finally_)) == (["charge"], [], ["charge_2"])
+    assert (ids(block.try_), ids(block.catch), ids(block.finally_)) == (
+        ["charge"],
+        [],
+        ["charge_2"],
+    )
 
 
 def test_try_without_catch_catches_nothing() -> None:
@@ -306,14 +352,22 @@ def test_saga_lends_its_step_ids_to_lone_actions() -> None:
         {
             "type": "saga",
             "steps": [
-                {"id": "reserve", "action": CHARGE, "compensation": {**CHARGE, "handler": "release"}},
+                {
+                    "id": "reserve",
+                    "action": CHARGE,
+                    "compensation": {**CHARGE, "handler": "release"},
+                },
                 {"id": "two", "action": [CHARGE, CHARGE]},
                 {"action": {**CHARGE, "id": "own"}},
             ],
         }
     )
     assert isinstance(block, Saga)
-    assert [ids(action) for action, _ in block.steps] == [["reserve"], ["charge", "charge_2"], ["own"]]
+    assert [ids(action) for action, _ in block.steps] == [
+        ["reserve"],
+        ["charge", "charge_2"],
+        ["own"],
+    ]
     assert [undo and ids(undo) for _, undo in block.steps] == [["release"], None, None]
 
 
@@ -322,7 +376,9 @@ def test_other_composites_take_their_members() -> None:
     scope = only({"type": "cancellation_scope", "blocks": [CHARGE]})
     assert isinstance(scope, CancellationScope)
     assert ids(scope.body) == ["charge"]
-    child = only({"type": "sub_sequence", "sequence": "kyc", "version": "latest", "input": {"a": 1}})
+    child = only(
+        {"type": "sub_sequence", "sequence": "kyc", "version": "latest", "input": {"a": 1}}
+    )
     assert isinstance(child, SubSequence)
     assert (child.sequence_name, child.version) == ("kyc", None)
     for kind in ("ab_split", "a_b_split"):
@@ -343,7 +399,10 @@ EVERY_TYPE: list[dict[str, Any]] = [
     {"type": "race", "branches": [[CHARGE], [CHARGE]]},
     {"type": "loop", "until": "true", "body": [CHARGE], "poll_interval": 3},
     {"type": "for_each", "collection": "items", "body": [CHARGE]},
-    {"type": "router", "routes": [{"default": True, "blocks": [CHARGE]}, {"condition": "now", "blocks": [CHARGE]}]},
+    {
+        "type": "router",
+        "routes": [{"default": True, "blocks": [CHARGE]}, {"condition": "now", "blocks": [CHARGE]}],
+    },
     {"type": "try_catch", "finally": [CHARGE], "try": [CHARGE], "catch": [CHARGE]},
     {"type": "saga", "steps": [{"id": "x", "action": CHARGE, "compensation": [CHARGE, CHARGE]}]},
     {"type": "sub_sequence", "sequence": "kyc", "version": "latest"},

@@ -35,7 +35,12 @@ def codes(*blocks: Any, **members: Any) -> list[tuple[str, str]]:
 # -- names ---------------------------------------------------------------------------------------
 def test_given_ids_win_over_derived_ones() -> None:
     """A derived name steps aside for an id that is given anywhere in the document."""
-    assert ids(named("a"), named("a"), named("x", id="a_2"), named("a")) == ["a", "a_3", "a_2", "a_4"]
+    assert ids(named("a"), named("a"), named("x", id="a_2"), named("a")) == [
+        "a",
+        "a_3",
+        "a_2",
+        "a_4",
+    ]
     assert ids(named("a"), named("x", id="a")) == ["a_2", "a"]
 
 
@@ -106,7 +111,12 @@ def test_contract_form_warns_where_the_seed_refuses() -> None:
                 "colour": 1,
                 "retry": {"max_attempts": 1, "initial_backoff": 1, "max_backoff": 1, "x": 1},
                 "params": {"a": ["{{foo.bar}}"], "b": "{{outputs.nope.x}}", "c": "{{"},
-                "delay": {"duration": 5, "timezone": "Mars", "holidays": ["x"], "fire_at_local": "x"},
+                "delay": {
+                    "duration": 5,
+                    "timezone": "Mars",
+                    "holidays": ["x"],
+                    "fire_at_local": "x",
+                },
             },
             {"id": "r", "type": "router", "routes": [{"condition": "a ===", "blocks": []}]},
         )
@@ -138,7 +148,10 @@ def test_contract_guard_that_cannot_be_read_fails_its_step() -> None:
 @pytest.mark.parametrize("member", MONEY_MEMBERS)
 def test_near_miss_of_a_money_member_is_refused_in_either_form(member: str) -> None:
     """Nobody loses a fence to a typing error."""
-    for body in (contract({**CHARGE, "id": "a", f"{member}x": 1}), seed({**CHARGE, f"x{member[1:]}": 1})):
+    for body in (
+        contract({**CHARGE, "id": "a", f"{member}x": 1}),
+        seed({**CHARGE, f"x{member[1:]}": 1}),
+    ):
         assert refusal(body)[1][0].code == "unknown_member"
 
 
@@ -182,7 +195,9 @@ def test_expressions_may_name_later_and_inner_blocks() -> None:
 
 def test_root_without_a_value_is_pointed_out() -> None:
     """`signal` belongs to the language; that nothing provides it yet is said when publishing."""
-    assert codes(named("a", params={"x": "{{signal.payload}}"})) == [("not_yet", "/blocks/0/params/x")]
+    assert codes(named("a", params={"x": "{{signal.payload}}"})) == [
+        ("not_yet", "/blocks/0/params/x")
+    ]
 
 
 @pytest.mark.parametrize("root", ["vars", "batch", "period", "tenant"])
@@ -195,7 +210,9 @@ def test_root_of_a_later_version_is_refused_as_such(root: str) -> None:
 # -- schemas -------------------------------------------------------------------------------------
 def test_input_schema_checks_data() -> None:
     """The compiled schema says what is wrong with a value."""
-    schema = loaded(CHARGE, input_schema={"required": ["id"], "properties": {"n": {"type": "integer"}}}).input_schema
+    schema = loaded(
+        CHARGE, input_schema={"required": ["id"], "properties": {"n": {"type": "integer"}}}
+    ).input_schema
     assert schema is not None
     assert list(schema.iter_errors({"id": 1, "n": 2})) == []
     found = list(schema.iter_errors({"n": "x"}))
@@ -204,7 +221,10 @@ def test_input_schema_checks_data() -> None:
 
 def test_schema_may_refer_to_itself() -> None:
     """References into the schema work; one that never ends is reported, not raised."""
-    tree = {"$defs": {"t": {"type": "object", "properties": {"c": {"$ref": "#/$defs/t"}}}}, "$ref": "#/$defs/t"}
+    tree = {
+        "$defs": {"t": {"type": "object", "properties": {"c": {"$ref": "#/$defs/t"}}}},
+        "$ref": "#/$defs/t",
+    }
     sequence = loaded({**CHARGE, "output_schema": tree})
     assert list(sequence.output_schemas["charge"].iter_errors({"c": {"c": {}}})) == []
     endless = loaded({**CHARGE, "output_schema": {"$ref": "#"}}).output_schemas["charge"]
@@ -258,7 +278,11 @@ def nest(levels: int, kind: str = "cancellation_scope") -> dict[str, Any]:
     block: dict[str, Any] = dict(CHARGE)
     for _ in range(levels - 1):
         if kind == "router":
-            block = {"type": "router", "routes": [{"condition": "now", "blocks": [block]}], "default": []}
+            block = {
+                "type": "router",
+                "routes": [{"condition": "now", "blocks": [block]}],
+                "default": [],
+            }
         else:
             block = {"type": kind, "blocks": [block]}
     return block
@@ -373,7 +397,9 @@ REMARKS: list[tuple[dict[str, Any], str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("block", "code", "pointer"), REMARKS, ids=[f"{b['type']} {c}" for b, c, _ in REMARKS])
+@pytest.mark.parametrize(
+    ("block", "code", "pointer"), REMARKS, ids=[f"{b['type']} {c}" for b, c, _ in REMARKS]
+)
 def test_suspicious_block_is_remarked_on(block: dict[str, Any], code: str, pointer: str) -> None:
     """What is legal but looks wrong loads with one remark at its place."""
     assert codes(block) == [(code, f"/blocks/0{pointer}")]
@@ -406,7 +432,9 @@ def test_key_is_limited_wherever_its_limit_stands() -> None:
     """One step's inline limit is enough for all that share the key."""
     limited = named("a", rate_limit_key="k", rate_limit={"max": 1, "window_seconds": 1})
     listed = named("a", rate_limits=[{"key": "j", "max": 1, "window_seconds": 1}])
-    assert codes(limited, listed, named("b", rate_limit_key="k"), named("b", rate_limit_key="j")) == []
+    assert (
+        codes(limited, listed, named("b", rate_limit_key="k"), named("b", rate_limit_key="j")) == []
+    )
 
 
 @pytest.mark.parametrize("ending", [{"type": "end"}, named("fail")])

@@ -47,7 +47,10 @@ EVERYTHING = [
     {"type": "approval", "choices": ["a"]},
 ]  # fmt: skip
 DOCUMENTS = [
-    *(json.loads((EXAMPLES / f"{name}.json").read_text()) for name in ("payment_dunning", "invoice_retry")),
+    *(
+        json.loads((EXAMPLES / f"{name}.json").read_text())
+        for name in ("payment_dunning", "invoice_retry")
+    ),
     seed(*EVERYTHING[:-2], version=1, timezone="UTC", input_schema={"required": ["a"]}),
     seed(*EVERYTHING, interrupts=[{"signal": "s", "blocks": [CHARGE]}], sla={"max_runtime": 1}),
     contract(*({**block, "id": f"b{n}"} for n, block in enumerate(EVERYTHING[:-2]))),
@@ -65,7 +68,11 @@ SCRAP = st.one_of(
     st.sampled_from(WORDS),
     st.text(max_size=5),
     st.lists(st.sampled_from([*WORDS, 1, None]), max_size=3),
-    st.dictionaries(st.sampled_from([*WORDS, "handler", "days", "$ref", "$schema", "blocks"]), st.sampled_from([*WORDS, 1, None]), max_size=3),
+    st.dictionaries(
+        st.sampled_from([*WORDS, "handler", "days", "$ref", "$schema", "blocks"]),
+        st.sampled_from([*WORDS, 1, None]),
+        max_size=3,
+    ),
     st.sampled_from(EVERYTHING),
 )
 
@@ -122,7 +129,15 @@ def test_mutated_document_is_loaded_or_refused_with_reasons(body: Any) -> None:
         assert (again.canonical, again.sha256) == (sequence.canonical, sequence.sha256)
 
 
-@given(st.recursive(SCRAP, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=3), max_leaves=10))
+@given(
+    st.recursive(
+        SCRAP,
+        lambda inner: (
+            st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS), inner, max_size=3)
+        ),
+        max_leaves=10,
+    )
+)
 def test_any_value_is_loaded_or_refused_with_reasons(body: Any) -> None:
     """JSON that was never a definition gets the same kind of answer."""
     for each in (body, {"id": "t", "blocks": body}, seed({**CHARGE, "params": body})):

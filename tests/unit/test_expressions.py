@@ -376,7 +376,7 @@ def test_seed_unknown_root_fails_when_evaluated() -> None:
 def test_condition_must_be_text() -> None:
     """What is not a string is refused by its type."""
     with pytest.raises(ExpressionError, match="not bool"):
-        compile_condition(True, Dialect.SEED)  # type: ignore[arg-type]  # noqa: FBT003
+        compile_condition(True, Dialect.SEED)  # type: ignore[arg-type]
 
 
 def test_condition_knows_what_it_reads() -> None:

@@ -64,7 +64,7 @@ def test_decide_leaves_definite_ends_alone(verdict: Verdict) -> None:
 
 
 @pytest.mark.parametrize(("truth", "again"), [(None, True), (True, True), (False, False)])
-def test_decide_obeys_retry_if(truth: bool | None, again: bool) -> None:  # noqa: FBT001
+def test_decide_obeys_retry_if(truth: bool | None, again: bool) -> None:
     """Only a condition that came out false stops the retries."""
     assert (decide(RetryPolicy(9), SAFE, 1, truth) != GIVE_UP) is again
 

@@ -18,7 +18,8 @@ CREATE TABLE dev_clock (
     business_at timestamptz NOT NULL,
     rate double precision NOT NULL DEFAULT 1 CHECK (rate > 0)
 );
-COMMENT ON TABLE dev_clock IS 'Empty in production. In dev mode: business time = business_at + (now - real_at) * rate.';
+COMMENT ON TABLE dev_clock IS
+    'Empty in production. In dev mode: business time = business_at + (now - real_at) * rate.';
 
 CREATE FUNCTION orch8_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT COALESCE((SELECT c.business_at + (now() - c.real_at) * c.rate FROM dev_clock c), now())
@@ -74,13 +75,17 @@ CREATE TABLE instances (
     finished_at timestamptz
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE instances IS 'One row per run. Resume reads this row and nothing else.';
-COMMENT ON COLUMN instances.snapshot IS 'The live frames. Changes at every transition, so it is in no index.';
-COMMENT ON COLUMN instances.updated_at IS 'Changes with state only, so that transitions stay heap-only updates.';
-CREATE UNIQUE INDEX instances_key ON instances (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL;
+COMMENT ON COLUMN instances.snapshot IS
+    'The live frames. Changes at every transition, so it is in no index.';
+COMMENT ON COLUMN instances.updated_at IS
+    'Changes with state only, so that transitions stay heap-only updates.';
+CREATE UNIQUE INDEX instances_key ON instances (tenant_id, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
 CREATE INDEX instances_updated ON instances (tenant_id, updated_at DESC, id DESC);
 CREATE INDEX instances_sequence ON instances (sequence_id, id);
 CREATE INDEX instances_finished ON instances (finished_at) WHERE finished_at IS NOT NULL;
-CREATE INDEX instances_parent ON instances (parent_instance_id) WHERE parent_instance_id IS NOT NULL;
+CREATE INDEX instances_parent ON instances (parent_instance_id)
+    WHERE parent_instance_id IS NOT NULL;
 
 CREATE TABLE contexts (
     instance_id uuid NOT NULL,
@@ -145,10 +150,13 @@ CREATE TABLE steps (
     finished_at timestamptz,
     PRIMARY KEY (instance_id, node_key)
 ) WITH (fillfactor = 85);
-COMMENT ON TABLE steps IS 'One row per leaf that was entered, with its current attempt; and the memos of composites.';
-COMMENT ON COLUMN steps.due_at IS 'When the row wants a worker: a call, a timer, a time-out. Empty while it is claimed or waits.';
+COMMENT ON TABLE steps IS
+    'One row per leaf that was entered, with its current attempt; and the memos of composites.';
+COMMENT ON COLUMN steps.due_at IS
+    'When the row wants a worker: a call, a timer, a time-out. Empty while it is claimed or waits.';
 COMMENT ON COLUMN steps.held_due_at IS 'due_at while the instance is paused.';
-COMMENT ON COLUMN steps.epoch IS 'The number of the claim. A result with an old number is evidence and changes nothing.';
+COMMENT ON COLUMN steps.epoch IS
+    'The number of the claim. A result with an old number is evidence and changes nothing.';
 CREATE INDEX steps_due ON steps (lane, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX steps_claimed ON steps (claimed_by) WHERE claimed_by IS NOT NULL;
 CREATE INDEX steps_pull ON steps (id) WHERE pull;
@@ -183,7 +191,8 @@ CREATE TABLE signals (
     consumed_by text,
     UNIQUE (instance_id, dedupe_key)
 );
-COMMENT ON TABLE signals IS 'The inbox. A signal that comes before its wait stays until the wait consumes it.';
+COMMENT ON TABLE signals IS
+    'The inbox. A signal that comes before its wait stays until the wait consumes it.';
 CREATE INDEX signals_open ON signals (instance_id, name, id) WHERE consumed_at IS NULL;
 """
 
@@ -204,7 +213,8 @@ CREATE TABLE audit_log (
     body jsonb,
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
-COMMENT ON TABLE audit_log IS 'Append-only: who did what, when and why. Written in the transaction of what it tells of.';
+COMMENT ON TABLE audit_log IS
+    'Append-only: who did what, when and why. Written in the transaction of what it tells of.';
 CREATE INDEX audit_log_instance ON audit_log (instance_id, id);
 CREATE TABLE audit_log_rest PARTITION OF audit_log DEFAULT;
 
@@ -216,8 +226,12 @@ CREATE TRIGGER audit_log_append_only BEFORE UPDATE OR DELETE ON audit_log
     FOR EACH ROW EXECUTE FUNCTION orch8_append_only();
 CREATE TRIGGER audit_log_no_truncate BEFORE TRUNCATE ON audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION orch8_append_only();
+CREATE TRIGGER audit_log_rest_no_truncate BEFORE TRUNCATE ON audit_log_rest
+    FOR EACH STATEMENT EXECUTE FUNCTION orch8_append_only();
 CREATE TRIGGER evidence_append_only BEFORE UPDATE OR DELETE ON evidence
     FOR EACH ROW EXECUTE FUNCTION orch8_append_only();
+CREATE TRIGGER evidence_no_truncate BEFORE TRUNCATE ON evidence
+    FOR EACH STATEMENT EXECUTE FUNCTION orch8_append_only();
 """
 
 FLEET = """
@@ -229,7 +243,8 @@ CREATE TABLE workers (
     lease_until timestamptz NOT NULL,
     calls integer NOT NULL DEFAULT 0
 );
-COMMENT ON TABLE workers IS 'One row per start of a worker process. Its lease covers every claim of the process.';
+COMMENT ON TABLE workers IS
+    'One row per start of a worker process. Its lease covers every claim of the process.';
 
 CREATE TABLE handlers (
     tenant_id text NOT NULL DEFAULT 'default',
@@ -261,7 +276,8 @@ CREATE TABLE rate_limits (
     updated_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (tenant_id, key, source)
 );
-COMMENT ON COLUMN rate_limits.source IS 'operator, or the id of the sequence version that states the limit inline.';
+COMMENT ON COLUMN rate_limits.source IS
+    'operator, or the id of the sequence version that states the limit inline.';
 """
 
 UP = (CLOCK, SEQUENCES, INSTANCES, STEPS, AUDIT, FLEET)
