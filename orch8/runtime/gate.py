@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 
 import structlog
 
+from orch8.errors import Orch8Error
 from orch8.limits import Grant, Limit, Limiter, LimiterUnavailable, Refusal
 from orch8.runtime.preparing import Task
 from orch8.runtime.settle import Deferral, Item
@@ -22,13 +23,17 @@ log = structlog.get_logger(__name__)
 HOLD = 0.25  # seconds: waiting this long here is cheaper than two writes
 AWAY = 1.0  # seconds until a step is tried again when Redis is away
 BATCH = 256
+History = Callable[[str, Limit], Sequence[float]]  # tenant -> ages of its calls, in seconds
 
 
 class Gate:
-    """Decides which calls may go now. Used by the pump's own thread only."""
+    """Decides which calls may go now. Used by the pump's own thread only.
 
-    def __init__(self, limiter: Limiter | None) -> None:
-        self._limiter = limiter
+    ``history`` says which calls may have been made in a window that the limiter's server has lost.
+    """
+
+    def __init__(self, limiter: Limiter | None, history: History) -> None:
+        self._limiter, self._history = limiter, history
         self._held: list[tuple[float, int, Task]] = []
         self._order = count()
 
@@ -64,14 +69,17 @@ class Gate:
         except LimiterUnavailable as problem:  # they stay spent for one window, which is safe
             log.warning("limiter.release_failed", error=str(problem))
 
-    def _count_as_spent(self, task: Task, limit: Limit) -> None:
-        """A long window whose history the server lost counts as full from now on, which is safe."""
+    def _restore(self, tenant_id: str, limit: Limit) -> None:
+        """A long window whose history the server lost, or never had, is counted from our own."""
         if self._limiter is None:
             return
         try:
-            self._limiter.restore(task.row.tenant_id, limit, [0.0] * limit.max)
-        except LimiterUnavailable as problem:  # asked again with the next call
+            ages = self._history(tenant_id, limit)
+            self._limiter.restore(tenant_id, limit, ages)
+        except (LimiterUnavailable, Orch8Error) as problem:  # asked again with the next call
             log.warning("limiter.restore_failed", key=limit.key, error=str(problem))
+            return
+        log.info("limiter.restored", tenant=tenant_id, key=limit.key, calls=len(ages))
 
     def empty(self) -> list[Item]:
         """Every held call goes back: the process is stopping."""
@@ -99,5 +107,5 @@ class Gate:
             else:
                 refused = next(limit for limit in task.limits if limit.key == grant.refused_by)
                 if grant.refusal is Refusal.REBUILD:
-                    self._count_as_spent(task, refused)
+                    self._restore(task.row.tenant_id, refused)
                 back.append(Item(task, Deferral(grant.retry_after, refused)))

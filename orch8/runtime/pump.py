@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 
 from orch8.errors import Orch8Error, Unavailable
-from orch8.limits import Doorbell, Grant, Limiter
+from orch8.limits import Doorbell, Grant, Limit, Limiter
 from orch8.runtime.admission import admit_waiting
 from orch8.runtime.claim import claim, claim_each
 from orch8.runtime.crew import Crew, SendTask
@@ -26,7 +26,7 @@ from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
 from orch8.runtime.run import Claimer
 from orch8.runtime.settle import Broken, Deferral, Item, Lost, Settled, settle, unsent
-from orch8.storage import instances, steps
+from orch8.storage import audit, instances, steps
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +60,7 @@ class Pump:
         self._crew = Crew(
             office.settings, lambda item, grant: self._inbox.put((item, grant)), send_task
         )
-        self._gate = Gate(limiter)
+        self._gate = Gate(limiter, self._history)
         self.lease = Lease(office, node, lambda: sorted(self._lanes), lambda: self._in_flight)
         self._lanes: dict[str, None] = {}
         self._pokes = 0
@@ -213,6 +213,13 @@ class Pump:
             free -= len(tasks)
             self._launch(tasks)
         return more
+
+    def _history(self, tenant_id: str, limit: Limit) -> list[float]:
+        """When calls were made that may have used tokens of the limit: every call of the tenant
+        counts, since which key each one had is not kept. Rather too many than too few.
+        """
+        with self._office.begin() as tx:
+            return audit.call_ages(tx, tenant_id, limit.window + limit.slack, limit.max)
 
     def _reconcile(self) -> None:
         """After a commit that was not confirmed: what this process holds without knowing it, since

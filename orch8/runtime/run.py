@@ -365,7 +365,11 @@ class Run:
         self.row = self.row.but(
             attention=None if parked is None else {**parked.attention, "node_key": parked.node_key},
         )
-        states = {row.state for row in rows}
+        # What a pull worker has is waited for, whether it was taken or not (CONTRACT 10.1).
+        states = {
+            StepState.WAITING if row.pull and row.state == StepState.RUNNING else row.state
+            for row in rows
+        }
         if states & {StepState.RUNNING, StepState.SLEEPING}:
             return "running"
         return "waiting" if states & {StepState.WAITING, StepState.PARKED} else "scheduled"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from orch8.storage.ids import first_of
 from orch8.storage.transaction import Row, Tx
 
 
@@ -23,3 +25,21 @@ def evidence_of(tx: Tx, instance_id: UUID, limit: int = 1000) -> list[Row]:
     sql = """SELECT id, at, node_key, epoch, kind, verdict, body FROM evidence
              WHERE instance_id = %(id)s ORDER BY id LIMIT %(limit)s"""
     return tx.rows(sql, {"id": instance_id, "limit": limit})
+
+
+def call_ages(tx: Tx, tenant_id: str, window: float, most: int) -> list[float]:
+    """How many seconds ago a tenant's calls of the last ``window`` seconds were answered, the
+    newest first, at most ``most``; calls in flight for more than a second count as made just now.
+    A call that came to nothing may be among them.
+    """
+    # Ids are made by the processes' clocks: a minute's difference to the database's is allowed for.
+    since = first_of(datetime.now(UTC) - timedelta(seconds=window + 60))
+    sql = """
+    SELECT 0::float8 AS age FROM steps WHERE claimed_by IS NOT NULL AND tenant_id = %(tenant)s
+        AND idempotency_key IS NOT NULL AND first_dispatched_at < orch8_now() - interval '1 second'
+    UNION ALL
+    (SELECT extract(epoch FROM clock_timestamp() - at)::float8 AS age FROM audit_log
+     WHERE id >= %(since)s AND tenant_id = %(tenant)s AND body ? 'idempotency_key'
+     ORDER BY id DESC LIMIT %(most)s)"""
+    rows = tx.rows(sql, {"tenant": tenant_id, "since": since, "most": most})
+    return sorted(max(row.age, 0.0) for row in rows if row.age < window)[:most]

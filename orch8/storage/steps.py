@@ -55,12 +55,12 @@ def next_due(tx: Tx, lanes: Sequence[str]) -> Row:
 
 def mark_claimed(tx: Tx, rows: Iterable[StepRow]) -> None:
     """scheduled -> running: the rows, locked by take_due, carry their new epoch, claimer and
-    intent; an instance that was shown as scheduled or waiting is shown as running.
+    intent. Their instances are shown as running, unless they wait for a pull worker.
     """
     columns = (
         "state", "due_at", "epoch", "claimed_by", "worker", "lease_until", "dispatches",
         "idempotency_key", "fingerprint", "first_dispatched_at", "context_version", "limit_key",
-        "queued_at",
+        "queued_at", "pull",
     )  # fmt: skip
     claimed = [
         {c: row.__dict__[c] for c in columns} | {"i": row.instance_id, "k": row.node_key}
@@ -76,7 +76,7 @@ WITH r AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r(i u
     state text, due_at timestamptz, epoch integer, claimed_by uuid, worker text,
     lease_until timestamptz, dispatches integer, idempotency_key text, fingerprint text,
     first_dispatched_at timestamptz, context_version integer, limit_key text,
-    queued_at timestamptz)),
+    queued_at timestamptz, pull boolean)),
 claimed AS (
     UPDATE steps s SET state = r.state, due_at = r.due_at, epoch = r.epoch,
         claimed_by = r.claimed_by, worker = r.worker, lease_until = r.lease_until,
@@ -87,7 +87,7 @@ claimed AS (
 -- An instance that a settle holds right now is passed over: that settle writes its state anyway.
 shown AS (
     SELECT i.id FROM instances i
-    WHERE i.id IN (SELECT i FROM r) AND i.state IN ('scheduled', 'waiting')
+    WHERE i.id IN (SELECT i FROM r WHERE NOT r.pull) AND i.state IN ('scheduled', 'waiting')
     FOR UPDATE SKIP LOCKED)
 UPDATE instances i SET state = 'running', updated_at = orch8_now()
 FROM shown WHERE i.id = shown.id"""

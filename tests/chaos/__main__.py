@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from orch8.dev.stack import StackOptions
+from orch8.testing.ledger import Replay
 from tests.chaos import load, verdict
 from tests.chaos.forks import Forks
 from tests.chaos.victims import Killer, plan, told
@@ -38,9 +39,17 @@ DRAINED_WITHIN = 180.0  # seconds
 @click.option("--load", "per_second", default=25.0, show_default=True, help="Instances per second.")
 @click.option("--servers/--no-servers", default=True, help="Also kill Postgres and Redis.")
 @click.option("--seed", type=int, help="Of the lots that are drawn; told at the start.")
+@click.option("--no-keys", is_flag=True, help="The provider ignores idempotency keys: must fail.")
 @click.option("--quick", is_flag=True, help="Twenty kills.")
 def main(
-    *, kills: int, rate: float, per_second: float, servers: bool, seed: int | None, quick: bool
+    *,
+    kills: int,
+    rate: float,
+    per_second: float,
+    servers: bool,
+    seed: int | None,
+    no_keys: bool,
+    quick: bool,
 ) -> None:
     """Kill processes and servers at random, then count the charges."""
     console = Console()
@@ -48,7 +57,11 @@ def main(
     kills = 20 if quick else kills
     console.print(f"{kills} kills, {rate:g} a second, seed {seed}", highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="orch8-chaos-"))
-    provider = ProviderProcess(folder, "--latency-ms", str(LATENCY_MS), "--seed", str(seed % 2**31))
+    replay = Replay.NONE if no_keys else Replay.FIRST_RESULT
+    provider = ProviderProcess(
+        folder,
+        *("--latency-ms", str(LATENCY_MS), "--seed", str(seed % 2**31), "--replay", replay),
+    )
     world = World(
         folder,
         provider,

@@ -12,7 +12,7 @@ from tests.support.stack import ProviderProcess, World
 FORK, CELERY, FLUSH = "forked pump", "celery worker", "redis flush"
 PROGRAMS = ("web", "control", "beat")
 SERVERS = ("postgres", "redis", FLUSH)
-CELERY_SHARE, RARE_SHARE = 40, 300  # one kill of so many
+CELERY_SHARE, RARE_SHARE = 40, 100  # one kill of so many
 
 
 def plan(kills: int, chance: random.Random, *, servers: bool) -> list[str]:

@@ -123,3 +123,33 @@ def test_limit_without_a_number_does_not_limit(house: House) -> None:
     """A key that nobody states a limit for is no obstacle."""
     instance_id = house.run({"type": "step", "handler": "charge", "rate_limit_key": "unheard-of"})
     assert house.state(instance_id) == "completed"
+
+
+def test_limit_of_a_long_window_holds_after_redis_has_lost_it(house: House) -> None:
+    """A new key begins at once; a forgotten one is counted from the audit log, and stays spent."""
+    limit = {"max": 3, "window_seconds": 3600}
+    house.publish({**CHARGE, "rate_limit_key": "daily", "rate_limit": limit})
+    ids = [house.start() for _ in range(3)]
+    house.work()
+    assert [house.state(each) for each in ids] == ["completed"] * 3
+    house.redis.flush()
+    more = [house.start() for _ in range(2)]
+    thread = threading.Thread(target=house.work)
+    thread.start()
+    until(lambda: all(house.step(each).deferrals for each in more))
+    until(lambda: all(house.step(each).deferrals > 1 for each in more[:1]))
+    house.pump.wind_down(1.0)
+    thread.join(20)
+    assert house.totals()["charged"] == 3
+
+
+def test_limit_of_a_long_window_has_room_again_after_a_loss(house: House) -> None:
+    """What was called before counts, and no more than that."""
+    hourly = {"max": 5, "window_seconds": 3600}
+    house.publish({**CHARGE, "rate_limit_key": "k", "rate_limit": hourly})
+    for flushed in (False, True):
+        if flushed:
+            house.redis.flush()
+        ids = [house.start() for _ in range(2)]
+        house.work()
+        assert [house.state(each) for each in ids] == ["completed"] * 2

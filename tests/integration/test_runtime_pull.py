@@ -80,7 +80,7 @@ def test_pull_step_waits_for_a_worker_and_ends_with_its_word(house: House, worke
     assert Worker(house, "w2").poll() == []
     assert (task.params, task.row.epoch, task.row.dispatches) == ({"n": 3}, 1, 1)
     assert task.row.idempotency_key
-    assert house.state(instance_id) == "running"
+    assert house.state(instance_id) == "waiting"
     worker.complete(task, {"ok": True})
     row = house.step(instance_id, "review")
     assert (row.state, row.output, row.outcome) == ("completed", {"ok": True}, "succeeded")
@@ -221,7 +221,7 @@ def test_pull_cancel_waits_for_the_worker_that_has_it(house: House, worker: Work
     held = house.start()
     (task,) = worker.poll()
     house.signal(held, "cancel")
-    assert (house.state(held), house.instance(held).cancelling) == ("running", True)
+    assert (house.state(held), house.instance(held).cancelling) == ("waiting", True)
     worker.fail(task, "stopped", retryable=True)
     assert house.state(held) == "cancelled"
 
