@@ -31,6 +31,9 @@ def admit_waiting(office: Office, tx: Tx) -> bool:
         state = steps.queue_state(tx, queue.tenant_id, queue.limit_key)
         inline = Limit(*state.deferred_under) if state.deferred_under else None
         stated = limits.stated.get((queue.tenant_id, queue.limit_key)) or inline
+        ahead = state.now + timedelta(seconds=HORIZON)
+        if stated == inline and state.free_at is not None and state.free_at > ahead:
+            continue  # the limit is spent for longer: whoever is admitted now would come back
         plan = slots(stated, state.admitted, state.last, state.now)
         if plan:
             steps.admit(tx, queue.tenant_id, queue.limit_key, plan)

@@ -188,7 +188,9 @@ def _give_back(run: Run, row: StepRow, came: Deferral) -> None:
         return
     row.deferrals += 1
     row.limit_key, row.queued_at = came.limit.key, row.queued_at or run.now
-    row.progress = {"limit": [came.limit.key, came.limit.max, came.limit.window, came.limit.slack]}
+    free_at = run.now + timedelta(seconds=came.after * run.moment.rate)
+    stated = [came.limit.key, came.limit.max, came.limit.window, came.limit.slack]
+    row.progress = {"limit": stated, "free_at": free_at.isoformat()}
     if row.held_due_at is None:
         row.due_at = None  # the key's queue says when
     if row.deferrals == 1:

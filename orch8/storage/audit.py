@@ -40,6 +40,7 @@ def call_ages(tx: Tx, tenant_id: str, window: float, most: int) -> list[float]:
     UNION ALL
     (SELECT extract(epoch FROM clock_timestamp() - at)::float8 AS age FROM audit_log
      WHERE id >= %(since)s AND tenant_id = %(tenant)s AND body ? 'idempotency_key'
+        AND action NOT IN ('step.deferred', 'step.cancelled')
      ORDER BY id DESC LIMIT %(most)s)"""
     rows = tx.rows(sql, {"tenant": tenant_id, "since": since, "most": most})
     return sorted(max(row.age, 0.0) for row in rows if row.age < window)[:most]

@@ -304,11 +304,13 @@ def queues(tx: Tx, limit: int = 200) -> list[Row]:
 
 def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:
     """Of the first steps that wait for a key: how many are ``admitted`` already, when the ``last``
-    of those is due, the limit the first was ``deferred_under``; and ``now``.
+    of those is due, the limit the first was ``deferred_under`` and when that would be ``free_at``,
+    and ``now``.
     """
     sql = """
     SELECT count(*) FILTER (WHERE due_at IS NOT NULL) AS admitted, max(due_at) AS last,
-           (array_agg(progress -> 'limit'))[1] AS deferred_under, orch8_now() AS now
+           (array_agg(progress -> 'limit'))[1] AS deferred_under,
+           (array_agg(progress ->> 'free_at'))[1]::timestamptz AS free_at, orch8_now() AS now
     FROM (SELECT due_at, progress FROM steps WHERE tenant_id = %(tenant)s AND limit_key = %(key)s
           ORDER BY queued_at, id LIMIT 5000) q"""
     return tx.one(sql, {"tenant": tenant_id, "key": key})

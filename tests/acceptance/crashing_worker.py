@@ -40,18 +40,18 @@ def arm(point: str) -> None:
     elif point == "settling":
         pumping.settle = _settle_and_die  # type: ignore[attr-defined]
     elif point == "settled":
-        pumping.settle = _settle_and_mark  # type: ignore[attr-defined]
-        _before(Pump, "_done", _die_if_marked)
+        _before(Pump, "_done", _die_with_an_answer)
     else:
         raise SystemExit(f"ORCH8_CRASH_AT must be one of {', '.join(POINTS)}, not {point!r}")
 
 
-def _before(owner: type, name: str, first: Callable[[Any], None]) -> None:
+def _before(owner: type, name: str, look: Callable[[Any], None]) -> None:
+    """Have a look at the first argument of a method before each call of it."""
     real = getattr(owner, name)
 
-    def wrapped(self: object, given: Any) -> Any:
-        first(given)
-        return real(self, given)
+    def wrapped(self: object, first: Any, *more: Any) -> Any:
+        look(first)
+        return real(self, first, *more)
 
     setattr(owner, name, wrapped)
 
@@ -78,18 +78,8 @@ def _settle_and_die(office: Any, tx: Any, items: Sequence[Item], claimer: Any) -
     return die() if _answered(items) else settled
 
 
-def _settle_and_mark(office: Any, tx: Any, items: Sequence[Item], claimer: Any) -> Settled:
-    settled = settle(office, tx, items, claimer)
+def _die_with_an_answer(items: Sequence[Item]) -> None:
     if _answered(items):
-        _marked.append(settled)
-    return settled
-
-
-_marked: list[Settled] = []
-
-
-def _die_if_marked(settled: Settled) -> None:
-    if any(one is settled for one in _marked):
         die()
 
 

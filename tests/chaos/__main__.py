@@ -60,7 +60,7 @@ def main(
     replay = Replay.NONE if no_keys else Replay.FIRST_RESULT
     provider = ProviderProcess(
         folder,
-        *("--latency-ms", str(LATENCY_MS), "--seed", str(seed % 2**31), "--replay", replay),
+        *("--latency-ms", str(LATENCY_MS), "--seed", str(seed % 2**31), "--replay", replay.name),
     )
     world = World(
         folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +67,7 @@ def judge(world: World[ProviderProcess], accepted: Mapping[str, str]) -> Verdict
     """The verdict on instances that have come to their end, or have had the time to."""
     verdict = Verdict()
     entries = {entry["key"]: entry for entry in world.handlers.entries()}
-    _judge_effects(verdict, entries, world.handlers.totals())
+    _judge_effects(verdict, entries)
     _judge_instances(verdict, world.rows(_INSTANCES), accepted)
     _judge_steps(verdict, world.rows(_STEPS), entries)
     for row in world.rows(_SETTLED_TWICE):
@@ -77,24 +78,24 @@ def judge(world: World[ProviderProcess], accepted: Mapping[str, str]) -> Verdict
     return verdict
 
 
-def _judge_effects(
-    verdict: Verdict, entries: Mapping[str, dict[str, Any]], totals: Mapping[str, int]
-) -> None:
-    verdict.requests = totals["asked"]
+def _judge_effects(verdict: Verdict, entries: Mapping[str, dict[str, Any]]) -> None:
     for entry in entries.values():
+        verdict.requests += entry["asked"]
         effects = entry["charged"] + entry["declined"]
         verdict.declined += entry["declined"] > 0
         verdict.asked += entry["declined"] == 0
-        verdict.charged += entry["charged"] == 1
+        verdict.charged += (entry["charged"], entry["declined"]) == (1, 0)
         if effects > 1:
             verdict.duplicates += effects - 1
             verdict.problems.append(f"more than one effect: {entry}")
         elif effects == 0:
             verdict.lost += 1
             verdict.problems.append(f"asked for and never done: {entry}")
-    if totals["charged_twice"]:
-        verdict.duplicates += totals["charged_twice"]
-        verdict.problems.append(f"{totals['charged_twice']} steps were charged with several keys")
+    keys = Counter(entry["subject"] for entry in entries.values() if entry["charged"])
+    for subject, count in keys.items():
+        if count > 1:
+            verdict.duplicates += count - 1
+            verdict.problems.append(f"charged with {count} keys: {subject}")
 
 
 def _judge_instances(

@@ -94,9 +94,10 @@ class Client:
             return self._once(method, path, raw)
         except (OSError, http.client.HTTPException):
             self.close()
-            if fresh or method == "POST":
+            if fresh:
                 raise
-        return self._once(method, path, raw)  # the server may have closed an idle connection
+        # The server may have closed an idle connection; whoever creates does so with a key.
+        return self._once(method, path, raw)
 
     def get(self, path: str) -> Any:
         """The JSON of a successful GET."""
