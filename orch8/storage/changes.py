@@ -7,6 +7,7 @@ handed over as JSON recordsets: one round trip, whatever their number.
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
@@ -72,6 +73,10 @@ _INSERT = f"""entered AS (
     INSERT INTO steps ({_NAMES})
     SELECT {_VALUES} FROM json_to_recordset(%(entered)s::json)
         AS r(request text, {_record(_PLAIN)}))"""
+_ADVANCED = (
+    "id", "snapshot", "state", "updated_at", "cancelling", "paused_at", "attention", "outcome",
+    "error", "round", "context_version", "finished_at",
+)  # fmt: skip
 _ADVANCE = """advanced AS (
     UPDATE instances i SET snapshot = r.snapshot, state = r.state, updated_at = r.updated_at,
         cancelling = r.cancelling, paused_at = r.paused_at, attention = r.attention,
@@ -194,8 +199,8 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
         _UPDATE, "rewritten", [_columns(row, _UPDATED) | _request(row) for row in changes.rewritten]
     )
     add(_INSERT, "entered", [_columns(row, _PLAIN) | _request(row) for row in changes.entered])
-    add(_ADVANCE, "advanced", [_instance(row) for row in changes.advanced])
-    add(_CREATE, "created", [_instance(row) for row in changes.created])
+    add(_ADVANCE, "advanced", [_present(row, _ADVANCED) for row in changes.advanced])
+    add(_CREATE, "created", [_created(row) for row in changes.created])
     add(
         _CONTEXT,
         "contexts",
@@ -224,8 +229,13 @@ def _request(row: StepRow) -> dict[str, Any]:
     return {} if row.request is None else {"request": base64.b64encode(row.request).decode()}
 
 
-def _instance(row: InstanceRow) -> dict[str, Any]:
-    out = {k: v for k, v in row.__dict__.items() if v is not None}
+def _present(row: InstanceRow, names: Iterable[str]) -> dict[str, Any]:
+    values = row.__dict__
+    return {name: values[name] for name in names if values[name] is not None}
+
+
+def _created(row: InstanceRow) -> dict[str, Any]:
+    out = _present(row, row.__dict__)
     if row.request_sha256 is not None:
         out["request_sha256"] = bytes(row.request_sha256).hex()
     return out
