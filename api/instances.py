@@ -19,6 +19,7 @@ from api.schemas.instances import (
     MAX_PAGE,
     AuditEntrySchema,
     CreateSchema,
+    DecisionSchema,
     InstancePageSchema,
     InstanceQuery,
     InstanceSchema,
@@ -35,6 +36,8 @@ from api.schemas.instances import (
 from api.surface import surface
 from orch8.errors import InvalidArgument, Problem
 from orch8.runtime import inspect
+from orch8.runtime.resolve import Decision
+from orch8.runtime.resolve import resolve as resolve_step
 from orch8.runtime.retry import retry as retry_instance
 from orch8.runtime.start import StartRequest, StartResult, start
 from orch8.storage import audit, instances
@@ -45,6 +48,7 @@ blueprint: Final = Blueprint("instances", __name__)
 DEFAULT_PAGE: Final = 100
 MAX_ENTRIES: Final = 1000
 _START, _CREATE, _REASON = StartSchema(), CreateSchema(), ReasonSchema()
+_DECISION = DecisionSchema()
 _LIST, _PAGE = InstanceQuery(), PageQuery()
 _CONTEXT: Final = ("data", "config", "audit", "runtime")
 
@@ -224,6 +228,36 @@ def retry(instance_id: str) -> Response:
             tenant_id=caller().tenant,
             actor=requests.actor(body.get("actor")),
             reason=body.get("reason"),
+            request_id=requests.request_id(),
+        )
+    surface().announce(row.lane)
+    return answer({"id": row.id, "state": row.state, "round": row.round})
+
+
+@blueprint.post("/instances/<instance_id>/resolve")
+@operation(
+    "Decide what became of a parked or pending step",
+    body=DecisionSchema,
+    answers={200: RetriedSchema},
+    errors=(404, 409),
+    headers=("X-Actor",),
+)
+def resolve(instance_id: str) -> Response:
+    """It happened, with this output; or it surely did not, and is sent again or fails."""
+    wanted = requests.path_id(instance_id)
+    body = requests.body(_DECISION)
+    office = surface().office
+    with office.begin() as tx:
+        row = resolve_step(
+            office,
+            tx,
+            wanted,
+            body["step"],
+            Decision(body["decision"]),
+            tenant_id=caller().tenant,
+            actor=requests.actor(body.get("actor")),
+            reason=body["reason"],
+            output=body.get("output"),
             request_id=requests.request_id(),
         )
     surface().announce(row.lane)

@@ -25,6 +25,7 @@ from api.schemas.base import (
 STATES = ("scheduled", "running", "waiting", "paused", "completed", "failed", "cancelled")
 PRIORITIES = ("Low", "Normal", "High", "Critical")
 LANES = ("interactive", "renewal", "bulk", "backfill")
+DECISIONS = ("happened", "retry", "fail")
 MAX_PAGE = 1000
 LONGEST = 200
 
@@ -232,3 +233,13 @@ class ReasonSchema(Body):
 
     actor = Text(longest=LONGEST)
     reason = Text(longest=1000)
+
+
+class DecisionSchema(Body):
+    """What became of a call that nobody else can tell of, and how that is known."""
+
+    step = Text(required=True, longest=1000)
+    decision = Choice(*DECISIONS, required=True)
+    output = Anything()
+    actor = Text(longest=LONGEST)
+    reason = Text(required=True, longest=1000)

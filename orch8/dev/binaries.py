@@ -50,6 +50,10 @@ class Package:
             None,
         )
 
+    def ships(self, name: str) -> bool:
+        """Whether the wheel holds a file of this name, be it a program or not."""
+        return any(path.is_file() for path in self.folder.rglob(name))
+
 
 def package(distribution: str) -> Package:
     """The installed package; ConfigurationError says how to install it."""

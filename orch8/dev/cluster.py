@@ -74,7 +74,7 @@ def create(programs: Package, data: Path, account: Account | None, *, durable: b
     _run(initdb, "", account)
     single = (str(programs.program("postgres")), "--single", "-D", str(work), "-c", "fsync=off")
     _run((*single, "postgres"), _ROLES, account)
-    statistics = _STATISTICS if programs.find("pg_stat_statements.control") else ""
+    statistics = _STATISTICS if programs.ships("pg_stat_statements.control") else ""
     _run((*single, "orch8"), _GRANTS + statistics, account)
     if durable:
         os.sync()  # the roles were written without fsync

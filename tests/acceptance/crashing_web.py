@@ -30,8 +30,8 @@ def _die_before_the_answer(_result: object) -> NoReturn:
 
 
 if os.environ["ORCH8_CRASH_AT"] == "uncommitted":
-    orch8.runtime.start.write = _write_and_die  # type: ignore[assignment, attr-defined]
+    orch8.runtime.start.write = _write_and_die  # type: ignore[attr-defined]
 else:
-    api.instances._started = _die_before_the_answer
+    api.instances._started = _die_before_the_answer  # type: ignore[assignment]
 
 app = wire(Settings.from_env())

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tests.bench import ceiling, strictness
+from tests.bench import ceiling, statements, strictness
 from tests.bench.conditions import conditions
 from tests.bench.report import Results, last_line, show
 from tests.bench.road import Road
@@ -24,7 +24,7 @@ _PREFIX = "orch8-bench-"
 @click.option("--backlog", default=5000, show_default=True, type=click.IntRange(200, 50_000))
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 16))
 @click.option("--quick", is_flag=True, help="One short run: does it work at all?")
-@click.option("--profile", is_flag=True, help="Show the CPU time by thread.")
+@click.option("--profile", is_flag=True, help="Show the time by thread and statement.")
 def main(
     what: str,
     runs: int,
@@ -63,7 +63,9 @@ def _road(folder: Path, runs: int, instances: int, workers: int, console: Consol
         for run in range(1, runs + 1):
             at = f"run {run} of {runs}: "
             status.update(f"{at}{instances} instances, limiter off")
+            statements.forget(server)
             results.free.append(road.drain("bench_free", f"free-{run}", instances))
+            results.statements = statements.busiest(server)
             status.update(f"{at}{instances} instances, limiter on")
             results.limited.append(road.drain("bench_limited", f"limited-{run}", instances))
             status.update(f"{at}start latency, 20 starts/s for {seconds} s")

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.road import Drain
+from tests.bench.statements import Statement
 
 FILE = Path("build/bench.json")
 TARGET_STEPS, TARGET_START_MS = 3000, 20
@@ -30,6 +31,7 @@ class Results:
     ceilings: list[float] = field(default_factory=list)
     asked: list[list[float]] = field(default_factory=list)  # ms, ascending, by run
     answered: list[list[float]] = field(default_factory=list)
+    statements: list[Statement] = field(default_factory=list)  # of the last run, limiter off
 
     def numbers(self) -> dict[str, float]:
         """The medians, by name."""
@@ -110,6 +112,7 @@ def show(results: Results, console: Console, *, profile: bool) -> None:
     _show_cpu(results.free, console)
     if profile:
         _show_threads(results.free, console)
+        _show_statements(results.statements, results.free[-1].steps, console)
     FILE.parent.mkdir(exist_ok=True)
     FILE.write_bytes(orjson.dumps(results.to_json(), option=orjson.OPT_INDENT_2))
     console.print(f"written to {FILE}", highlight=False)
@@ -147,4 +150,15 @@ def _show_threads(drains: Sequence[Drain], console: Console) -> None:
     busiest = sorted(spent.items(), key=lambda item: -item[1])[:MOST_THREADS]
     for (part, thread), us in busiest:
         table.add_row(part, thread, f"{us:.1f}")
+    console.print(table)
+
+
+def _show_statements(found: Sequence[Statement], steps: int, console: Console) -> None:
+    table = Table(title="Postgres by statement, limiter off, last run", title_justify="left")
+    for column in ("us/step", "calls/step", "rows/call"):
+        table.add_column(column, justify="right", min_width=len(column))
+    table.add_column("statement", no_wrap=True, overflow="ellipsis")
+    for each in found:
+        per_step = f"{1000 * each.ms / steps:.1f}", f"{each.calls / steps:.3f}"
+        table.add_row(*per_step, f"{each.rows / max(each.calls, 1):.1f}", each.text)
     console.print(table)

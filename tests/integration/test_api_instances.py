@@ -313,3 +313,15 @@ def test_instance_of_a_key_is_one_however_many_ask_at_once(api: Api) -> None:
     assert len({found for _, found in answers}) == 1
     assert api.rows("SELECT count(*) FROM instances") == [(1,)]
     assert api.rows("SELECT count(*) FROM steps") == [(1,)]
+
+
+def test_parked_step_is_decided_by_a_person(api: Api) -> None:
+    """A decision needs a reason and a step in doubt; what it may be is said in the refusal."""
+    pay = {"type": "step", "id": "pay", "handler": "charge"}
+    started = api.started({"id": "paying", "blocks": [pay]})
+    path = f"/instances/{started['id']}/resolve"
+    body = {"step": "pay", "decision": "happened", "reason": "seen in the dashboard"}
+    assert api.refused(409, "POST", path, body)["code"] == "conflict"
+    assert api.refused(404, "POST", path, body | {"step": "nope"})["code"] == "not_found"
+    assert "decision" in api.refused(422, "POST", path, body | {"decision": "maybe"})["error"]
+    assert "reason" in api.refused(422, "POST", path, {"step": "pay", "decision": "retry"})["error"]
