@@ -33,8 +33,8 @@ def resolve(
     tenant_id: str | None, actor: str, reason: str, output: Any = None,
     request_id: str | None = None,
 ) -> InstanceRow:  # fmt: skip
-    """A parked step, or one whose answer is pending, ends or goes on as decided; who decided and why
-    stands in the audit log. A repeated call keeps its idempotency key while the provider surely
+    """A parked step, or one whose answer is pending, ends or goes on as decided; who decided and
+    why stands in the audit log. A repeated call keeps its idempotency key while the provider surely
     knows it, and gets a new one after that: only a person may say that it did not happen.
     """
     if not reason.strip():
