@@ -113,7 +113,7 @@ class _Server(ThreadingHTTPServer):
             self._open.discard(request)
             self._changed.notify_all()
 
-    def handleerror(self, request: Any, client_address: Any) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is part of the game."""
 
     def drop_connections(self, timeout: float) -> None:

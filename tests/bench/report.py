@@ -157,8 +157,8 @@ def _show_statements(found: Sequence[Statement], steps: int, console: Console) -
     table = Table(title="Postgres by statement, limiter off, last run", title_justify="left")
     for column in ("us/step", "calls/step", "rows/call"):
         table.add_column(column, justify="right", min_width=len(column))
-    table.add_column("statement", no_wrap=True, overflow="ellipsis")
+    table.add_column("statement")
     for each in found:
         per_step = f"{1000 * each.ms / steps:.1f}", f"{each.calls / steps:.3f}"
-        table.add_row(*per_step, f"{each.rows / max(each.calls, 1):.1f}", each.text)
+        table.add_row(*per_step, f"{each.rows / max(each.calls, 1):.1f}", each.text[:44])
     console.print(table)

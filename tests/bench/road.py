@@ -36,10 +36,11 @@ SELECT count(*) AS steps, max(at) - min(at) AS seconds,
        max(at) FILTER (WHERE tenth = 9) - min(at) FILTER (WHERE tenth = 2) AS steady_seconds
 FROM mine
 """
-# Both are read from small partial indexes, so that looking costs next to nothing.
+# All are read from small partial indexes, so that looking costs next to nothing.
 _UNFINISHED = """
 SELECT EXISTS (SELECT FROM steps WHERE due_at IS NOT NULL) AS due,
-       EXISTS (SELECT FROM steps WHERE claimed_by IS NOT NULL) AS claimed
+       EXISTS (SELECT FROM steps WHERE claimed_by IS NOT NULL) AS claimed,
+       EXISTS (SELECT FROM steps WHERE limit_key IS NOT NULL) AS queued
 """
 _AUDITED = """
 SELECT count(*) AS entries FROM audit_log a JOIN instances i ON i.id = a.instance_id
@@ -118,7 +119,7 @@ class Road:
         return asked, answered
 
     def wait_drained(self, within: float = _DRAINED_WITHIN) -> None:
-        """No step is due or under way. AssertionError after ``within`` seconds."""
+        """No step is due, queued or under way. AssertionError after ``within`` seconds."""
 
         def look() -> bool:
             return not any(self.world.rows(_UNFINISHED)[0].values())
