@@ -76,7 +76,7 @@ class Settings:
     tick_interval_ms: int = _var(
         "ORCH8_TICK_INTERVAL_MS", 1000, "How often beat looks for due steps."
     )
-    worker_width: int = _var("ORCH8_WORKER_WIDTH", 32, "Calls in flight per worker process.")
+    worker_width: int = _var("ORCH8_WORKER_WIDTH", 128, "Calls in flight per worker process.")
     worker_reaper_stale: float = _var(
         "ORCH8_WORKER_REAPER_STALE_SECS", 60.0, "A pull worker silent for this long loses its task."
     )

@@ -202,13 +202,13 @@ class _Turn:
             case Run(shielded=False) if frame.cancelling:
                 self.close(key, CANCELLED)
             case Run(children, data, shielded):
-                self.frames[key] = replace(frame, data=data)
+                self.frames[key] = frame.noting(data)
                 for child in children:
                     self.enter(child, key, shielded=shielded)
             case Wait(data):
                 self.unasked.discard(key)
                 if data is not None:
-                    self.frames[key] = replace(frame, data=data)
+                    self.frames[key] = frame.noting(data)
             case Done(outcome):
                 self.close(key, outcome)
             case Finish(name):

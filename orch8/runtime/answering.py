@@ -8,7 +8,7 @@ from typing import Any
 
 from orch8.blocks.step import Effect, Step
 from orch8.engine.keys import NodeKey
-from orch8.engine.outcome import Answer, Verdict
+from orch8.engine.outcome import COMPLETED, Answer, Verdict
 from orch8.engine.retry import RetryPolicy
 from orch8.errors import ExpressionError
 from orch8.runtime.routes import Kind
@@ -20,6 +20,7 @@ from orch8.runtime.ruling import (
     Complete,
     Keep,
     Park,
+    Ruling,
     rule,
 )
 from orch8.runtime.run import ENGINE, Run
@@ -41,8 +42,11 @@ def answer(run: Run, key: NodeKey, got: Answer, *, actor: str = ENGINE) -> None:
     got = _checked(run, row, got)
     if got.verdict not in _QUIET:
         run.observe(row, "answer", got.verdict, {"error": got.error, **got.evidence})
-    got = _still_unknown(row, got)
-    ruling = rule(_case(run, row, block, got), got)
+    if got.verdict is Verdict.SUCCEEDED:  # nearly always, and then nothing else matters
+        ruling: Ruling = Complete(COMPLETED, got.output)
+    else:
+        got = _still_unknown(row, got)
+        ruling = rule(_case(run, row, block, got), got)
     row.claimed_by = row.lease_until = None
     match ruling:
         case Complete(outcome, output):
@@ -147,7 +151,9 @@ def _checked(run: Run, row: StepRow, got: Answer) -> Answer:
     """The answer, unless its output is not what the step says it must be: then whether it happened
     is unknown for what may have an effect, and a failure for the rest.
     """
-    got = replace(got, output=storable(got.output))
+    output = storable(got.output)
+    if output is not got.output:
+        got = replace(got, output=output)
     schema = run.published.sequence.output_schemas.get(row.block_id)
     if schema is None or got.verdict is not Verdict.SUCCEEDED:
         return got

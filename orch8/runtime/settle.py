@@ -231,19 +231,16 @@ def _take_back(run: Run, row: StepRow, came: Lost) -> None:
 def _follow_up(run: Run, claimer: Claimer, limits: Limits, allowance: int) -> None:
     """Steps that were entered and are due now go on at once: built-ins here, calls as tasks."""
     done = 0
-    for row in run.arrivals:  # which grows while built-ins are carried out
-        if done == INLINE:
-            return
-        if not _ready(run, row):
-            continue
-        done += 1
-        kind = run.route(row).kind
-        if not kind.calls_out:
+    for row in run.arrivals:  # which grows meanwhile
+        if done < INLINE and _ready(run, row) and not run.route(row).kind.calls_out:
+            done += 1
             row.epoch, row.state, row.due_at = 1, StepState.RUNNING, None
             perform(run, row)
-        elif len(run.tasks) < allowance and not limited(run, row):
-            task = own_claim(run, row, claimer.worker_id, limits)
-            run.tasks.append(replace(task, row=row.copy()))
+    for row in run.arrivals:  # after the built-ins, one of which may have cancelled it
+        if len(run.tasks) == allowance:
+            return
+        if _ready(run, row) and run.route(row).kind.calls_out and not limited(run, row):
+            run.tasks.append(own_claim(run, row, claimer.worker_id, limits))
 
 
 def _ready(run: Run, row: StepRow) -> bool:

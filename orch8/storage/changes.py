@@ -10,6 +10,7 @@ import base64
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -38,13 +39,12 @@ _SETTLED = (
     "attention",
 )  # fmt: skip
 
-_UNTOUCHED = tuple(c for c in _COLUMNS if c not in _SETTLED)
+_untouched = itemgetter(*(c for c in _COLUMNS if c not in _SETTLED))
 
 
 def is_settlement(before: StepRow, after: StepRow) -> bool:
     """Whether a row has changed in nothing but what settling a step writes."""
-    was, now = before.__dict__, after.__dict__
-    return all(was[c] == now[c] for c in _UNTOUCHED)
+    return bool(_untouched(before.__dict__) == _untouched(after.__dict__))
 
 
 def _record(columns: tuple[str, ...]) -> str:
@@ -161,8 +161,9 @@ class Changes:
 
     def extend(self, other: Changes) -> None:
         """Take over everything that ``other`` will write."""
-        for f in fields(self):
-            getattr(self, f.name).extend(getattr(other, f.name))
+        for name, rows in other.__dict__.items():
+            if rows:
+                self.__dict__[name].extend(rows)
 
     def keep_state(self, instance_id: UUID, key: str, tenant_id: str, value: Any) -> None:
         """The value will be kept for the instance, whatever was to become of the key before."""

@@ -128,7 +128,7 @@ def psycopg2_url(url: str) -> sqlalchemy.URL:
 
 def dumps(value: Any) -> str:
     """``value`` as JSON text for a statement's parameter; a NUL in a text becomes U+FFFD."""
-    text = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+    text = orjson.dumps(value).decode()
     return _NUL.sub(r"\1\\ufffd", text) if "\\u0000" in text else text
 
 
