@@ -1,7 +1,7 @@
 """admission: steps that wait for a rate-limited key become due in their order, at the key's pace.
 
-The pace is max / (window + slack), so that a step is admitted about when a token is free for it:
-one write to defer it, one to admit it, whatever the backlog, and no polling.
+The pace is about max / (window + slack), so that a step is admitted when a token is free for it: one
+write to defer it, one to admit it, whatever the backlog, and no polling.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from orch8.storage import steps
 from orch8.storage.transaction import Tx
 
 HORIZON = 2.0  # seconds of work that is admitted ahead
+# A little more than there are tokens for, so that none is left over: whoever comes too early waits a
+# moment at the gate of its pump.
+AHEAD_OF_PACE = 1.05
 MAX_KEYS = 200
 MAX_AHEAD = 2000
 
@@ -48,7 +51,7 @@ def slots(
     """
     if limit is None:
         return [now] * MAX_AHEAD
-    pace = limit.max / (limit.window + limit.slack)
+    pace = AHEAD_OF_PACE * limit.max / (limit.window + limit.slack)
     wanted = min(max(int(pace * HORIZON), 1), MAX_AHEAD) - admitted
     begin = now if last is None or last < now else last + timedelta(seconds=1 / pace)
     return [begin + timedelta(seconds=n / pace) for n in range(wanted)]
