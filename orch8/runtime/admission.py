@@ -1,7 +1,7 @@
 """admission: steps that wait for a rate-limited key become due in their order, at the key's pace.
 
-The pace is about max / (window + slack), so that a step is admitted when a token is free for it: one
-write to defer it, one to admit it, whatever the backlog, and no polling.
+The pace is about max / (window + slack), so that a step is admitted when a token is free for it:
+one write to defer it, one to admit it, whatever the backlog, and no polling.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from orch8.storage import steps
 from orch8.storage.transaction import Tx
 
 HORIZON = 2.0  # seconds of work that is admitted ahead
-# A little more than there are tokens for, so that none is left over: whoever comes too early waits a
-# moment at the gate of its pump.
+# A little more than there are tokens for, so that none is left over: whoever comes too early waits
+# a moment at the gate of its pump.
 AHEAD_OF_PACE = 1.05
 MAX_KEYS = 200
 MAX_AHEAD = 2000

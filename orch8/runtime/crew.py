@@ -72,8 +72,8 @@ class Crew:
             self._hand_in(Item(task, came), grant)
 
     def _dispatch(self, task: Task, grant: Grant | None, sends_until: float) -> Answer | Deferral:
-        # The slack covers the way from the grant to the provider's door: half of it until the request
-        # leaves, half for the road.
+        # The slack covers the way from the grant to the provider's door: half of it until the
+        # request leaves, half for the road.
         until = sends_until
         if grant is not None:
             until = min(until, grant.granted_at + grant.slack / 2)

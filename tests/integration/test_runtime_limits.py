@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from orch8.runtime.admission import AHEAD_OF_PACE
 from orch8.runtime.registry import delete_limit, put_limit
 from orch8.storage import gauges
 from tests.support.house import LANE, House, until
@@ -65,7 +66,7 @@ def test_limit_admits_in_the_order_of_the_queue(house: House) -> None:
     admitted = [due for due in dues if due is not None]
     assert dues == admitted + [None] * 4
     gaps = [(b - a).total_seconds() for a, b in itertools.pairwise(admitted)]
-    assert gaps == pytest.approx([0.25] * 7, abs=0.001)
+    assert gaps == pytest.approx([0.25 / AHEAD_OF_PACE] * 7, abs=0.001)
 
 
 def test_limit_of_the_operator_wins_at_once(house: House) -> None:
