@@ -22,7 +22,7 @@ PYTEST_ARGS := -n 2 --dist loadgroup
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo dev test check format bench chaos clean
+.PHONY: help venv demo dev test check cover format bench chaos clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,10 @@ dev: $(RUNTIME) ## Run everything on this machine until Ctrl-C; options: make de
 
 test: $(TESTING) ## Run all tests; some of them: make test ARGS="tests/unit -k retry"
 	@$(PYTEST) $(PYTEST_ARGS) $(ARGS)
+
+cover: $(TESTING) ## Check that the core's branches are all tested
+	$(PYTEST) -q $(PYTEST_ARGS) tests/unit tests/properties --cov=orch8.engine --cov=orch8.blocks \
+	  --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=100
 
 check: $(TESTING) ## Check style, types, imports and the shape of the code
 	$(BIN)/ruff check .

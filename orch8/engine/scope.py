@@ -122,10 +122,6 @@ class Scope:
         """Whether ``condition`` holds at node ``at``, where ``error`` is being handled."""
         return condition.truthy(self._view(condition, at, error))
 
-    def evaluate(self, condition: Condition, at: NodeKey, error: Mapping[str, Any] | None) -> Any:
-        """The value of an expression, where a truth is not enough."""
-        return condition.evaluate(self._view(condition, at, error))
-
     def render(self, template: Template, at: NodeKey, error: Mapping[str, Any] | None) -> Any:
         """The JSON that ``template`` becomes at node ``at``, where ``error`` is being handled."""
         if template.is_constant:

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -145,3 +146,9 @@ def test_any_value_is_loaded_or_refused_with_reasons(body: Any) -> None:
             load(each)
         except (DefinitionRejected, Unprocessable) as error:
             assert error.errors
+
+
+def test_saga_step_that_is_no_object_is_refused() -> None:
+    """It has no action that could be looked into, and is told as a wrong shape."""
+    with pytest.raises(Unprocessable):
+        load({"id": "s", "blocks": [{"type": "saga", "steps": [None, 7, "x"]}]})

@@ -1,0 +1,116 @@
+"""What expressions can read at a node, and what they ask the shell to load first."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from orch8.definition import load
+from orch8.engine.expressions import Dialect, compile_template
+from orch8.engine.keys import NodeKey
+from orch8.engine.scope import CONTEXT, STATE, Known, NeedsValues, OutputRef, Ref, Scope
+
+NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
+PAY = {"type": "step", "id": "pay", "handler": "h"}
+SEQUENCE = load(
+    {
+        "id": "s",
+        "blocks": [
+            {"type": "step", "id": "charge", "handler": "h"},
+            {"type": "for_each", "id": "each", "collection": "{{data.items}}", "body": [PAY]},
+            {"type": "loop", "id": "again", "max_iterations": 3, "body": [{**PAY, "id": "poll"}]},
+            {"type": "step", "id": "last", "handler": "h"},
+        ],
+    }
+)
+CONTEXT_VALUE = {"data": {"amount": 5, "input": {"a": 1}, "items": [7, 8]}, "config": {"c": 2}}
+ITEMS = OutputRef("each@items", (0,), exact=True)
+LAST = NodeKey("last")
+
+
+def scope(known: Known) -> Scope:
+    """The scope of an instance of the sequence."""
+    index = SEQUENCE.index
+    return Scope(index, "i-1", known, NOW, lambda: 0.25, {"attempt": 1})
+
+
+def read(source: str, at: NodeKey = LAST, known: Known | None = None, **values: Any) -> Any:
+    """What ``{{source}}`` comes to at a node."""
+    known = known or Known({CONTEXT: CONTEXT_VALUE, STATE: {"k": 1}, **values.pop("outputs", {})})
+    roots = {"context", "data", "config", "input", "runtime", "instance_id", "instance", "state"}
+    template = compile_template(f"{{{{{source}}}}}", Dialect.SEED, roots | {"iteration", "item"})
+    return scope(known).render(template, at, values.get("error"))
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("context.data.amount", 5),
+        ("data.amount", 5),
+        ("config.c", 2),
+        ("input.a", 1),
+        ("runtime.attempt", 1),
+        ("instance_id", "i-1"),
+        ("instance.id", "i-1"),
+        ("state.k", 1),
+        ("now", "2026-01-31T09:00:00.000000Z"),
+        ("random()", 25.0),
+        ("data.missing.deeper", None),
+    ],
+)
+def test_scope_knows_its_roots(source: str, value: Any) -> None:
+    """Every root of the language has its value at every node."""
+    assert read(source) == value
+
+
+def test_scope_lays_the_failure_over_the_context() -> None:
+    """A catch reads what it handles; the stored context does not change."""
+    assert read("context.data._error.message", error={"message": "no"}) == "no"
+    assert "_error" not in CONTEXT_VALUE["data"]
+
+
+def test_scope_gives_each_iteration_its_item_and_number() -> None:
+    """Items come from the memo of the loop, numbers count from 1."""
+    outputs = {ITEMS: [7, 8]}
+    assert read("item", NodeKey("pay", (1,)), outputs=outputs) == 8
+    assert read("iteration", NodeKey("pay", (1,)), outputs=outputs) == 2
+    assert read("context.data.item", NodeKey("pay", (0,)), outputs=outputs) == 7
+    assert read("iteration", NodeKey("poll", (2,))) == 3
+
+
+@pytest.mark.parametrize(
+    ("block", "at", "ref"),
+    [
+        ("charge", LAST, OutputRef("charge", (), exact=True)),
+        ("pay", NodeKey("pay", (4,)), OutputRef("pay", (4,), exact=True)),
+        ("pay", LAST, OutputRef("pay", (), exact=False)),
+        ("pay", NodeKey("poll", (1,)), OutputRef("pay", (), exact=False)),
+        ("nobody", LAST, None),
+    ],
+)
+def test_reference_means_the_same_iteration_or_the_last(
+    block: str, at: NodeKey, ref: OutputRef | None
+) -> None:
+    """Of the loops that both stand in the same iteration, of the others the last one."""
+    assert scope(Known()).ref(block, at) == ref
+
+
+def test_scope_asks_for_all_that_an_expression_wants_at_once() -> None:
+    """So that a batch of instances is loaded in one go."""
+    with pytest.raises(NeedsValues) as asked:
+        read("outputs.charge.status == data.amount", known=Known())
+    assert asked.value.refs == {CONTEXT, OutputRef("charge", (), exact=True)}
+
+
+def test_known_prefers_what_was_just_put_out() -> None:
+    """An output of this very transaction counts before it is stored."""
+    ref = OutputRef("pay", (), exact=False)
+    values: dict[Ref, Any] = {ref: "stored"}
+    known = Known(values, {ref: (3,)})
+    known.put_out(NodeKey("pay", (2,)), "earlier")
+    assert known.get(ref) == "stored"
+    known.put_out(NodeKey("pay", (4,)), "later")
+    assert known.get(ref) == "later"
+    assert known.get(OutputRef("pay", (2,), exact=True)) == "earlier"
