@@ -207,8 +207,7 @@ class _Turn:
                     self.enter(child, key, shielded=shielded)
             case Wait(data):
                 self.unasked.discard(key)
-                if data is not None:
-                    self.frames[key] = frame.noting(data)
+                self.frames[key] = frame if data is None else frame.noting(data)
             case Done(outcome):
                 self.close(key, outcome)
             case Finish(name):
