@@ -8,6 +8,7 @@ from typing import Any
 
 from orch8.blocks.step import Effect, Step
 from orch8.engine.keys import NodeKey
+from orch8.engine.lifecycle import StepState
 from orch8.engine.outcome import COMPLETED, Answer, Verdict
 from orch8.engine.retry import RetryPolicy
 from orch8.errors import ExpressionError
@@ -24,7 +25,7 @@ from orch8.runtime.ruling import (
     rule,
 )
 from orch8.runtime.run import ENGINE, Run
-from orch8.storage.rows import StepRow, StepState
+from orch8.storage.rows import StepRow
 from orch8.storage.transaction import storable
 
 NO_RETRY = RetryPolicy()

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import structlog
 
+from orch8.engine.lifecycle import StepState
 from orch8.engine.scope import StepRef
 from orch8.errors import Unavailable
 from orch8.runtime.office import Office
@@ -16,7 +17,7 @@ from orch8.runtime.preparing import Limits, Task, prepare
 from orch8.runtime.run import ENGINE, Run
 from orch8.storage import instances, steps
 from orch8.storage.changes import Changes, write
-from orch8.storage.rows import AuditEntry, StepRow, StepState
+from orch8.storage.rows import AuditEntry, StepRow
 from orch8.storage.transaction import DatabaseProblem, Tx
 
 log = structlog.get_logger(__name__)

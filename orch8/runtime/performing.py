@@ -14,6 +14,7 @@ from orch8.blocks.step import Effect, Step
 from orch8.blocks.sub_sequence import SubSequence
 from orch8.engine.duration import parse_duration
 from orch8.engine.events import Started
+from orch8.engine.lifecycle import StepState
 from orch8.engine.outcome import COMPLETED, Answer, Outcome, Status, Verdict, failed
 from orch8.engine.scope import STATE, Part
 from orch8.errors import ExpressionError
@@ -23,7 +24,7 @@ from orch8.runtime.answering import answer, park
 from orch8.runtime.library import Published
 from orch8.runtime.routes import Kind
 from orch8.runtime.run import CHILD, Run
-from orch8.storage.rows import InstanceRow, StepRow, StepState
+from orch8.storage.rows import InstanceRow, StepRow
 
 MAX_DEPTH: Final = 16  # of sub-sequences within each other (CONTRACT 12.7)
 RECHECK: Final = timedelta(seconds=5)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
+from orch8.engine.lifecycle import StepState
 from orch8.engine.outcome import Answer, Verdict
 from orch8.engine.scope import StepRef
 from orch8.errors import Conflict, LeaseLost, NotFound, PayloadTooLarge
@@ -20,7 +21,7 @@ from orch8.runtime.settle import Item, settle, unsent
 from orch8.runtime.signal import change
 from orch8.storage import fleet, instances, pulls, steps
 from orch8.storage.changes import Changes, write
-from orch8.storage.rows import Evidence, StepRow, StepState
+from orch8.storage.rows import Evidence, StepRow
 from orch8.storage.transaction import Tx
 
 MAX_TASKS: Final = 1000

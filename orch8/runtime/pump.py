@@ -75,7 +75,6 @@ class Pump:
         self._known: set[tuple[UUID, int]] = set()  # step and epoch of every claim held here
         self._unsure = False  # whether a commit was not confirmed
         self._admit_at = float("inf")
-        self._deferred = False
 
     def work(self, lane: str) -> bool:
         """The lane's due steps are being worked on; returns when nothing is due for a while.

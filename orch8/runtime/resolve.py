@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from orch8.blocks.step import Step
+from orch8.engine.lifecycle import StepState
 from orch8.engine.outcome import Outcome, Status, Verdict
 from orch8.errors import Conflict, NotFound, Unprocessable
 from orch8.handlers.classify import spoken
@@ -16,7 +17,7 @@ from orch8.runtime.ruling import DEFAULT_KEY_TTL, key_holds
 from orch8.runtime.run import Run
 from orch8.runtime.signal import change
 from orch8.storage import instances, steps
-from orch8.storage.rows import InstanceRow, StepRow, StepState
+from orch8.storage.rows import InstanceRow, StepRow
 from orch8.storage.transaction import Tx
 
 

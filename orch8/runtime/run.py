@@ -18,6 +18,7 @@ from orch8.blocks.sub_sequence import SubSequence
 from orch8.engine.block import Leaf
 from orch8.engine.events import Event, LeafSettled
 from orch8.engine.keys import NodeKey
+from orch8.engine.lifecycle import INSTANCE_MOVES, LIVE, STEP_MOVES, StepState, check
 from orch8.engine.machine import advance, error_at
 from orch8.engine.moves import CancelLeaf, Memo, Schedule
 from orch8.engine.outcome import CANCELLED, Outcome, Status, Verdict
@@ -29,16 +30,7 @@ from orch8.runtime.library import Published
 from orch8.runtime.routes import Kind, Route, pull_lane
 from orch8.runtime.surroundings import Surroundings
 from orch8.storage.changes import Changes, is_settlement
-from orch8.storage.rows import (
-    LIVE,
-    AuditEntry,
-    Evidence,
-    InstanceRow,
-    Moment,
-    StepRow,
-    StepState,
-    with_outcome,
-)
+from orch8.storage.rows import AuditEntry, Evidence, InstanceRow, Moment, StepRow, with_outcome
 
 ENGINE: Final = "engine"
 WIDE: Final = 16  # an instance with more live leaves is shown as running without asking each
@@ -321,12 +313,16 @@ class Run:
         changes = self.changes
         changes.entered.extend(self.entered.values())
         for key, step in self.touched.items():
-            settled = step.state not in LIVE and is_settlement(self.known.get(StepRef(key)), step)
+            before = self.known.get(StepRef(key))
+            check(STEP_MOVES, before.state, step.state, f"step {key}")
+            settled = step.state not in LIVE and is_settlement(before, step)
             (changes.settled if settled else changes.rewritten).append(step)
         outcome = self.snapshot.outcome
         state = self._shown(outcome)
+        check(INSTANCE_MOVES, self.base.state, state, f"instance {self.row.id}")
         row = self.row.but(snapshot=self.snapshot.to_json(), state=state)
-        if outcome is not None and self.base.finished_at is None:
+        retried = self.row.round != self.base.round
+        if outcome is not None and (retried or self.base.finished_at is None):
             row = row.but(finished_at=self.now, outcome=self.snapshot.finish, error=outcome.error,
                 attention=None, cancelling=False, paused_at=None,
             )  # fmt: skip

@@ -14,6 +14,7 @@ from functools import partial
 from uuid import UUID
 
 from orch8.blocks.step import Effect
+from orch8.engine.lifecycle import StepState
 from orch8.engine.outcome import CANCELLED, Answer, Verdict
 from orch8.engine.scope import StepRef
 from orch8.limits import Limit
@@ -28,7 +29,7 @@ from orch8.runtime.run import Claimer, Run
 from orch8.storage import steps
 from orch8.storage.changes import Changes, write
 from orch8.storage.instances import instance_of
-from orch8.storage.rows import Evidence, InstanceRow, Moment, StepRow, StepState
+from orch8.storage.rows import Evidence, InstanceRow, Moment, StepRow
 from orch8.storage.transaction import Tx
 
 # A claim is open while it runs, or waits for word on a call that was sent or is offered to pull

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 from orch8.engine.events import CancelRequested
+from orch8.engine.lifecycle import ENDED
 from orch8.engine.scope import CONTEXT, StepRef
 from orch8.errors import InvalidArgument, Unprocessable
 from orch8.runtime.office import Office, only
@@ -18,7 +19,6 @@ from orch8.storage.ids import uuid7
 from orch8.storage.rows import InstanceRow, Moment, StepRow
 from orch8.storage.transaction import Tx
 
-TERMINAL: Final = frozenset({"completed", "failed", "cancelled"})
 CONTROLS: Final = ("pause", "resume", "cancel", "update_context")
 MAX_NAME: Final = 255
 
@@ -72,7 +72,7 @@ def signal(
     _check(request)
     found, moment = instances.lock_instances(tx, [instance_id])
     row = only(found, instance_id, tenant_id)
-    if row.state in TERMINAL:
+    if row.state in ENDED:
         raise InvalidArgument(
             f"cannot send signal to instance {instance_id}: "
             f"target is in a terminal state ({row.state})"
@@ -124,7 +124,7 @@ def cancel(office: Office, instance_id: UUID, *, actor: str, reason: str | None 
     with office.begin() as tx:
         found, moment = instances.lock_instances(tx, [instance_id])
         row = found.get(instance_id)
-        if row is not None and row.state not in TERMINAL:
+        if row is not None and row.state not in ENDED:
             request = SignalRequest(control="cancel", actor=actor, reason=reason)
             change(office, tx, row, moment, lambda run: _cancel(_TxTimers(tx), run, request))
 

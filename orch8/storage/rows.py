@@ -4,36 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from orch8.engine.keys import NodeKey
-
-
-class StepState(StrEnum):
-    """Where a step's row is in its life. The arrows are in orch8.engine.lifecycle."""
-
-    SCHEDULED = "scheduled"  # due_at says when it wants a worker
-    RUNNING = "running"  # claimed: its call may be in flight
-    SLEEPING = "sleeping"  # a timer that looks like work
-    WAITING = "waiting"  # for a pull worker, a signal, a child, a pending answer
-    PARKED = "parked"  # needs a person: attention says why
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-
-
-LIVE = frozenset(
-    {
-        StepState.SCHEDULED,
-        StepState.RUNNING,
-        StepState.SLEEPING,
-        StepState.WAITING,
-        StepState.PARKED,
-    }
-)
 
 
 @dataclass

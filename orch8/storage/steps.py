@@ -150,14 +150,6 @@ def step_by_id(tx: Tx, step_id: UUID) -> StepRow | None:
     return None if row is None else _step(row)
 
 
-def live_steps(tx: Tx, instance_ids: Iterable[UUID], *, lock: bool = False) -> list[StepRow]:
-    """The rows of these instances that have not ended."""
-    sql = f"""SELECT {_COLUMNS} FROM steps s WHERE s.instance_id = ANY(%(ids)s)
-              AND s.state IN ('scheduled', 'running', 'sleeping', 'waiting', 'parked')
-              ORDER BY s.instance_id, s.node_key""" + (" FOR UPDATE" if lock else "")
-    return [_step(row) for row in tx.rows(sql, {"ids": list(instance_ids)})]
-
-
 def steps_of(
     tx: Tx, instance_id: UUID, *, after: UUID | None = None, limit: int = 1000
 ) -> list[StepRow]:

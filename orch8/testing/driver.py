@@ -18,6 +18,7 @@ from uuid import UUID
 import orjson
 
 from orch8.config import Settings
+from orch8.engine.lifecycle import ENDED, StepState
 from orch8.engine.outcome import Answer, Verdict
 from orch8.engine.scope import StepRef
 from orch8.handlers.request import StepRequest
@@ -36,10 +37,10 @@ from orch8.runtime.settle import (
     settle_run,
     unsent,
 )
-from orch8.runtime.signal import ACTS, TERMINAL, SignalRequest
+from orch8.runtime.signal import ACTS, SignalRequest
 from orch8.runtime.surroundings import Surroundings
 from orch8.storage.changes import Changes
-from orch8.storage.rows import InstanceRow, StepRow, StepState
+from orch8.storage.rows import InstanceRow, StepRow
 from orch8.testing.clock import Chance, VirtualClock
 from orch8.testing.scripts import Scripts
 from orch8.testing.store import Store
@@ -229,7 +230,7 @@ class Driver:
         self.store.write(run.collected)
         self._launch(run)
         for child_id in run.cancel_children:
-            if self.store.instances[child_id].state not in TERMINAL:
+            if self.store.instances[child_id].state not in ENDED:
                 self.control(child_id, SignalRequest(control="cancel", actor="engine"))
 
     def _next_of(self, instance_id: UUID) -> datetime | None:

@@ -14,6 +14,7 @@ import orjson
 
 from orch8.config import Settings
 from orch8.definition import load
+from orch8.engine.lifecycle import ENDED, StepState
 from orch8.engine.outcome import Answer, Verdict
 from orch8.engine.scope import CONTEXT
 from orch8.errors import AlreadyExists, IdempotencyMismatch, InvalidArgument, NotFound
@@ -22,9 +23,9 @@ from orch8.runtime.answering import answer
 from orch8.runtime.library import Published
 from orch8.runtime.retry import again
 from orch8.runtime.run import Run
-from orch8.runtime.signal import TERMINAL, SignalRequest
+from orch8.runtime.signal import SignalRequest
 from orch8.runtime.start import LANES, StartRequest, begin, validate
-from orch8.storage.rows import InstanceRow, StepState
+from orch8.storage.rows import InstanceRow
 from orch8.testing.clock import VirtualClock, aware, span
 from orch8.testing.driver import Call, Driver
 from orch8.testing.instance import SimInstance
@@ -301,7 +302,7 @@ class Simulator:
         return row
 
     def _live(self, instance: SimInstance, deed: str) -> None:
-        if instance.state in TERMINAL:
+        if instance.state in ENDED:
             raise InvalidArgument(
                 f"cannot {deed} instance {instance.id}: target is in a terminal state "
                 f"({instance.state})"

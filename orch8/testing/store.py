@@ -17,20 +17,13 @@ from uuid import UUID
 import orjson
 
 from orch8.engine.keys import NodeKey
+from orch8.engine.lifecycle import LIVE, StepState
 from orch8.engine.scope import CONTEXT, STATE, OutputRef, Ref, StepRef
 from orch8.runtime.library import Published
 from orch8.runtime.loading import MAX_CHILD_OUTPUTS, SIGNALS, Missing, summary
 from orch8.runtime.run import Run
 from orch8.storage.changes import Changes
-from orch8.storage.rows import (
-    LIVE,
-    AuditEntry,
-    Evidence,
-    InstanceRow,
-    StepRow,
-    StepState,
-    with_outcome,
-)
+from orch8.storage.rows import AuditEntry, Evidence, InstanceRow, StepRow, with_outcome
 from orch8.storage.transaction import dumps
 from orch8.testing.clock import VirtualClock
 
