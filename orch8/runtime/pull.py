@@ -144,7 +144,8 @@ def answered(office: Office, tx: Tx, row: StepRow, got: Answer, *, actor: str = 
     """The answer to a claimed step has taken effect."""
     found, moment = instances.lock_instances(tx, [row.instance_id])
     current = next(iter(steps.lock_steps(tx, [(row.instance_id, row.node_key)])), None)
-    if current is None or (current.epoch, current.state) != (row.epoch, row.state):
+    # A task of Celery may be done before its own dispatch is settled as pending: still its claim.
+    if current is None or current.epoch != row.epoch or not _is_open(current):
         raise LeaseLost
     change(
         office,
@@ -201,17 +202,24 @@ def _held(
     row = steps.step_by_id(tx, step_id)
     if row is None or (tenant_id is not None and row.tenant_id != tenant_id):
         raise NotFound(f"task {step_id}")
-    celery = row.handler.startswith("celery:")
-    open_ = row.state == StepState.RUNNING or (celery and row.state == StepState.WAITING)
-    mine = celery or row.worker == worker_id
+    mine = _by_celery(row) or row.worker == worker_id
     current = row.epoch if epoch is None else epoch
-    if open_ and mine and current == row.epoch:
+    if _is_open(row) and mine and current == row.epoch:
         return row
     body = {"worker": worker_id, "epoch": epoch, "output": output}
     late = Evidence(
         row.tenant_id, row.instance_id, row.node_key, epoch or 0, "stale_worker", None, body
     )
     raise _Stale(late)
+
+
+def _by_celery(row: StepRow) -> bool:
+    return row.handler.startswith("celery:")
+
+
+def _is_open(row: StepRow) -> bool:
+    """Whether a worker's word still counts: it runs, or is pending with the user's Celery."""
+    return row.state == StepState.RUNNING or (_by_celery(row) and row.state == StepState.WAITING)
 
 
 class _Stale(LeaseLost):
