@@ -21,6 +21,14 @@ from orch8.blocks.fields import (
     Text,
     Whole,
 )
+from orch8.blocks.money import (
+    NO_KEY_WISHES,
+    Idempotency,
+    MoneyMembers,
+    OnFence,
+    OnUnknown,
+    read_money,
+)
 from orch8.blocks.schema import Base, BlockSchema, Draft
 from orch8.engine.block import Leaf
 from orch8.engine.retry import RETRY_FIELDS, RetryPolicy, parse_retry
@@ -90,8 +98,11 @@ class Step(Leaf):
     provider: str | None = None
     retry_if: Condition | None = None
     assertion: Condition | None = None  # the condition of the built-in assert, compiled
-    key: Template | None = None  # idempotency.key: a custom key, else derived
-    key_ttl: float | None = None  # idempotency.ttl, seconds
+    idempotency: Idempotency = NO_KEY_WISHES
+    fence: Template | None = None
+    on_fence: OnFence = OnFence.WAIT
+    on_unknown: OnUnknown | None = None
+    money: Template | None = None
     context_access: Mapping[str, Any] | None = None
 
 
@@ -105,7 +116,6 @@ LANES: Final = {
     "Normal": "renewal",
     "Low": "bulk",
 }
-KEY_HEADER: Final = "Idempotency-Key"
 
 
 class LimitSchema(Base):
@@ -119,28 +129,6 @@ class KeyedLimitSchema(LimitSchema):
     """A limit with its key."""
 
     key = Text(required=True, blank=False)
-
-
-class IdempotencySchema(Base):
-    """Which key a call carries, and what the provider does with it."""
-
-    header = Text(blank=False, longest=100)
-    field = Text(blank=False, longest=200)
-    key = Text(blank=False)
-    ttl = Span(fixed=True, positive=True)
-    replay = Choice("returns_first_result", "only_success", "conflict_means_exists", "none")
-    scope = Choice("attempt", "iteration")
-
-
-class OnUnknownSchema(Base):
-    """What to do about a call whose outcome is unknown."""
-
-    policy = Choice("retry_same_key", "reconcile", "park", required=True)
-    handler = Text(blank=False)
-    schedule = Many(Span(fixed=True), most=100)
-    settle_delay = Span(fixed=True)
-    confirmations = Whole(least=1)
-    then = Choice("reconcile", "park")
 
 
 class BreachSchema(Base):
@@ -170,7 +158,7 @@ class LeafSchema(BlockSchema):
     cutoff = Object(later="use send_window")
 
 
-class StepSchema(LeafSchema):
+class StepSchema(LeafSchema, MoneyMembers):
     """``{"type": "step", "handler": "charge", "params": {...}, "retry": {...}}``."""
 
     type = "step"
@@ -190,12 +178,8 @@ class StepSchema(LeafSchema):
     on_deadline_breach = Part(BreachSchema)
     effect = Choice(*Effect)
     provider = Text(blank=False, longest=100)
-    idempotency = Part(IdempotencySchema)
     context_access = Part(AccessSchema)
-    on_unknown = Part(OnUnknownSchema)
 
-    fence = Text(blank=False, later="keep two runs apart by the instance's idempotency_key")
-    money = Object(later="put the amount into params")
     outcome_map = Object(later='let the handler answer {"outcome": "declined", ...}')
     wait_for_input = Object(later="use a wait_signal block")
     max_in_flight = Whole(least=1, later="use rate_limit_key with rate_limit")
@@ -218,9 +202,7 @@ class StepSchema(LeafSchema):
         values = draft.values
         params, assertion = _assertion(draft)
         retry, retry_if = _retry(draft)
-        key, key_ttl = _idempotency(draft)
         _check_access(draft)
-        _check_on_unknown(draft)
         timeout = values.get("timeout")
         effect = values.get("effect")
         return Step(
@@ -238,9 +220,8 @@ class StepSchema(LeafSchema):
             on_deadline_breach=_breach(draft),
             effect=Effect(effect) if effect is not None else None,
             provider=values.get("provider"),
-            key=key,
-            key_ttl=key_ttl,
             context_access=values.get("context_access"),
+            **read_money(draft),
             **read_leaf(draft),
         )
 
@@ -321,43 +302,6 @@ def _breach(draft: Draft) -> Breach | None:
         draft.warn("/on_deadline_breach", "it never runs: there is no deadline", "add a deadline")
     params = draft.template(given.get("params"), "/on_deadline_breach/params")
     return Breach(given.get("handler", ""), params)
-
-
-def _idempotency(draft: Draft) -> tuple[Template | None, float | None]:
-    given = draft.values.get("idempotency") or {}
-    if given.get("header", KEY_HEADER).lower() != KEY_HEADER.lower():
-        hint = f"orch8 sends {KEY_HEADER} and the body's idempotency_key; pass it on in the handler"
-        draft.problem(
-            "/idempotency/header", "another header is not supported yet", hint, code="not_yet"
-        )
-    if given.get("field") is not None:
-        hint = "apply it in the handler, which receives idempotency_key"
-        draft.problem("/idempotency/field", "field is not supported yet", hint, code="not_yet")
-    if given.get("replay") is not None:
-        hint = "apply it in the handler, which receives idempotency_key"
-        draft.warn("/idempotency/replay", "replay has no effect yet", hint, code="not_yet")
-    if given.get("scope") == "iteration":
-        hint = "a declined charge that is tried again gets a new key"
-        draft.problem("/idempotency/scope", "scope is not supported yet", hint, code="not_yet")
-    key, ttl = given.get("key"), given.get("ttl")
-    template = draft.template(key, "/idempotency/key") if key != "auto" else None
-    return template, ttl.total_ms() / 1000 if ttl else None
-
-
-def _check_on_unknown(draft: Draft) -> None:
-    policy = (draft.values.get("on_unknown") or {}).get("policy")
-    if policy == "reconcile":
-        draft.problem(
-            "/on_unknown/policy",
-            "policy reconcile is not supported yet",
-            "leave on_unknown out: the call is sent again with the same key, then parked",
-            code="not_yet",
-        )
-    elif policy == "park":
-        hint = "the call is sent again with the same key while that is safe, and parked after that"
-        draft.problem(
-            "/on_unknown/policy", "policy park is not supported yet", hint, code="not_yet"
-        )
 
 
 def _check_access(draft: Draft) -> None:

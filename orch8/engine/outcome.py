@@ -56,6 +56,7 @@ class Verdict(StrEnum):
     DECLINED = "declined"
     REQUIRES_ACTION = "requires_action"
     PENDING = "pending"
+    IN_PROGRESS = "in_progress"  # an earlier send with this key is still being carried out
     FAILED_SAFE = "failed_safe"  # surely not executed; try again with the same key
     NOT_SENT = "not_sent"  # no byte of the request left; try again with the same key
     REFUSED = "refused"  # surely not executed, and trying again would not help

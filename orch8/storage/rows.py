@@ -55,6 +55,11 @@ class StepRow:
     output: Any = None
     error: Any = None
     finished_at: datetime | None = None
+    fence: str | None = None
+    asking: str | None = None
+    last_dispatched_at: datetime | None = None
+    provider_ref: str | None = None
+    money: Any = None
 
     @cached_property
     def key(self) -> NodeKey:
