@@ -7,8 +7,11 @@ from collections.abc import Callable
 from flask import Flask, Response
 
 from api import (
+    attempts,
+    attention,
     auth,
     clock,
+    fences,
     handlers,
     health,
     instances,
@@ -18,6 +21,7 @@ from api import (
     problems,
     sequences,
     signals,
+    tenants,
     workers,
 )
 from api.answers import OrjsonProvider
@@ -27,7 +31,10 @@ from orch8.config import Settings
 from orch8.runtime.office import Office
 
 API = "/api/v1"
-_BUSINESS = (sequences, instances, signals, workers, handlers, limits, clock)
+_BUSINESS = (
+    sequences, instances, signals, attempts, attention, fences, workers, handlers, limits, tenants,
+    clock,
+)  # fmt: skip
 _ROOT = (health, metrics, openapi)
 
 

@@ -12,8 +12,10 @@ from flask import Blueprint, Response, request
 
 from api import requests, shapes
 from api.answers import answer
+from api.attention import decided
 from api.auth import caller
 from api.operations import Many, operation
+from api.schemas.attention import ProposalSchema
 from api.schemas.base import refuse_unknown
 from api.schemas.instances import (
     MAX_PAGE,
@@ -35,9 +37,8 @@ from api.schemas.instances import (
 )
 from api.surface import surface
 from orch8.errors import InvalidArgument, Problem
-from orch8.runtime import inspect
-from orch8.runtime.resolve import Decision
-from orch8.runtime.resolve import resolve as resolve_step
+from orch8.runtime import decisions, inspect
+from orch8.runtime.resolve import Decision, Judgement
 from orch8.runtime.retry import retry as retry_instance
 from orch8.runtime.start import StartRequest, StartResult, start
 from orch8.storage import audit, instances
@@ -59,11 +60,13 @@ _CONTEXT: Final = ("data", "config", "audit", "runtime")
     body=StartSchema,
     query=StartQuery,
     answers={201: StartedSchema, 200: StartedSchema},
-    errors=(404, 413),
+    errors=(404, 409, 413),
     headers=("Idempotency-Key", "X-Actor"),
 )
 def start_one(sequence: str) -> Response:
-    """201 and the instance; 200 and the earlier one when the key was used for the same before."""
+    """201 and the instance; 200 and the earlier one when the key was used for the same before, or
+    another has the business key and the sequence says that it stands for this one.
+    """
     raw = requests.json_body()
     if not requests.wants_lenient():
         refuse_unknown(_START, raw)
@@ -77,7 +80,7 @@ def start_one(sequence: str) -> Response:
     "Create an instance of one version of a sequence",
     body=CreateSchema,
     answers={201: StartedSchema, 200: StartedSchema},
-    errors=(403, 404, 413),
+    errors=(403, 404, 409, 413),
     headers=("Idempotency-Key", "X-Actor"),
 )
 def create() -> Response:
@@ -212,7 +215,7 @@ def audit_log(instance_id: str) -> Response:
     body=ReasonSchema,
     body_required=False,
     answers={200: RetriedSchema},
-    errors=(404,),
+    errors=(404, 409),
     headers=("X-Actor",),
 )
 def retry(instance_id: str) -> Response:
@@ -236,32 +239,30 @@ def retry(instance_id: str) -> Response:
 
 @blueprint.post("/instances/<instance_id>/resolve")
 @operation(
-    "Decide what became of a parked or pending step",
+    "Decide what became of a step in doubt",
     body=DecisionSchema,
-    answers={200: RetriedSchema},
+    answers={200: RetriedSchema, 202: ProposalSchema},
     errors=(404, 409),
     headers=("X-Actor",),
 )
 def resolve(instance_id: str) -> Response:
-    """It happened, with this output; or it surely did not, and is sent again or fails."""
+    """As POST /attention/<instance>/<step>/decide; who decides may stand in the body."""
     wanted = requests.path_id(instance_id)
     body = requests.body(_DECISION)
+    judgement = Judgement(
+        decision=Decision(body["decision"]),
+        actor=requests.actor(body.get("actor")),
+        reason=body["reason"],
+        output=body.get("output"),
+        provider_ref=body.get("provider_ref"),
+        request_id=requests.request_id(),
+    )
     office = surface().office
     with office.begin() as tx:
-        row = resolve_step(
-            office,
-            tx,
-            wanted,
-            body["step"],
-            Decision(body["decision"]),
-            tenant_id=caller().tenant,
-            actor=requests.actor(body.get("actor")),
-            reason=body["reason"],
-            output=body.get("output"),
-            request_id=requests.request_id(),
+        found = decisions.decide(
+            office, tx, wanted, body["step"], judgement, tenant_id=caller().tenant
         )
-    surface().announce(row.lane)
-    return answer({"id": row.id, "state": row.state, "round": row.round})
+    return decided(found)
 
 
 def _asked(body: dict[str, Any], sequence: str, *, context: Any, strict_key: bool) -> StartRequest:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from flask import Blueprint, Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
@@ -17,9 +17,11 @@ from api.surface import surface
 from orch8.errors import Orch8Error
 from orch8.runtime.office import Office
 from orch8.storage import fleet, gauges
+from orch8.storage.transaction import Row
 
 blueprint: Final = Blueprint("metrics", __name__)
 
+RESOLVERS: Final = ("retry", "reconcile", "webhook", "signal", "person", "late_answer")
 BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -67,7 +69,7 @@ class Backlog(Collector):
     def __init__(self, office: Office) -> None:
         self._office = office
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """The gauges; only orch8_database_up when the database is away."""
         up = GaugeMetricFamily("orch8_database_up", "Whether Postgres answered this scrape.")
         try:
@@ -80,11 +82,13 @@ class Backlog(Collector):
         yield up
         yield from found
 
-    def _read(self) -> Iterator[GaugeMetricFamily]:
+    def _read(self) -> Iterator[Metric]:
         with self._office.database.begin() as tx:
             lanes = gauges.backlog(tx)
             live = sum(1 for row in fleet.fleet(tx) if row.alive)
             queues = gauges.waiting(tx)
+            in_doubt, resolved = gauges.doubts(tx), gauges.resolutions(tx)
+            people = gauges.needing_people(tx)
         due = GaugeMetricFamily(
             "orch8_due_steps", f"Steps due now, counted up to {gauges.MOST}.", labels=("lane",)
         )
@@ -106,6 +110,42 @@ class Backlog(Collector):
         for row in queues:
             waiting.add_metric((row.tenant_id, row.limit_key), row.waiting)
         yield from (due, oldest, workers, waiting)
+        yield from _doubts(in_doubt, resolved)
+        yield from _people(people)
+
+
+def _doubts(in_doubt: Sequence[Row], resolved: Sequence[Row]) -> Iterator[Metric]:
+    unknown = GaugeMetricFamily(
+        "orch8_unknown_effects",
+        f"Attempts whose outcome is not known, counted up to {gauges.MOST}.",
+        labels=("provider",),
+    )
+    for row in in_doubt:
+        unknown.add_metric((row.provider,), row.doubts)
+    oldest = GaugeMetricFamily(
+        "orch8_unknown_effects_oldest_seconds", "How long the oldest of them is in doubt."
+    )
+    oldest.add_metric((), max((row.oldest_seconds for row in in_doubt), default=0.0))
+    ways = CounterMetricFamily(
+        "orch8_doubts_resolved", "Attempts in doubt by what resolved them.", labels=("by",)
+    )
+    counts = {row.resolved_by: row.doubts for row in resolved}
+    for way in RESOLVERS:  # all of them, so that a rate is there from the first one on
+        ways.add_metric((way,), counts.pop(way, 0))
+    ways.add_metric(("other",), sum(counts.values()))
+    yield from (unknown, oldest, ways)
+
+
+def _people(row: Row) -> Iterator[Metric]:
+    incidents = GaugeMetricFamily(
+        "orch8_incidents_open", f"Incidents nobody has closed, counted up to {gauges.MOST}."
+    )
+    incidents.add_metric((), row.incidents)
+    parked = GaugeMetricFamily(
+        "orch8_parked_steps", f"Steps that wait for a person, counted up to {gauges.MOST}."
+    )
+    parked.add_metric((), row.parked)
+    yield from (incidents, parked)
 
 
 def install(app: Flask, counters: Counters) -> None:

@@ -86,6 +86,16 @@ def actor(given: str | None = None) -> str:
     return "".join(c for c in named if c.isprintable())[:MAX_ACTOR] or "api"
 
 
+def named_actor() -> str:
+    """Who decides: the X-Actor header. Raises InvalidArgument if nobody is named there."""
+    if not header("X-Actor"):
+        raise InvalidArgument(
+            "the X-Actor header is missing: who decides stands in the audit log",
+            errors=[Problem("", "X-Actor is missing", "send X-Actor: your name")],
+        )
+    return actor()
+
+
 def idempotency_key(given: str | None = None) -> str | None:
     """The key of the Idempotency-Key header or the body. Raises InvalidArgument if they differ."""
     sent = request.headers.get("Idempotency-Key")

@@ -53,7 +53,7 @@ _PUBLISH, _LIST, _BY_NAME, _VERSIONS = (
 def publish() -> Response:
     """201 and the version; 200 and the earlier one for an identical body."""
     body = requests.json_body()
-    lenient = requests.query(_PUBLISH).get("lenient", False)
+    asked = requests.query(_PUBLISH)
     office = surface().office
     with office.begin() as tx:
         done = publish_body(
@@ -62,7 +62,8 @@ def publish() -> Response:
             body,
             tenant_id=caller().tenant,
             actor=requests.actor(),
-            lenient=lenient,
+            lenient=asked.get("lenient", False),
+            strict=asked.get("strict", False),
             request_id=requests.request_id(),
         )
     version = done.published

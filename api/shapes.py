@@ -87,7 +87,7 @@ def task(found: PullTask) -> dict[str, Any]:
         "instance_id": row.instance_id,
         "block_id": row.block_id,
         "node_key": row.node_key,
-        "handler_name": row.handler,
+        "handler_name": row.asking or row.handler,
         "params": found.params,
         "context": found.context,
         "outputs": found.outputs,

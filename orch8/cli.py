@@ -8,7 +8,8 @@ from typing import IO, Any
 
 import click
 
-from orch8.commands_client import publish, retry, show, signal, start
+from orch8.commands_attention import attention, fences
+from orch8.commands_client import evidence, publish, retry, show, signal, start
 from orch8.commands_config import config
 from orch8.commands_dev import dev
 from orch8.config import Settings
@@ -93,7 +94,7 @@ def version() -> None:
     click.echo(importlib.metadata.version("orch8"))
 
 
-for command in (config, dev, publish, start, show, signal, retry):
+for command in (config, dev, publish, start, show, signal, evidence, retry, attention, fences):
     main.add_command(command)
 
 if __name__ == "__main__":

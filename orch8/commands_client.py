@@ -1,4 +1,4 @@
-"""``orch8 publish|start|show|signal|retry``: what people do with a running orch8, over its API."""
+"""What people do with a running orch8 from the command line, over its API."""
 
 from __future__ import annotations
 
@@ -38,9 +38,11 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="The API's answe
 class _Api:
     """One orch8, reached over HTTP."""
 
-    def __init__(self, url: str, api_key: str | None, tenant: str | None) -> None:
+    def __init__(
+        self, url: str, api_key: str | None, tenant: str | None, actor: str = "cli"
+    ) -> None:
         self._url = url.rstrip("/")
-        self._headers = {"Content-Type": "application/json", "X-Actor": "cli"}
+        self._headers = {"Content-Type": "application/json", "X-Actor": actor}
         if api_key:
             self._headers["x-api-key"] = api_key
         if tenant:
@@ -90,9 +92,13 @@ def _problem(status: int, raw: bytes) -> Orch8Error:
 @_key
 @_tenant
 @_as_json
-def publish(file: Path, url: str, api_key: str | None, tenant: str | None, as_json: bool) -> None:
+@click.option("--strict", is_flag=True, help="Refuse what may cost money: remarks are errors.")
+def publish(
+    file: Path, url: str, api_key: str | None, tenant: str | None, as_json: bool, strict: bool
+) -> None:
     """Publish a sequence; the same body again is no new version."""
-    made = _Api(url, api_key, tenant).ask("POST", "/sequences", _read(file))
+    path = "/sequences?strict=true" if strict else "/sequences"
+    made = _Api(url, api_key, tenant).ask("POST", path, _read(file))
     if as_json:
         click.echo(json.dumps(made))
         return
@@ -167,30 +173,96 @@ def show(instance: str, url: str, api_key: str | None, tenant: str | None, as_js
 
 
 @click.command()
-@click.argument("instance")
-@click.argument("name")
+@click.argument("words", nargs=-1, required=True, metavar="[INSTANCE] NAME")
+@click.option(
+    "--correlate",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Instead of an instance: every open one that has this; all of them if given repeatedly.",
+)
 @click.option("--payload", default="null", help="JSON.")
 @click.option("--reason", help="Why; it stands in the audit log.")
+@click.option("--dedupe-key", help="Sent again with the same key, it does nothing.")
 @_url
 @_key
 @_tenant
 @_as_json
 def signal(
-    instance: str,
-    name: str,
+    words: tuple[str, ...],
+    correlate: tuple[str, ...],
     payload: str,
     reason: str | None,
+    dedupe_key: str | None,
     url: str,
     api_key: str | None,
     tenant: str | None,
     as_json: bool,
 ) -> None:
     """Send a signal: pause, resume, cancel, update_context, or a name of your own."""
-    controls = ("pause", "resume", "cancel", "update_context")
-    kind: Any = name if name in controls else {"custom": name}
-    body = {"signal_type": kind, "payload": _parse(payload, "--payload"), "reason": reason}
-    sent = _Api(url, api_key, tenant).ask("POST", f"/instances/{quote(instance)}/signals", body)
-    click.echo(json.dumps(sent) if as_json else f"sent {sent['signal_id']}")
+    if len(words) != (1 if correlate else 2):
+        raise click.UsageError("give an instance and the signal's name; with --correlate, the name")
+    name = words[-1]
+    body: dict[str, Any] = {"payload": _parse(payload, "--payload"), "reason": reason}
+    if dedupe_key:
+        body["dedupe_key"] = dedupe_key
+    api = _Api(url, api_key, tenant)
+    if not correlate:
+        controls = ("pause", "resume", "cancel", "update_context")
+        kind: Any = name if name in controls else {"custom": name}
+        body["signal_type"] = kind
+        sent = api.ask("POST", f"/instances/{quote(words[0])}/signals", body)
+        click.echo(json.dumps(sent) if as_json else f"sent {sent['signal_id']}")
+        return
+    body |= {"signal": name, "correlate": dict(map(_pair, correlate))}
+    found = api.ask("POST", "/signals", body)
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"{found['matched']} open instances match, {len(found['signals'])} have the signal")
+    for each in found["signals"]:
+        click.echo(f"  {each['instance_id']} {each['signal_id']}")
+
+
+@click.command()
+@click.option("--key", help="The idempotency key that the call was sent with.")
+@click.option("--ref", help="The provider's own id of the charge.")
+@click.option("--instance", help="With --step: the instance.")
+@click.option("--step", help="With --instance: the node key.")
+@click.option(
+    "--outcome",
+    required=True,
+    type=click.Choice(("succeeded", "declined", "requires_action", "failed")),
+    help="How the attempt ended; failed: surely without an effect.",
+)
+@click.option("--output", help="The step's output, JSON.")
+@click.option("--event-id", help="The provider's id of the event: the same one is heard once.")
+@_url
+@_key
+@_tenant
+@_as_json
+def evidence(
+    key: str | None,
+    ref: str | None,
+    instance: str | None,
+    step: str | None,
+    outcome: str,
+    output: str | None,
+    event_id: str | None,
+    url: str,
+    api_key: str | None,
+    tenant: str | None,
+    as_json: bool,
+) -> None:
+    """Tell how an attempt ended, as the provider says."""
+    said = {
+        "idempotency_key": key, "provider_ref": ref, "instance_id": instance, "step": step,
+        "outcome": outcome, "event_id": event_id,
+        "output": None if output is None else _parse(output, "--output"),
+    }  # fmt: skip
+    body = {name: value for name, value in said.items() if value is not None}
+    heard = _Api(url, api_key, tenant).ask("POST", "/attempts/evidence", body)
+    told = f"{heard['state']}: {heard['node_key']} of {heard['instance_id']}"
+    click.echo(json.dumps(heard) if as_json else told)
 
 
 @click.command()
@@ -217,6 +289,13 @@ def retry(
 def _moment(entry: dict[str, Any]) -> tuple[datetime, str]:
     """When it happened; of two at the same moment, the ids tell which came first."""
     return datetime.fromisoformat(entry["at"]), str(entry.get("id", ""))
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, found, value = text.partition("=")
+    if not found or not name or not value:
+        raise click.UsageError(f"--correlate {text!r} must be NAME=VALUE, such as invoice_id=in_1")
+    return name, value
 
 
 def _read(file: Path) -> Any:

@@ -100,6 +100,9 @@ class Settings:
         5,
         "A step whose worker died this often without an answer is parked; 0 = never.",
     )
+    decline_policy: str = _var(
+        "ORCH8_DECLINE_POLICY", "", "JSON file with meanings of decline codes, over the built-in."
+    )
     grace: float = _var(
         "ORCH8_GRACE_SECS", 30.0, "After SIGTERM: how long calls in flight may still answer."
     )

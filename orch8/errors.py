@@ -87,6 +87,12 @@ class AlreadyExists(Orch8Error):
     code, prefix, http_status = "already_exists", "already exists", 409
 
 
+class BusinessKeyTaken(AlreadyExists):
+    """Another instance has this business key."""
+
+    code = "business_key_taken"
+
+
 class Conflict(Orch8Error):
     """The thing is in a state that does not allow this."""
 
@@ -157,6 +163,12 @@ class ExpressionError(Orch8Error):
     """An expression or template cannot be evaluated."""
 
     code, prefix, http_status = "expression_error", "invalid argument", 400
+
+
+class KeyReused(ExpressionError):
+    """a new attempt came to the idempotency key of the one before"""
+
+    code = "key_reused"
 
 
 class ConfigurationError(Orch8Error):

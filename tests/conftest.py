@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.house import house, houses, provider
 from tests.support.servers import postgres, redis_server
+from tests.support.stub import stub
 
-__all__ = ["house", "houses", "postgres", "provider", "redis_server"]
+__all__ = ["house", "houses", "postgres", "provider", "redis_server", "stub"]
 
 _SLOW_TO_DRAW = (HealthCheck.too_slow, HealthCheck.data_too_large)
 

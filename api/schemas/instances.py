@@ -21,11 +21,11 @@ from api.schemas.base import (
     Words,
     described,
 )
+from orch8.runtime.resolve import Decision
 
 STATES = ("scheduled", "running", "waiting", "paused", "completed", "failed", "cancelled")
 PRIORITIES = ("Low", "Normal", "High", "Critical")
 LANES = ("interactive", "renewal", "bulk", "backfill")
-DECISIONS = ("happened", "retry", "fail")
 MAX_PAGE = 1000
 LONGEST = 200
 
@@ -139,7 +139,7 @@ class StartedSchema(InstanceSchema):
     """The instance that stands for the request."""
 
     deduplicated = fields.Boolean(
-        required=True, metadata={"description": "Whether the key had been used before"}
+        required=True, metadata={"description": "Whether it was there before"}
     )
 
 
@@ -239,7 +239,8 @@ class DecisionSchema(Body):
     """What became of a call that nobody else can tell of, and how that is known."""
 
     step = Text(required=True, longest=1000)
-    decision = Choice(*DECISIONS, required=True)
+    decision = Choice(*Decision, required=True)
     output = Anything()
+    provider_ref = Text(blank=False, longest=LONGEST)
     actor = Text(longest=LONGEST)
     reason = Text(required=True, longest=1000)

@@ -34,6 +34,7 @@ class PublishQuery(Query):
     """How to publish."""
 
     lenient = described(Switch(), "Unknown members are warnings")
+    strict = described(Switch(), "Remarks about money, and missing rate limits, are problems")
 
 
 class SequenceQuery(Query):

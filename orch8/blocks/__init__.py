@@ -6,11 +6,11 @@ from orch8.blocks.ab_split import AbSplitSchema
 from orch8.blocks.cancellation_scope import CancellationScopeSchema
 from orch8.blocks.end import EndSchema
 from orch8.blocks.for_each import ForEachSchema
+from orch8.blocks.guard import GuardSchema
 from orch8.blocks.later import (
     ApprovalChainSchema,
     ApprovalSchema,
     BatchSchema,
-    GuardSchema,
     ScopeSchema,
     SetSchema,
 )

@@ -1,19 +1,30 @@
-"""The JSON of when a step becomes due: ``delay`` and ``send_window``."""
+"""The JSON of when a step becomes due: ``delay``, ``schedule``, ``align`` and ``send_window``."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime, time
+from datetime import UTC, datetime, time
 from typing import Any, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from orch8.blocks.align import read_align
+from orch8.blocks.calendars import calendar_named
 from orch8.blocks.fields import Anything, Flag, Many, Part, Span, Text, Whole
+from orch8.blocks.local import (
+    read_calendar,
+    read_clock,
+    read_dates,
+    read_local,
+    read_weekdays,
+    read_zone,
+)
 from orch8.blocks.schema import Base, Draft
+from orch8.engine.align import Align
+from orch8.engine.calendar import WEEKDAYS, Calendar
 from orch8.engine.duration import Duration
-from orch8.engine.timing import Delay, SendWindow
+from orch8.engine.timing import Delay, Rules, Schedule, SendWindow, admissible
 
-WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_LATER_CALENDAR = "holidays come as dates in a delay's holidays; calendars by name come later"
+_MOST_OFFSETS: Final = 1000
+_SOME_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)  # to see whether rules can be obeyed at all
 
 
 class DelaySchema(Base):
@@ -21,6 +32,7 @@ class DelaySchema(Base):
 
     duration = Span()
     business_days_only = Flag()
+    calendar = Text(blank=False)
     jitter = Span(fixed=True)
     holidays = Many(Text())
     fire_at_local = Text()
@@ -44,6 +56,13 @@ class DelayMember(Part):
         return {"duration": Span().deserialize(value, attr, data)}
 
 
+class ScheduleSchema(Base):
+    """Waits by iteration, counted from one anchor."""
+
+    offsets = Many(Span(), required=True, least=1, most=_MOST_OFFSETS)
+    anchor = Text(blank=False)
+
+
 class SendWindowSchema(Base):
     """Local hours of the day, in either spelling."""
 
@@ -52,13 +71,31 @@ class SendWindowSchema(Base):
     start = Text()
     end = Text()
     days = Many(Anything(), most=7)
-    business_days = Flag(later=_LATER_CALENDAR)
-    calendar = Text(later=_LATER_CALENDAR)
+    business_days = Flag()
+    calendar = Text(blank=False)
 
 
 def is_long_delay(value: Any) -> bool:
     """Whether a delay is written as an object of its own rather than as a duration."""
-    return isinstance(value, dict) and not value.keys().isdisjoint(_LONG)
+    # One in business days is a duration, and refused as such.
+    return isinstance(value, dict) and bool(value.keys() & _LONG) and "business_days" not in value
+
+
+def read_due(draft: Draft) -> dict[str, Any]:
+    """The members of a leaf that say when it becomes due; what is wrong is noted in the draft."""
+    values = draft.values
+    if "delay" in values and "schedule" in values:
+        draft.problem("/schedule", "delay and schedule both say how long: keep one")
+    align = read_align(draft, values.get("align"), "/align")
+    window = read_window(draft, values.get("send_window"), "/send_window")
+    _check_days(draft, align, window)
+    return {
+        "delay": read_delay(draft, values.get("delay"), "/delay"),
+        "schedule": read_schedule(draft, values.get("schedule"), "/schedule"),
+        "not_before": draft.template(values.get("not_before"), "/not_before"),
+        "align": align,
+        "send_window": window,
+    }
 
 
 def read_delay(draft: Draft, values: Mapping[str, Any] | None, pointer: str) -> Delay | None:
@@ -71,12 +108,21 @@ def read_delay(draft: Draft, values: Mapping[str, Any] | None, pointer: str) -> 
     jitter: Duration | None = values.get("jitter")
     return Delay(
         duration or Duration(),
-        bool(values.get("business_days_only")),
+        _only_open_days(draft, values, "business_days_only", pointer),
         jitter.total_ms() / 1000 if jitter else 0.0,
-        frozenset(_holidays(draft, values.get("holidays") or (), f"{pointer}/holidays")),
-        _local(draft, local, f"{pointer}/fire_at_local"),
-        _zone(draft, values.get("timezone"), f"{pointer}/timezone"),
+        read_dates(draft, values.get("holidays"), f"{pointer}/holidays"),
+        read_local(draft, local, f"{pointer}/fire_at_local"),
+        read_zone(draft, values.get("timezone"), f"{pointer}/timezone"),
+        read_calendar(draft, values, pointer),
     )
+
+
+def read_schedule(draft: Draft, values: Mapping[str, Any] | None, pointer: str) -> Schedule | None:
+    """The schedule that loaded values describe; what is wrong with them is noted in the draft."""
+    if values is None:
+        return None
+    offsets = tuple(each for each in values.get("offsets", ()) if isinstance(each, Duration))
+    return Schedule(offsets, draft.template(values.get("anchor"), f"{pointer}/anchor"))
 
 
 def read_window(draft: Draft, values: Mapping[str, Any] | None, pointer: str) -> SendWindow | None:
@@ -88,59 +134,21 @@ def read_window(draft: Draft, values: Mapping[str, Any] | None, pointer: str) ->
     if start == end:
         hint = "end is exclusive; leave send_window out if any time will do"
         draft.problem(pointer, "send_window never opens: start and end are the same", hint)
-    days = frozenset(
-        day
-        for i, given in enumerate(values.get("days") or ())
-        if (day := _weekday(draft, given, f"{pointer}/days/{i}")) is not None
+    return SendWindow(
+        start,
+        end,
+        read_weekdays(draft, values.get("days"), f"{pointer}/days"),
+        _only_open_days(draft, values, "business_days", pointer),
+        read_calendar(draft, values, pointer),
     )
-    return SendWindow(start, end, days)
 
 
-def zone_named(name: str) -> ZoneInfo | None:
-    """The time zone of that IANA name, None if there is none."""
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return None
-
-
-def _holidays(draft: Draft, given: Any, pointer: str) -> list[date]:
-    found = []
-    for i, text in enumerate(given):
-        try:
-            found.append(date.fromisoformat(text))
-        except (ValueError, TypeError):
-            _loose(draft, f"{pointer}/{i}", f"{text!r} is no date", 'write "2026-12-25"')
-    return found
-
-
-def _local(draft: Draft, text: str | None, pointer: str) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is not None:
-        hint = 'write a local time without a zone: "2026-12-25T09:00:00"'
-        _loose(draft, pointer, f"fire_at_local {text[:40]!r} is no local time", hint)
-        return None
-    return moment
-
-
-def _zone(draft: Draft, name: str | None, pointer: str) -> ZoneInfo | None:
-    zone = zone_named(name) if name is not None else None
-    if name is not None and zone is None:
-        _loose(draft, pointer, f"there is no time zone {name[:40]!r}", 'write "Europe/Berlin"')
-    return zone
-
-
-def _loose(draft: Draft, pointer: str, message: str, hint: str) -> None:
-    """Existing clients may write what they like here: it is ignored, and they are told."""
-    if draft.contract:
-        draft.warn(pointer, message, hint, code="ignored")
-    else:
-        draft.problem(pointer, message, hint)
+def _only_open_days(draft: Draft, values: Mapping[str, Any], flag: str, pointer: str) -> bool:
+    """Whether closed days do not count: said by the flag, or by naming a calendar."""
+    if values.get(flag) is False and "calendar" in values:
+        hint = f"set {flag} to true, or leave the calendar out"
+        draft.problem(f"{pointer}/calendar", f"calendar has no effect: {flag} is false", hint)
+    return bool(values.get(flag, "calendar" in values))
 
 
 def _clock(draft: Draft, values: Mapping[str, Any], name: str, default: int, pointer: str) -> time:
@@ -149,21 +157,26 @@ def _clock(draft: Draft, values: Mapping[str, Any], name: str, default: int, poi
         return time(values.get(f"{name}_hour", default))
     if f"{name}_hour" in values:
         draft.problem(f"{pointer}/{name}", f"{name} and {name}_hour say the same: keep one")
+    return read_clock(draft, text, name, f"{pointer}/{name}") or time(default)
+
+
+def _check_days(draft: Draft, align: Align | None, window: SendWindow | None) -> None:
+    """Days that never come are a problem, as far as that can be seen without a context."""
+    calendars = [_calendar(draft, "align"), _calendar(draft, "send_window")]
+    if None in calendars or (window is not None and window.start == window.end):
+        return
+    rules = Rules(
+        zone=UTC, earliest=_SOME_DAY, align=align, align_calendar=calendars[0] or WEEKDAYS,
+        window=window, window_calendar=calendars[1] or WEEKDAYS,
+    )  # fmt: skip
     try:
-        clock = time.fromisoformat(text)
-        if clock.tzinfo is None:
-            return clock
-    except ValueError:
-        pass
-    draft.problem(f"{pointer}/{name}", f"{name} {text[:20]!r} is no time of day", 'write "09:00"')
-    return time(default)
+        admissible(_SOME_DAY, rules)
+    except ValueError as problem:
+        pointer = "/align" if window is None else "/send_window"
+        draft.problem(pointer, str(problem), "allow more days")
 
 
-def _weekday(draft: Draft, given: Any, pointer: str) -> int | None:
-    if isinstance(given, str) and given.lower() in WEEKDAYS:
-        return WEEKDAYS.index(given.lower())
-    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < len(WEEKDAYS):
-        return given
-    hint = f"write {', '.join(WEEKDAYS)}, or 0 for Monday to 6 for Sunday"
-    draft.problem(pointer, f"{str(given)[:20]!r} is no day of the week", hint)
-    return None
+def _calendar(draft: Draft, member: str) -> Calendar | None:
+    """The calendar that a member names; None if that is told by the context, or none is."""
+    name = (draft.values.get(member) or {}).get("calendar")
+    return WEEKDAYS if name is None else calendar_named(name)

@@ -41,17 +41,6 @@ class ApprovalChainSchema(ApprovalSchema):
     tiers = Many(Object())
 
 
-class GuardSchema(BlockSchema):
-    """Go on only within a budget."""
-
-    type = "guard"
-    later = "a router on a step that reads the budget"
-
-    network_budget = Object()
-    condition = Text()
-    on_exhausted = Text()
-
-
 class BatchSchema(BlockSchema):
     """Items cut into slices."""
 

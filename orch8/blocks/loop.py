@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Loop(Block):
     """The body while ``condition`` holds (checked before), until ``break_on`` does (checked after).
 
-    Reaching ``max_iterations`` completes it. ``pause`` is waited between two iterations.
-    Blocks inside read ``iteration``, which counts from 1.
+    Reaching ``max_iterations`` completes it, and so does a guard that breaks it off. ``pause`` is
+    waited between two iterations. Blocks inside read ``iteration``, which counts from 1.
     """
 
     type: ClassVar[str] = "loop"
@@ -40,7 +40,7 @@ class Loop(Block):
     pause: Leaf | None = None
 
     def forgives(self, outcome: Outcome) -> bool:
-        return self.continue_on_error and outcome.status is Status.FAILED
+        return outcome.breaks or (self.continue_on_error and outcome.status is Status.FAILED)
 
     def chains(self) -> Iterable[Block]:
         yield self.body
@@ -53,6 +53,8 @@ class Loop(Block):
     def settled(
         self, at: NodeKey, frame: Frame, child: NodeKey, outcome: Outcome, live: int, scope: Scope
     ) -> Move:
+        if outcome.breaks:
+            return Done()
         return (
             self._after(at, frame, scope) if outcome.ok or self.forgives(outcome) else Done(outcome)
         )

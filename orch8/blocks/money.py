@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from orch8.blocks.fields import Anything, Choice, Many, Object, Part, Span, Text, Whole, escape
 from orch8.blocks.schema import Base, Draft
 from orch8.engine.outcome import Verdict
+from orch8.money.outcome_map import read_rules
 
 if TYPE_CHECKING:
     from orch8.engine.expressions import Template
+    from orch8.money.evidence import Rule
 
 
 class Policy(StrEnum):
@@ -114,6 +116,7 @@ class MoneyMembers(Base):
     money = Part(MoneySchema)
     idempotency = Part(IdempotencySchema)
     on_unknown = Part(OnUnknownSchema)
+    outcome_map = Anything()
 
 
 def read_money(draft: Draft) -> dict[str, Any]:
@@ -128,7 +131,19 @@ def read_money(draft: Draft) -> dict[str, Any]:
         "money": draft.template(draft.raw.get("money"), "/money"),
         "idempotency": _idempotency(draft),
         "on_unknown": _on_unknown(draft),
+        "outcome_map": _outcome_map(draft),
     }
+
+
+def _outcome_map(draft: Draft) -> tuple[Rule, ...]:
+    given = draft.values.get("outcome_map")
+    if given is None:
+        return ()
+    rules, problems = read_rules(given)
+    for each in problems:
+        at = f"/outcome_map{each.pointer}"
+        draft.problem(at, each.message, each.hint, code=each.code, shape=each.shape)
+    return rules
 
 
 def _idempotency(draft: Draft) -> Idempotency:
@@ -184,4 +199,6 @@ def _signals(draft: Draft, given: Mapping[str, Any]) -> Any:
 
 
 NO_KEY_WISHES: Final = Idempotency()
-_TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+_TOKEN: Final = frozenset(
+    "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+)

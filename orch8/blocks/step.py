@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from orch8.blocks.due import DelayMember, SendWindowSchema, read_delay, read_window
+from orch8.blocks.align import AlignSchema
+from orch8.blocks.due import DelayMember, ScheduleSchema, SendWindowSchema, read_due
 from orch8.blocks.fields import (
     Anything,
     Choice,
@@ -30,13 +31,15 @@ from orch8.blocks.money import (
     read_money,
 )
 from orch8.blocks.schema import Base, BlockSchema, Draft
+from orch8.engine.align import Align
 from orch8.engine.block import Leaf
 from orch8.engine.retry import RETRY_FIELDS, RetryPolicy, parse_retry
-from orch8.engine.timing import Delay, SendWindow
+from orch8.engine.timing import Delay, Schedule, SendWindow
 
 if TYPE_CHECKING:
     from orch8.engine.duration import Duration
     from orch8.engine.expressions import Condition, Template
+    from orch8.money.evidence import Rule
 
 
 class Effect(StrEnum):
@@ -54,6 +57,11 @@ class Effect(StrEnum):
         """Whether an unanswered call may be counted as failed and simply made again."""
         return self in (Effect.NONE, Effect.READ, Effect.NOTIFY)
 
+    @property
+    def frozen(self) -> bool:
+        """Whether an attempt's request is stored with its intent and sent again byte for byte."""
+        return self in (Effect.MONEY, Effect.IRREVOCABLE)
+
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
@@ -62,6 +70,7 @@ class RateLimit:
     key: Template
     max: int | None = None  # None: the limit is configured elsewhere, or there is none
     window: float = 1.0
+    cost: Template | None = None  # None: a call uses one
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +96,11 @@ class Step(Leaf):
     timeout: float | None = None
     delay: Delay | None = None
     not_before: Template | None = None
+    schedule: Schedule | None = None
+    align: Align | None = None
     send_window: SendWindow | None = None
     rate_limits: tuple[RateLimit, ...] = ()
+    max_in_flight: int | None = None  # calls at a time that share its keys, else its handler
     lane: str | None = None
     queue_name: str | None = None
     output_schema: Mapping[str, Any] | None = None
@@ -103,9 +115,12 @@ class Step(Leaf):
     on_fence: OnFence = OnFence.WAIT
     on_unknown: OnUnknown | None = None
     money: Template | None = None
+    outcome_map: tuple[Rule, ...] = ()
     context_access: Mapping[str, Any] | None = None
 
 
+MAX_IN_FLIGHT: Final = 10_000
+MAX_COST: Final = 100
 LANES: Final = {
     "interactive": "interactive",
     "renewal": "renewal",
@@ -123,6 +138,7 @@ class LimitSchema(Base):
 
     max = Whole(required=True, least=1)
     window_seconds = Positive(required=True)
+    cost = Anything()
 
 
 class KeyedLimitSchema(LimitSchema):
@@ -152,9 +168,10 @@ class LeafSchema(BlockSchema):
 
     delay = DelayMember()
     not_before = Text(blank=False)
+    schedule = Part(ScheduleSchema)
+    align = Part(AlignSchema)
     send_window = Part(SendWindowSchema)
     cancellable = Flag()
-    align = Object(later="use delay with fire_at_local or not_before")
     cutoff = Object(later="use send_window")
 
 
@@ -171,6 +188,7 @@ class StepSchema(LeafSchema, MoneyMembers):
     rate_limit_key = Text(blank=False)
     rate_limit = Part(LimitSchema)
     rate_limits = Many(Part(KeyedLimitSchema), most=16)
+    max_in_flight = Whole(least=1, most=MAX_IN_FLIGHT)
     priority = Choice(*LANES)
     queue_name = Text(blank=False, longest=200)
     output_schema = Anything()
@@ -180,9 +198,7 @@ class StepSchema(LeafSchema, MoneyMembers):
     provider = Text(blank=False, longest=100)
     context_access = Part(AccessSchema)
 
-    outcome_map = Object(later='let the handler answer {"outcome": "declined", ...}')
     wait_for_input = Object(later="use a wait_signal block")
-    max_in_flight = Whole(least=1, later="use rate_limit_key with rate_limit")
     cache_key = Text(later="outputs are memoized: read outputs.<id> of the step that has run")
     fallback_handler = Text(later="put the step in a try_catch and call the other handler there")
     compensation = Object(later="use a saga block")
@@ -213,6 +229,7 @@ class StepSchema(LeafSchema, MoneyMembers):
             retry_if=retry_if,
             timeout=timeout.total_ms() / 1000 if timeout else None,
             rate_limits=tuple(_rate_limits(draft)),
+            max_in_flight=values.get("max_in_flight"),
             lane=LANES.get(values.get("priority", "")),
             queue_name=values.get("queue_name"),
             output_schema=values.get("output_schema"),
@@ -232,9 +249,7 @@ def read_leaf(draft: Draft) -> dict[str, Any]:
         "id": draft.id,
         "when": draft.when,
         "cancellable": draft.values.get("cancellable", True),
-        "delay": read_delay(draft, draft.values.get("delay"), "/delay"),
-        "not_before": draft.template(draft.values.get("not_before"), "/not_before"),
-        "send_window": read_window(draft, draft.values.get("send_window"), "/send_window"),
+        **read_due(draft),
     }
 
 
@@ -282,16 +297,32 @@ def _rate_limits(draft: Draft) -> list[RateLimit]:
     if key is not None:
         template = draft.template(key, "/rate_limit_key")
         if template is not None:
-            given = limit or {}
-            limits.append(RateLimit(template, given.get("max"), given.get("window_seconds", 1.0)))
+            limits.append(_rate_limit(draft, template, limit or {}, "/rate_limit"))
     elif limit is not None:
         hint = 'such as "stripe:charges"; calls with the same key share the limit'
         draft.problem("/rate_limit_key", "rate_limit needs a rate_limit_key", hint)
     for i, each in enumerate(values.get("rate_limits", ())):
         template = draft.template((each or {}).get("key"), f"/rate_limits/{i}/key")
         if template is not None:
-            limits.append(RateLimit(template, each.get("max"), each.get("window_seconds", 1.0)))
+            limits.append(_rate_limit(draft, template, each, f"/rate_limits/{i}"))
     return limits
+
+
+def _rate_limit(
+    draft: Draft, key: Template, given: Mapping[str, Any], pointer: str
+) -> RateLimit:
+    cost, most = given.get("cost"), given.get("max")
+    if cost is not None and not (isinstance(cost, str) and "{{" in cost):
+        whole = isinstance(cost, int) and not isinstance(cost, bool)
+        if not whole or not 1 <= cost <= MAX_COST:
+            hint = 'how many of the limit\'s calls one call uses, such as 2 or "{{data.items}}"'
+            message = f"cost must be a whole number from 1 to {MAX_COST}"
+            draft.problem(f"{pointer}/cost", message, hint, shape=not whole)
+        elif isinstance(most, int) and cost > most:
+            message = f"cost {cost} is more than max {most}: the step could never be called"
+            draft.problem(f"{pointer}/cost", message, "raise max, or lower cost")
+    template = None if cost is None else draft.template(cost, f"{pointer}/cost")
+    return RateLimit(key, most, given.get("window_seconds", 1.0), template)
 
 
 def _breach(draft: Draft) -> Breach | None:

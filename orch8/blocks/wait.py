@@ -12,19 +12,17 @@ from orch8.blocks.step import LeafSchema, Step, read_leaf
 
 PARAMS = frozenset({"duration", "until"})
 _RENAMED = {"duration": "delay", "until": "not_before"}
-_LATER_CALENDAR = "write the delays one after another, or until with an expression"
 
 
 class WaitSchema(LeafSchema):
-    """``{"type": "wait", "delay": {"days": 3}}``, or ``until`` a moment."""
+    """``{"type": "wait", "delay": {"days": 3}}``, ``until`` a moment, or by a ``schedule``."""
 
     type = "wait"
     block = Step
 
     duration = Span()
     until = Text(blank=False)
-    schedule = Object(later=_LATER_CALENDAR)
-    anchor = Object(later=_LATER_CALENDAR)
+    anchor = Object(later="use a schedule, which has an anchor of its own")
 
     def canonical(
         self, raw: Mapping[str, Any], inside: Mapping[str, list[dict[str, Any]]]
@@ -37,9 +35,11 @@ class WaitSchema(LeafSchema):
         for short, long in _RENAMED.items():
             if short in values and long in values:
                 draft.problem(f"/{short}", f"{short} and {long} say the same: keep one")
+        if "duration" in values and "schedule" in values:
+            draft.problem("/schedule", "duration and schedule both say how long: keep one")
         if draft.raw.keys().isdisjoint(_SAYS_WHEN):
             hint = 'such as "delay": {"days": 3}'
-            draft.problem("", "wait needs a delay, a duration or until", hint)
+            draft.problem("", "wait needs a delay, a duration, a schedule or until", hint)
         leaf = read_leaf(draft)
         if "duration" in values:
             leaf["delay"] = read_delay(draft, {"duration": values["duration"]}, "/duration")
@@ -48,9 +48,12 @@ class WaitSchema(LeafSchema):
         return Step(handler="wait", **leaf)
 
 
-_SAYS_WHEN = {"delay", "duration", "until", "not_before", "send_window"} | {
-    name for name, field in WaitSchema().fields.items() if field.metadata.get("later")
-}
+_SAYS_WHEN = frozenset(
+    {
+        "delay", "duration", "schedule", "until", "not_before", "align", "send_window", "cutoff",
+        "anchor",
+    }
+)  # fmt: skip
 
 
 def check_params(draft: Draft) -> None:

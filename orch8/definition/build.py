@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping
 from typing import Any, Final
 
-from orch8.blocks import wait, wait_signal
+from orch8.blocks import guard, wait, wait_signal
+from orch8.blocks.interrupt import Interrupt, rooted
 from orch8.blocks.schema import Draft
 from orch8.definition.findings import Findings, closest
+from orch8.definition.guards import check_guards
+from orch8.definition.interrupts import check_interrupts
 from orch8.definition.json_schema import JsonSchema, compile_schema
 from orch8.definition.outline import Node, Outline
 from orch8.definition.texts import texts
@@ -32,8 +35,9 @@ ROOTS: Final = frozenset(
 # Roots that the features of later versions bring.
 LATER_ROOTS: Final = frozenset({"vars", "batch", "period", "tenant"})
 # Roots that are part of the language, but that nothing provides a value for today.
-_UNFILLED: Final = frozenset({"decline", "last_decline", "signal", "trigger", "event"})
+_UNFILLED: Final = frozenset({"signal", "trigger", "event"})
 _PARAMS: Final[dict[str, Callable[[Draft], None]]] = {
+    "guard": guard.check_params,
     "wait": wait.check_params,
     "wait_signal": wait_signal.check_params,
 }
@@ -48,11 +52,15 @@ class Building:
         self.references: dict[str, frozenset[str]] = {}
         self.output_schemas: dict[str, JsonSchema] = {}
 
-    def run(self) -> Chain:
-        """Every node has its block and its canonical form; the main chain is returned."""
+    def run(self, sla: Mapping[str, Any] | None = None) -> Block:
+        """Every node has its block; the block that a run of all of them is, within its ``sla``."""
         for node in reversed(self.found.nodes):
             self._build(node)
-        return Chain(id="@main", blocks=_blocks(self.found.top))
+        check_interrupts(self.found, self.findings)
+        check_guards(self.found, self.findings)
+        main = Chain(id="@main", blocks=_blocks(self.found.top))
+        interrupts = [node.block for node in self.found.interrupts]
+        return rooted(main, [each for each in interrupts if isinstance(each, Interrupt)], sla)
 
     def _build(self, node: Node) -> None:
         draft = NodeDraft(node, self)
@@ -194,6 +202,9 @@ class NodeDraft:
             if root in LATER_ROOTS and not self.contract:
                 hint = "today: keep it in the output of a step"
                 self.problem(pointer, f"{root} is not supported yet", hint, code="not_yet")
+            elif root == "signal":
+                hint = "the blocks of an interrupt read it, others what a wait_signal put out"
+                self.warn(pointer, "nothing provides signal here", hint, code="not_yet")
             elif root in _UNFILLED:
                 hint = "an expression that reads it fails its step"
                 self.warn(pointer, f"nothing provides {root} yet", hint, code="not_yet")

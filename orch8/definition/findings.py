@@ -21,17 +21,23 @@ MONEY_MEMBERS: Final = (
     "rate_limit",
     "rate_limits",
 )
+UNLIMITED: Final = "unlimited"
+_MONEY: Final = "money."
 _MOST_EDITS: Final = 2
 _LONGEST_SUGGESTED: Final = 64  # finding what a longer name resembles would cost more than it helps
 
 
 @dataclass
 class Findings:
-    """Problems, which refuse a definition, and warnings, which do not; a bounded number of each."""
+    """Problems, which refuse a definition, and warnings, which do not; a bounded number of each.
+
+    With ``strict`` a remark about money, or about a rate limit that is not there, refuses it, too.
+    """
 
     contract: bool
     lenient: bool
     most: int
+    strict: bool = False
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     unlisted: int = 0
@@ -44,8 +50,10 @@ class Findings:
             self.unlisted += 1
 
     def warn(self, warning: Problem) -> None:
-        """The definition is accepted, and whoever publishes it is told."""
-        if len(self.warnings) < self.most:
+        """The definition is accepted, unless strictly, and whoever publishes it is told."""
+        if self.strict and (warning.code.startswith(_MONEY) or warning.code == UNLIMITED):
+            self.problem(replace(warning, shape=True))  # 422
+        elif len(self.warnings) < self.most:
             self.warnings.append(warning)
 
     def unknown_member(self, pointer: str, name: str, known: Collection[str], owner: str) -> None:

@@ -21,7 +21,9 @@ from orch8.blocks.fields import (
     Whole,
     wrong,
 )
+from orch8.blocks.interrupt import MOST, SlaSchema
 from orch8.blocks.schema import Base
+from orch8.definition.identity import UniqueSchema
 
 CONTRACT_MARKS: Final = frozenset({"tenant_id", "namespace", "name", "created_at"})
 LONGEST_NAME: Final = 200
@@ -63,30 +65,19 @@ class Name(Text):
         return text
 
 
-class InterruptSchema(Base):
-    """What to do when a signal arrives."""
-
-    signal = Text(required=True, blank=False)
-    blocks = Blocks()
-    set = Object()
-    wake = Many(Text())
-    then = Text()
-    goto = Text()
-
-
 class HeaderSchema(Base):
     """What both forms share."""
 
     timezone = Text(blank=False)
     input_schema = Anything()
     blocks = Blocks(required=True, least=1)
-    interrupts = Many(Part(InterruptSchema), later="wait for the signal in a race")
-    unique = Object(later="create instances with an idempotency_key")
-    correlation = Object(later="send signals by instance id")
+    interrupts = Many(Object(), most=MOST)  # read as the blocks are
+    unique = Part(UniqueSchema)
+    correlation = Object()
     on_failure = Blocks(later=_AFTERWARDS)
     on_cancel = Blocks(later=_AFTERWARDS)
     interceptors = Object(later="the audit log has every step")
-    sla = Object(later="give steps a deadline")
+    sla = Part(SlaSchema)
     deadline = Object(later="give steps a deadline")
     pii = Object(later="pass references instead of personal data")
     trigger = Object(later="create instances from your own scheduler")

@@ -18,7 +18,7 @@ from orch8.blocks import (
     step,
     try_catch,
 )
-from orch8.definition.findings import Findings, closest
+from orch8.definition.findings import UNLIMITED, Findings, closest
 from orch8.definition.outline import Node, Outline
 from orch8.engine.duration import Duration
 from orch8.errors import Problem
@@ -125,7 +125,8 @@ def _step(node: Node, block: Any) -> Iterator[Remark]:
     if block.timeout is not None and block.timeout > _seconds(block.deadline):
         hint = "make the deadline longer than the timeout of one call"
         yield "/timeout", "timeout is longer than the deadline", hint, "lint"
-    waits = block.delay or block.not_before or block.send_window or params
+    timed = block.delay or block.schedule or block.not_before or block.align or block.send_window
+    waits = timed or params
     if block.handler == "wait" and not waits:
         hint = 'add "delay": {"days": 3}'
         yield "", "this wait does not wait", hint, "lint"
@@ -175,7 +176,7 @@ def _unlimited(node: Node, limited: set[str], findings: Findings) -> None:
     if key is not None and key not in limited:
         message = f"{node.owner}rate_limit_key {key[:60]!r} has no limit here"
         hint = 'add "rate_limit": {"max": 95, "window_seconds": 1}, or set one with /rate-limits'
-        findings.warn(Problem(f"{node.pointer}/rate_limit_key", message, hint, "unlimited"))
+        findings.warn(Problem(f"{node.pointer}/rate_limit_key", message, hint, UNLIMITED))
 
 
 def _after_the_end(chain: list[Node], findings: Findings) -> None:

@@ -8,18 +8,21 @@ from hashlib import sha256
 from typing import Any, Final
 from zoneinfo import available_timezones
 
-from orch8.blocks.due import zone_named
+from orch8.blocks.local import zone_named
 from orch8.blocks.schema import read
 from orch8.blocks.step import Step
 from orch8.definition.bounds import check_json
 from orch8.definition.build import Building
 from orch8.definition.findings import Findings, closest, placed
 from orch8.definition.header import header_schema, is_contract
+from orch8.definition.identity import identity, known_at_start
 from orch8.definition.json_schema import JsonSchema, compile_schema
 from orch8.definition.lint import lint
+from orch8.definition.money_lint import money_lint
 from orch8.definition.outline import Node, Outline, check_members, outline
 from orch8.definition.sequence import Form, Limits, Sequence
 from orch8.engine.block import Index
+from orch8.engine.expressions import Dialect, Template
 from orch8.errors import Problem, Unprocessable
 
 DEFAULT_LIMITS: Final = Limits()
@@ -30,11 +33,14 @@ _NOT_IDENTITY: Final = {
 }
 
 
-def load(body: Any, *, lenient: bool = False, limits: Limits = DEFAULT_LIMITS) -> Sequence:
+def load(
+    body: Any, *, lenient: bool = False, strict: bool = False, limits: Limits = DEFAULT_LIMITS
+) -> Sequence:
     """The sequence that a parsed JSON document defines; ``body`` is kept and must not change.
 
-    ``lenient`` turns unknown members of the seed's form into warnings. Raises DefinitionRejected,
-    or Unprocessable if any problem is one of shape, with every problem in ``errors``.
+    ``lenient`` turns unknown members of the seed's form into warnings, ``strict`` remarks about
+    money and missing rate limits into problems. Raises DefinitionRejected, or Unprocessable if any
+    problem is one of shape or of strictness, with every problem in ``errors``.
     """
     unreadable = check_json(body)
     if unreadable is None and not isinstance(body, dict):
@@ -42,14 +48,19 @@ def load(body: Any, *, lenient: bool = False, limits: Limits = DEFAULT_LIMITS) -
         unreadable = Problem("", "a sequence must be an object", hint, shape=True)
     if unreadable is not None:
         raise Unprocessable(unreadable.message, errors=[unreadable])
-    findings = Findings(is_contract(body), lenient, limits.problems)
+    findings = Findings(is_contract(body), lenient, limits.problems, strict)
     header, schema = _header(body, findings)
-    found = outline(body.get("blocks"), findings, limits)
+    found = outline(body.get("blocks"), body.get("interrupts"), findings, limits)
     building = Building(found, findings)
-    root = building.run()
+    root = building.run(header.get("sla"))
+    zone = _zone(header.get("timezone"), building.dialect, findings)
+    unique, correlation = identity(header, building.dialect, findings)
     if findings.problems:
         findings.refuse()
+    money_lint(found, findings, body, building.references)
     lint(found, findings)
+    if findings.problems:  # remarks that a strict publisher wants to hear as problems
+        findings.refuse()
     canonical = _canonical(body, found)
     form: Form = "contract" if findings.contract else "seed"
     return Sequence(
@@ -65,7 +76,10 @@ def load(body: Any, *, lenient: bool = False, limits: Limits = DEFAULT_LIMITS) -
         tenant=header.get("tenant_id") if findings.contract else header.get("tenant"),
         version=header.get("version"),
         timezone=header.get("timezone", "UTC"),
+        zone=zone,
         input_schema=schema,
+        unique=unique,
+        correlation=correlation,
         output_schemas=building.output_schemas,
         references=building.references,
         handlers=frozenset(_handlers(found)),
@@ -81,7 +95,6 @@ def _header(
     for each in problems:
         findings.problem(each)
     check_members(schema, body, "", "", findings)
-    _check_zone(values.get("timezone"), findings)
     given = values.get("input_schema")
     if given is None:
         return values, None
@@ -91,18 +104,17 @@ def _header(
     return values, compiled
 
 
-def _check_zone(name: str | None, findings: Findings) -> None:
+def _zone(name: str | None, dialect: Dialect, findings: Findings) -> Template | None:
+    """The template of a zone that each instance has from its context; None of one that is named."""
     if name is None or zone_named(name) is not None:
-        return
+        return None
     if "{{" in name:
-        hint = "today: write one zone, such as Europe/Berlin"
-        message = "a timezone from the context is not supported yet"
-        findings.problem(Problem("/timezone", message, hint, "not_yet"))
-        return
+        return known_at_start(name, "/timezone", "timezone", dialect, findings)
     meant = closest(name, available_timezones())
     hint = f"did you mean {meant}?" if meant else "write an IANA name such as Europe/Berlin"
     message = f"there is no time zone {name[:60]!r}"
     findings.problem(Problem("/timezone", message, hint))
+    return None
 
 
 def _handlers(found: Outline) -> set[str]:
@@ -120,8 +132,13 @@ def _canonical(body: Mapping[str, Any], found: Outline) -> dict[str, Any]:
             inside[slot.name] = [forms[child] for child in below]
         raw = {**node.given_members, "type": node.schema.type}
         form = node.schema.canonical(raw, inside)
+        if node.number is not None:
+            forms[node] = {name: form[name] for name in node.given_members}
+            continue
         forms[node] = {"type": form["type"], "id": node.given} | form | {"id": node.given}
     given = {name: value for name, value in body.items() if value is not None}
+    if found.interrupts:
+        given["interrupts"] = [forms[node] for node in found.interrupts]
     return {**given, "blocks": [forms[node] for node in found.top]}
 
 

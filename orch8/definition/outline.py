@@ -11,6 +11,7 @@ from marshmallow import Schema
 from orch8.blocks import SCHEMAS
 from orch8.blocks.due import DelayMember, is_long_delay
 from orch8.blocks.fields import Known, Many, Part
+from orch8.blocks.interrupt import InterruptSchema
 from orch8.blocks.schema import LONGEST_ID, BlockSchema, Slot, read
 from orch8.definition.findings import Findings, closest, placed
 from orch8.definition.sequence import Limits
@@ -20,6 +21,7 @@ from orch8.errors import Problem
 
 _ROOM_FOR_A_NUMBER: Final = len("_5000")
 _EMPTY: Final[tuple[Any, ...]] = (None, False, "", [], {})
+_INTERRUPT: Final = InterruptSchema()
 
 
 @dataclass(eq=False)
@@ -33,6 +35,7 @@ class Node:
     problems: list[Problem]  # of reading it, relative to the block
     variables: frozenset[str]  # what enclosing loops let it read
     given: str | None = None  # its id as it stands in the document, or as it was named
+    number: int | None = None  # of an interrupt, which has no id
     chains: list[tuple[Slot, list[Node]]] = field(default_factory=list)
     block: Block | None = None
 
@@ -43,30 +46,41 @@ class Node:
 
     @property
     def id(self) -> str:
-        """The id as node keys spell it."""
-        return escape_id(self.given or "")
+        """The id as node keys spell it; no block can have that of an interrupt."""
+        return escape_id(self.given or "") if self.number is None else f"interrupt@{self.number}"
 
     @property
     def owner(self) -> str:
         """How messages begin."""
+        if self.number is not None:
+            return f'interrupt "{str(self.raw.get("signal"))[:LONGEST_ID]}": '
         return f'block "{(self.given or "")[:LONGEST_ID]}": '
 
 
 @dataclass
 class Outline:
-    """The nodes of the main chain, all nodes in document order, and every id that a block has."""
+    """The nodes of the main chain and of the interrupts, all nodes from the outside in, the main
+    chain's first, and every id that a block has.
+    """
 
     top: list[Node] = field(default_factory=list)
+    interrupts: list[Node] = field(default_factory=list)
     nodes: list[Node] = field(default_factory=list)
     ids: dict[str, str] = field(default_factory=dict)  # id -> pointer
 
 
-def outline(blocks: Any, findings: Findings, limits: Limits) -> Outline:
-    """The outline of a list of blocks; what is wrong with any of them is in ``findings``."""
+def outline(blocks: Any, interrupts: Any, findings: Findings, limits: Limits) -> Outline:
+    """The outline of a list of blocks and a list of interrupts; what is wrong with any of them is
+    in ``findings``.
+    """
     found = Outline()
     pending: list[tuple[str, Any, int, frozenset[str], list[Node], str | None]] = [
-        (pointer, raw, 1, frozenset[str](), found.top, None)
-        for pointer, raw in reversed(list(Slot("", "/blocks", blocks).children()))
+        (pointer, raw, depth, frozenset[str](), siblings, None)
+        for slot, depth, siblings in (
+            (Slot("", "/interrupts", interrupts), 0, found.interrupts),
+            (Slot("", "/blocks", blocks), 1, found.top),
+        )
+        for pointer, raw in reversed(list(slot.children()))
     ]
     seen = 0
     while pending:
@@ -82,7 +96,11 @@ def outline(blocks: Any, findings: Findings, limits: Limits) -> Outline:
             message = f"blocks are nested more than {limits.depth} deep"
             findings.problem(Problem(pointer, message, hint, "too_large"))
             continue
-        node = _read(pointer, raw, variables, lent, findings, found)
+        node = (
+            _read(pointer, raw, variables, lent, findings, found)
+            if depth
+            else _interrupt(pointer, raw)
+        )
         if node is None:
             continue
         siblings.append(node)
@@ -129,6 +147,14 @@ def _read(
     if schema.later:
         problems.append(_not_yet("/type", f"the block type {schema.type}", schema.later))
     return Node(pointer, raw, schema, values, problems, variables, given)
+
+
+def _interrupt(pointer: str, raw: Any) -> Node | None:
+    if not isinstance(raw, dict):
+        return None  # the header says so
+    values, problems = read(_INTERRUPT, raw)
+    number, variables = int(pointer.rpartition("/")[2]), _INTERRUPT.variables(values)
+    return Node(pointer, raw, _INTERRUPT, values, problems, variables, number=number)
 
 
 def _lends(slot: Slot, pointer: str, findings: Findings, found: Outline) -> str | None:
@@ -215,7 +241,7 @@ def _name(found: Outline) -> None:
     """Every block without an id is called by what it does, a repeat _2, _3 in document order."""
     last: dict[str, int] = {}
     for node in found.nodes:
-        if node.given is not None:
+        if node.given is not None or node.number is not None:
             continue
         base = node.schema.name(node.values)[: LONGEST_ID - _ROOM_FOR_A_NUMBER]
         number = last.get(base, 0) + 1

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from orch8.definition.json_schema import JsonSchema
 from orch8.engine.block import Index
-from orch8.engine.expressions import Dialect
+from orch8.engine.expressions import Dialect, Template
 from orch8.errors import Problem
 
 Form = Literal["seed", "contract"]
@@ -21,6 +21,21 @@ class Limits:
     depth: int = 64  # blocks inside blocks
     blocks: int = 5000
     problems: int = 100
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unique:
+    """At most one open instance of a tenant has a business key; with ``lasting`` one for ever.
+
+    ``parts`` renders to the values of the expressions inside the key, which ``written`` spells:
+    a part that is missing would make one key out of many.
+    """
+
+    key: Template
+    parts: Template
+    written: tuple[str, ...]
+    lasting: bool = False
+    returns_existing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +61,10 @@ class Sequence:
     tenant: str | None = None
     version: int | None = None
     timezone: str = "UTC"
+    zone: Template | None = None  # what renders to the timezone, if each instance has its own
     input_schema: JsonSchema | None = None
+    unique: Unique | None = None
+    correlation: Mapping[str, Template] = field(default_factory=dict)
     output_schemas: Mapping[str, JsonSchema] = field(default_factory=dict)
     references: Mapping[str, frozenset[str]] = field(default_factory=dict)
     handlers: frozenset[str] = frozenset()

@@ -10,13 +10,13 @@ from orch8.dev.process import Command
 from orch8.dev.supervisor import Program
 
 LANES = "o8.interactive,o8.renewal,o8.bulk,o8.backfill"
-CONTROL = "o8.control"
+CONTROL = "o8.control,o8.janitor"
 
 # The order of stopping: nobody may send work to those that have stopped before.
 BEAT_TIER, WORKER_TIER, WEB_TIER = 0, 1, 2
 BEAT_GRACE, WORKER_GRACE, WEB_GRACE = 0.5, 3.2, 0.8  # seconds; with the servers' they make five
 
-_WEB_THREADS, _WORKER_THREADS, _CONTROL_THREADS = 8, 4, 2
+_WEB_THREADS, _WORKER_THREADS, _CONTROL_THREADS = 8, 4, 4
 
 
 def web(host: str, port: int, env: Mapping[str, str]) -> Program:
@@ -37,7 +37,7 @@ def worker(number: int, env: Mapping[str, str], *, restart: bool) -> Program:
 
 
 def control(env: Mapping[str, str], *, restart: bool) -> Program:
-    """The worker for ticks and housekeeping, apart so that a full lane cannot hold them up."""
+    """The worker for ticks and doubts, apart so that a full lane cannot hold them up."""
     argv = _celery_worker("control", CONTROL, _CONTROL_THREADS)
     return Program(Command("control", argv, env), WORKER_TIER, WORKER_GRACE, restart)
 

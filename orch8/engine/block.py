@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+from orch8.engine.events import Interrupted
 from orch8.engine.keys import NodeKey
 from orch8.engine.moves import Act, Done, Move, Run, Schedule, Wait
 from orch8.engine.outcome import Outcome
@@ -85,6 +86,14 @@ class Block:
         """Whether a retry that does not enter ``child`` yet still goes back into it later."""
         return False
 
+    def interrupted(
+        self, at: NodeKey, frame: Frame, event: Interrupted, live: Sequence[NodeKey]
+    ) -> Move | None:
+        """The move on an interrupt of the instance whose root this is, ``live`` being its live
+        children; None when it has no blocks to run for it, or not any more.
+        """
+        return None
+
 
 @dataclass(frozen=True, kw_only=True)
 class Leaf(Block):
@@ -143,7 +152,7 @@ class Chain(Block):
 class Index(Mapping[str, Block]):
     """Every block of a definition by id, and the iterating blocks that each stands in."""
 
-    def __init__(self, root: Chain) -> None:
+    def __init__(self, root: Block) -> None:
         self.root = root
         self.loops: dict[str, tuple[str, ...]] = {}
         self._blocks: dict[str, Block] = {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from orch8.engine.keys import NodeKey
 from orch8.engine.outcome import Outcome
@@ -31,4 +33,12 @@ class Retried:
     """Somebody wants a failed instance to go on where it failed."""
 
 
-Event = Started | LeafSettled | CancelRequested | Retried
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A signal arrived that the definition declares as its interrupt ``number``, from 0."""
+
+    number: int
+    signal: Mapping[str, Any]  # JSON: {"name", "payload", "received_at"}
+
+
+Event = Started | LeafSettled | CancelRequested | Retried | Interrupted

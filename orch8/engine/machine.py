@@ -14,6 +14,8 @@ saga learns that the card was charged after all, and refunds it.
 
 A retry enters the nodes that did not complete once more, from the root down, in the next round;
 each block says which of its children go on where they stopped, and what completed is left alone.
+
+An interrupt is asked of the root alone, unless the instance is coming to its end already.
 """
 
 from __future__ import annotations
@@ -24,7 +26,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from orch8.engine.block import Index, Leaf
-from orch8.engine.events import CancelRequested, Event, LeafSettled, Retried, Started
+from orch8.engine.events import (
+    CancelRequested,
+    Event,
+    Interrupted,
+    LeafSettled,
+    Retried,
+    Started,
+)
 from orch8.engine.keys import NodeKey
 from orch8.engine.moves import (
     NOTHING,
@@ -33,6 +42,7 @@ from orch8.engine.moves import (
     Done,
     Effect,
     Finish,
+    Halt,
     Move,
     Run,
     Settled,
@@ -85,6 +95,8 @@ def advance(index: Index, snapshot: Snapshot, event: Event, values: Values) -> D
         turn.todo.append((event.key, event.outcome))
     elif isinstance(event, CancelRequested) and snapshot.frames:
         turn.cancel(_root(snapshot.frames), Stop.CANCEL)
+    elif isinstance(event, Interrupted) and not (snapshot.frames and turn.interrupt(event)):
+        return Decision(snapshot, ())
     turn.run()
     return Decision(
         Snapshot(turn.frames, turn.dormant, turn.outcome, turn.finish), tuple(turn.effects)
@@ -208,6 +220,10 @@ class _Turn:
             case Wait(data):
                 self.unasked.discard(key)
                 self.frames[key] = frame if data is None else frame.noting(data)
+            case Halt(children, data):
+                self.frames[key] = frame.noting(data)
+                for child in children:
+                    self.cancel(child, Stop.FINISH)
             case Done(outcome):
                 self.close(key, outcome)
             case Finish(name):
@@ -237,6 +253,18 @@ class _Turn:
             self.cancel(above, Stop.FINISH, lifted=above)
             root, above = above, self.frames[above].parent
         self.frames[root] = replace(self.frames[root], closing=COMPLETED)
+
+    def interrupt(self, event: Interrupted) -> bool:
+        """Whether the root takes the interrupt; one that is coming to its end takes none."""
+        root = _root(self.frames)
+        frame = self.frames[root]
+        if frame.cancelling or frame.closing is not None:
+            return False
+        block = self.index[root.block_id]
+        move = block.interrupted(root, frame, event, self.children(root))
+        if move is not None:
+            self.apply(root, move)
+        return move is not None
 
     def cancel(self, top: NodeKey, stop: Stop, *, lifted: NodeKey | None = None) -> None:
         """What is live from ``top`` down stops, except below shields; ``lifted`` has none."""

@@ -49,7 +49,15 @@ class Settled:
     outcome: Outcome
 
 
-Effect = Schedule | CancelLeaf | Memo | Settled
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """The run takes longer than it was meant to; ``cancel``: it is to be cancelled for that."""
+
+    key: NodeKey
+    cancel: bool = False
+
+
+Effect = Schedule | CancelLeaf | Memo | Settled | Overdue
 
 
 # -- moves: a block's answer to "you were entered" / "a child settled" ------------------------
@@ -67,6 +75,14 @@ class Wait:
     """Nothing to do until another child settles; ``data`` replaces the frame's, if given."""
 
     data: Data | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """These children stop, since the instance ends well elsewhere; I am told as each settles."""
+
+    children: tuple[NodeKey, ...]
+    data: Data
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +104,7 @@ class Act:
     """These effects, then that move."""
 
     effects: tuple[Effect, ...]
-    then: Run | Wait | Done
+    then: Run | Wait | Halt | Done
 
 
-Move = Run | Wait | Done | Finish | Act
+Move = Run | Wait | Halt | Done | Finish | Act

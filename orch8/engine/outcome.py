@@ -27,7 +27,13 @@ class Outcome:
     @property
     def ok(self) -> bool:
         """Whether what comes after the node may run."""
-        return self.status is Status.COMPLETED or self.status is Status.SKIPPED
+        completed = self.status is Status.COMPLETED or self.status is Status.SKIPPED
+        return completed and self.error is None
+
+    @property
+    def breaks(self) -> bool:
+        """Whether the node completed, but ends the loop that it stands in."""
+        return self.status is Status.COMPLETED and self.error is not None
 
     def to_json(self) -> list[Any]:
         """The outcome as JSON: [status, error]; from_json reads it."""
@@ -42,6 +48,11 @@ class Outcome:
 COMPLETED = Outcome()
 SKIPPED = Outcome(Status.SKIPPED)
 CANCELLED = Outcome(Status.CANCELLED)
+
+
+def broken_off(message: str) -> Outcome:
+    """An outcome of a node that completed and says why its loop ends with it."""
+    return Outcome(Status.COMPLETED, {"message": message, "code": "break"})
 
 
 def failed(message: str, **more: Any) -> Outcome:

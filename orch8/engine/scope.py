@@ -43,8 +43,21 @@ CONTEXT: Final = Part("context")
 STATE: Final = Part("state")
 Ref = OutputRef | StepRef | Part
 _FREE_ROOTS = frozenset(
-    {"outputs", "steps", "iteration", "instance_id", "runtime", "now", "state", "instance"}
-)
+    {
+        "outputs", "steps", "iteration", "instance_id", "runtime", "now", "state", "instance",
+        "decline", "last_decline",
+    }
+)  # fmt: skip
+RESERVED: Final = "@"  # what the keys of state begin with that only the engine writes
+DECLINE: Final = "@decline"
+LAST_DECLINE: Final = "@last_decline"
+_DECLINES: Final = {"decline": DECLINE, "last_decline": LAST_DECLINE}
+# What `decline` is when the latest answer about money was none (runtime/declines.py).
+NO_DECLINE: Final[Mapping[str, Any]] = {
+    "class": None, "fraud": False, "hard": False, "needs_customer": False, "soft": False,
+    "technical": False, "code": None, "advice": None, "earliest_retry_at": None,
+    "retriable": None, "unknown_in_a_row": 0, "instrument": None, "step": None, "at": None,
+}  # fmt: skip
 
 
 class NeedsValues(Exception):
@@ -60,19 +73,23 @@ class Known:
     """What is loaded of one instance, and what its steps have just put out.
 
     A missing entry of ``values`` is not loaded; None is loaded and absent. ``paths`` says of
-    outputs that were asked for by prefix which path they are of. ``complete``: the instance is new,
-    so what is not here does not exist.
+    outputs that were asked for by prefix which path they are of. ``fresh`` outputs and ``replaced``
+    parts are of the present transaction: not stored yet, and forgotten when it begins anew.
+    ``complete``: the instance is new, so what is not here does not exist.
     """
 
     values: dict[Ref, Any] = field(default_factory=dict)
     paths: dict[Ref, tuple[int, ...]] = field(default_factory=dict)
     fresh: dict[str, dict[tuple[int, ...], Any]] = field(default_factory=dict)
+    replaced: dict[Ref, Any] = field(default_factory=dict)
     complete: bool = False
 
     def get(self, ref: Ref) -> Any:
         """The value, if it is loaded."""
         if isinstance(ref, OutputRef):
             return self._output(ref)
+        if ref in self.replaced:
+            return self.replaced[ref]
         if ref not in self.values and not self.complete:
             raise NeedsValues((ref,))
         return self.values.get(ref)
@@ -81,6 +98,14 @@ class Known:
         """The step at ``key`` has just ended with this output: it is not stored yet, but counts."""
         self.fresh.setdefault(key.block_id, {})[key.path] = output
 
+    def replace(self, ref: Ref, value: Any) -> None:
+        """The part of the instance is ``value`` from now on: it is not stored yet, but counts."""
+        self.replaced[ref] = value
+
+    def forget(self) -> None:
+        """Nothing has happened to the instance in the present transaction."""
+        self.fresh, self.replaced = {}, {}
+
     def require(self, refs: Iterable[Ref]) -> None:
         """Everything is loaded, or NeedsValues names all that is not."""
         missing = [ref for ref in refs if ref not in self.values and not self._is_fresh(ref)]
@@ -88,11 +113,9 @@ class Known:
             raise NeedsValues(missing)
 
     def _is_fresh(self, ref: Ref) -> bool:
-        return (
-            isinstance(ref, OutputRef)
-            and ref.exact
-            and ref.path in self.fresh.get(ref.block_id, ())
-        )
+        if isinstance(ref, OutputRef):
+            return ref.exact and ref.path in self.fresh.get(ref.block_id, ())
+        return ref in self.replaced
 
     def _output(self, ref: OutputRef) -> Any:
         fresh = self.fresh.get(ref.block_id, {})
@@ -117,6 +140,7 @@ class Scope:
     moment: datetime
     entropy: Callable[[], float]
     runtime: Mapping[str, Any]
+    event: Mapping[str, Any] | None = None  # the signal that is being looked at, outside of blocks
 
     def truthy(self, condition: Condition, at: NodeKey, error: Mapping[str, Any] | None) -> bool:
         """Whether ``condition`` holds at node ``at``, where ``error`` is being handled."""
@@ -187,7 +211,12 @@ class _View:
         if name == "instance":
             return {"id": scope.instance_id}
         if name == "state":
-            return scope.known.get(STATE)
+            kept = scope.known.get(STATE) or {}
+            return {key: value for key, value in kept.items() if not key.startswith(RESERVED)}
+        if name in _DECLINES:
+            return (scope.known.get(STATE) or {}).get(_DECLINES[name]) or NO_DECLINE
+        if name == "signal" and scope.event is not None:
+            return scope.event
         variables = self._variables()
         return variables[name]
 

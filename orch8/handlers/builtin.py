@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from orch8.engine.outcome import Answer
 from orch8.errors import Problem
+from orch8.handlers.classify import Classify
 from orch8.handlers.http import Call
 
 Params = Mapping[str, Any]
@@ -23,6 +24,8 @@ class CallSite:
     max_response: int = 10 * 1024 * 1024
     guard: bool = True
     not_after: float | None = None
+    key_header: str = "Idempotency-Key"
+    classify: Classify | None = None  # how a provider's answers are read; None: by their status
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,14 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import InvalidArgument
 from orch8.handlers import ssrf
 from orch8.handlers.classify import Classify, Response, generic, refused
+from orch8.handlers.pressure import pressure
 
 # Idle connections older than this are not used again: many servers close theirs after 5 s, and a
 # request that crosses that close leaves its outcome unknown.
 MAX_IDLE_SECONDS: Final = 4
 READS: Final = frozenset({"GET", "HEAD"})
 METHODS: Final = READS | {"POST", "PUT", "PATCH", "DELETE"}
+MAX_HEADERS: Final = 8192  # bytes of an answer's headers that rules may look at
 _URL_CREDENTIALS: Final = re.compile(r"//[^/@\s]*@")
 
 
@@ -90,6 +92,9 @@ class _Line:
         self.opened: list[socket.socket] = []
         self.chunks: list[bytes] = []
         self.size = 0
+        self.headers: dict[str, str] = {}
+        self.header_size = 0
+        self.headers_end = False
         self.guard = False
         self.not_after: float | None = None
         self.max_response = 0
@@ -157,6 +162,7 @@ class _Line:
         curl.setopt(pycurl.TIMEOUT_MS, max(1, int(call.timeout * 1000)))
         curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(call.connect_timeout * 1000)))
         curl.setopt(pycurl.PREREQFUNCTION, self._on_send)
+        curl.setopt(pycurl.HEADERFUNCTION, self._on_header)
         curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
 
     def _on_open(self, _purpose: int, address: Any) -> socket.socket | int:
@@ -182,6 +188,17 @@ class _Line:
         self.sends = 1
         return pycurl.PREREQFUNC_OK
 
+    def _on_header(self, line: bytes) -> None:
+        if line.startswith(b"HTTP/"):  # of an interim answer, too: the last one's headers count
+            self.headers, self.header_size, self.headers_end = {}, 0, False
+            return
+        self.header_size += len(line)
+        name, colon, value = line.decode("latin-1").partition(":")
+        self.headers_end = self.headers_end or not line.strip()  # what follows is a trailer
+        if colon and not self.headers_end and self.header_size <= MAX_HEADERS:
+            name, value = name.strip().lower(), value.strip()
+            self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
+
     def _on_body(self, chunk: bytes) -> int | None:
         self.size += len(chunk)
         if self.size > self.max_response:
@@ -196,7 +213,11 @@ class _Line:
         body = b"".join(self.chunks)
         evidence["http_status"] = status
         evidence["response_sha256"] = hashlib.sha256(body).hexdigest()
-        response = Response(status, body, float(wait) if wait > 0 else None, evidence)
+        pause = float(wait) if wait > 0 else None
+        pushed_back = pressure(status, self.headers, pause)
+        if pushed_back is not None:
+            evidence["pressure"] = pushed_back.to_json()
+        response = Response(status, body, pause, evidence, self.headers)
         try:
             return call.classify(response)
         except Exception as error:  # noqa: BLE001 -- it was sent: whatever fails now, it may have happened

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -11,7 +13,7 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import InvalidArgument, Problem
 from orch8.handlers import ssrf
 from orch8.handlers.builtin import CallSite, Params, allows, is_template, needs
-from orch8.handlers.classify import MAX_DETAILS, Response, excerpt, refused
+from orch8.handlers.classify import MAX_DETAILS, Classify, Response, excerpt, refused
 from orch8.handlers.http import METHODS, READS, Call
 
 DEFAULT_TIMEOUT_MS: Final = 10_000
@@ -58,7 +60,7 @@ def run(params: Params, site: CallSite) -> Call | Answer:
         return refused("; ".join(problem.message for problem in problems), "bad_request")
     method = _method(params)
     try:
-        headers = _headers(params, method, site.idempotency_key)
+        headers = _headers(params, method, site)
         body = _body(params.get("body"))
         ssrf.check_headers(headers)
     except InvalidArgument as error:
@@ -74,8 +76,24 @@ def run(params: Params, site: CallSite) -> Call | Answer:
         max_response=site.max_response,
         guard=site.guard,
         not_after=site.not_after,
-        classify=_classify_read if method in READS else _classify_external,
+        classify=_classify(method, site),
     )
+
+
+def _classify(method: str, site: CallSite) -> Classify:
+    if site.classify is not None:
+        return partial(_by_provider, site.classify)
+    return _classify_read if method in READS else _classify_external
+
+
+def _by_provider(classify: Classify, response: Response) -> Answer:
+    """The provider's table judges; the output is what http_request always gives, and the class."""
+    judged = classify(response)
+    plain = _classified(response, uncertain=Verdict.UNKNOWN)
+    if judged.output is None:
+        return judged
+    output = plain.output or (plain.error or {}).get("details") or {}
+    return replace(judged, output={**output, "outcome": judged.verdict.value})
 
 
 def _method(params: Params) -> str:
@@ -91,7 +109,7 @@ def _body(body: Any) -> bytes:
         raise InvalidArgument(f"body: cannot be sent ({error})") from None
 
 
-def _headers(params: Params, method: str, key: str) -> tuple[tuple[str, str], ...]:
+def _headers(params: Params, method: str, site: CallSite) -> tuple[tuple[str, str], ...]:
     given = params.get("headers") or {}
     if not isinstance(given, Mapping) or len(given) > MAX_HEADERS:
         raise InvalidArgument(f"headers: must be an object of at most {MAX_HEADERS} texts")
@@ -103,8 +121,8 @@ def _headers(params: Params, method: str, key: str) -> tuple[tuple[str, str], ..
     names = {name.lower() for name, _ in headers}
     if params.get("body") is not None and "content-type" not in names:
         headers.append(("Content-Type", "application/json"))
-    if method not in READS and "idempotency-key" not in names:
-        headers.append(("Idempotency-Key", key))
+    if method not in READS and site.key_header.lower() not in names:
+        headers.append((site.key_header, site.idempotency_key))
     return tuple(headers)
 
 

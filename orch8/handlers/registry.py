@@ -24,6 +24,7 @@ HANDLERS: Final[Mapping[str, Builtin]] = MappingProxyType(
         "http_request": HttpCall(http_request.check, http_request.run, http_request.effect),
         "wait": Durable(durable.check_wait),
         "sleep": Durable(durable.check_sleep),
+        "guard": Durable(durable.check_guard),
         "wait_signal": Durable(durable.check_wait_signal),
         "sub_sequence": Durable(durable.check_sequence),
         "start_sequence": Durable(durable.check_sequence),

@@ -15,6 +15,7 @@ from orch8.errors import ConfigurationError, InvalidArgument
 from orch8.handlers.classify import Classify, generic
 from orch8.handlers.http import Call
 
+KEY_HEADER: Final = "Idempotency-Key"
 TOLERANCE: Final = 300.0
 MAX_SIGNATURES: Final = 16
 USER_AGENT: Final = f"orch8/{__version__}"
@@ -80,11 +81,13 @@ def build_push(
     traceparent: str | None = None,
     guard: bool = False,
     not_after: float | None = None,
+    key_header: str = KEY_HEADER,
     classify: Classify = generic,
     now: Callable[[], float] = time.time,
 ) -> Call:
     """The call that dispatches a step: ``POST <base>/<handler>`` with its key and signature.
 
+    The key travels in Idempotency-Key, and in the ``key_header`` of the step's provider, if another.
     ``dispatch`` counts the sends of this attempt from 1. The message id of the signature is the
     idempotency key: a re-send of the attempt is the same message.
     """
@@ -92,9 +95,11 @@ def build_push(
         ("Content-Type", "application/json"),
         ("Accept", "application/json"),
         ("User-Agent", USER_AGENT),
-        ("Idempotency-Key", idempotency_key),
+        (KEY_HEADER, idempotency_key),
         ("Orch8-Dispatch", str(dispatch)),
     ]
+    if key_header.lower() != KEY_HEADER.lower():
+        headers.append((key_header, idempotency_key))
     if traceparent is not None:
         headers.append(("traceparent", traceparent))
     if secrets:

@@ -1,14 +1,19 @@
 -- Grants or refuses a batch of requests, in order, each with all of its keys or none.
 --
--- ARGV[4..]  number of limits, then per limit: key number, max, window, '1' if longer than 60 s;
---            number of requests, then per request: number of limits, then limit number and weight.
+-- ARGV[4..]  number of limits, then per limit: key number, max (-1: none), window, '1' if longer
+--            than 60 s, most calls in flight (-1: no bound);
+--            number of requests, then per request: number of limits, microseconds until its leases
+--            run out by themselves, then limit number and weight of each.
 -- Returns    {run, code, a, b, code, a, b, ...} with per request
---            GRANTED: a = counter of the first token (one token per unit, in order), b = 0
+--            GRANTED: a = counter of the first token (one token per unit, in order),
+--                     b = 1 if a key has a lease under its first token, which must be given back
 --            else:    a = number of the refusing limit, b = microseconds until the request could
 --                     be granted if those refused before it on the same key go first
 
-local GRANTED, FULL, SPENT, REBUILD, CLOSED = 0, 1, 2, 3, 4
+local GRANTED, FULL, HELD, BLOCKED, SPENT, REBUILD, CLOSED = 0, 1, 2, 3, 4, 5, 6
 local REBUILD_RETRY = 1000000
+-- Nobody knows when a call in flight will end. The guess is the average so far, between these.
+local GUESS, LEAST_GUESS, MOST_GUESS = 100000, 10000, 10000000
 
 local state = open_state()
 local cursor = 4
@@ -20,13 +25,19 @@ local function next_number()
 end
 
 local keys, limits = {}, {}
-for number = 1, (#KEYS - 1) / 2 do
+for number = 1, (#KEYS - 1) / 3 do
   keys[number] = open_key(number, state)
 end
 for number = 1, next_number() do
   local limit = { key = keys[next_number()], max = next_number(), window = next_number() }
   limit.long = next_number() == 1
+  limit.most = next_number()
   open_limit(limit, limit.key, state)
+  if limit.most >= 0 or limit.key.room then
+    limit.most = limit.most >= 0 and limit.most or math.huge
+    limit.room = math.min(limit.most, limit.key.room or math.huge)
+    limit.key.in_flight = limit.key.in_flight or count_held(limit.key, state)
+  end
   limits[number] = limit
 end
 local requests_left = next_number()
@@ -57,12 +68,9 @@ local function has_room(limit, weight)
   return limit.used + limit.key.taken + weight <= limit.max
 end
 
--- Why limit refuses weight units now, and from when it would not; nil if it does not refuse.
-local function refusal(limit, weight)
+-- Why the window of limit refuses weight units now, and from when it would not.
+local function window_refusal(limit, weight)
   local key = limit.key
-  if weight > limit.max then
-    return CLOSED, state.now + limit.window
-  end
   local ahead = #key.queue + weight
   if limit.spent then
     if limit.long then
@@ -90,6 +98,43 @@ local function refusal(limit, weight)
   return FULL, time_of(limit, leaving) + limit.window
 end
 
+-- Why the calls in flight refuse one more, and a guess from when they would not.
+local function room_refusal(limit)
+  local key = limit.key
+  if limit.most < math.huge and not key.held_known then
+    return REBUILD, state.now + REBUILD_RETRY
+  end
+  if not key.closed and key.in_flight + #key.leases / 2 < limit.room then
+    return nil
+  end
+  local guess = (key.took or GUESS) * (key.waiting + 1) / limit.room
+  return HELD, state.now + math.min(math.max(guess, LEAST_GUESS), MOST_GUESS)
+end
+
+-- Why limit refuses weight units now, and from when it would not; nil if it does not refuse.
+local function refusal(limit, weight)
+  local key = limit.key
+  if limit.max >= 0 and weight > limit.max then
+    return CLOSED, state.now + limit.window
+  end
+  local code, free_at
+  local function also(other, at)
+    if other then
+      code, free_at = math.max(code or other, other), math.max(free_at or at, at)
+    end
+  end
+  if limit.max >= 0 then
+    also(window_refusal(limit, weight))
+  end
+  if limit.room then
+    also(room_refusal(limit))
+  end
+  if state.now < key.blocked then
+    also(BLOCKED, key.blocked)
+  end
+  return code, free_at
+end
+
 local replies = { state.run }
 local function reply(code, a, b)
   local size = #replies
@@ -98,24 +143,34 @@ end
 
 local now = whole(state.now)
 
-local function grant(wanted)
-  local first = state.counter + 1
+local function grant(wanted, lease)
+  local first, leased = state.counter + 1, 0
   for _, item in ipairs(wanted) do
-    local key = item.limit.key
+    local key, limit = item.limit.key, item.limit
+    if limit.room then
+      leased = 1
+      key.leases[#key.leases + 1] = whole(state.now + lease)
+      key.leases[#key.leases + 1] = state.run .. '.' .. whole(state.counter + 1)
+      key.lease = math.max(key.lease, lease)
+    end
     for _ = 1, item.weight do
       state.counter = state.counter + 1
-      local members = key.members
-      members[#members + 1] = now
-      members[#members + 1] = state.run .. '.' .. whole(state.counter)
+      if limit.max >= 0 then
+        local members = key.members
+        members[#members + 1] = now
+        members[#members + 1] = state.run .. '.' .. whole(state.counter)
+      end
     end
-    key.taken = key.taken + item.weight
-    key.keep_now = math.max(key.keep_now or key.keep, item.limit.window)
-    if key.level then
-      key.level = key.level + item.weight
-      key.bucket_used = key.bucket_used or item.limit.bucket
+    if limit.max >= 0 then
+      key.taken = key.taken + item.weight
+      key.keep_now = math.max(key.keep_now or key.keep, limit.window)
+      if key.level then
+        key.level = key.level + item.weight
+        key.bucket_used = key.bucket_used or limit.bucket
+      end
     end
   end
-  reply(GRANTED, first, 0)
+  reply(GRANTED, first, leased)
 end
 
 local function refuse(lacking, free_at)
@@ -131,6 +186,7 @@ local function refuse(lacking, free_at)
     if last.code ~= CLOSED then
       local key = item.limit.key
       key.closed = true
+      key.waiting = key.waiting + 1
       for _ = 1, item.weight do
         key.queue[#key.queue + 1] = free_at
       end
@@ -141,7 +197,8 @@ end
 
 while requests_left > 0 do
   local wanted, lacking, free_at = {}, {}, 0
-  for _ = 1, next_number() do
+  local size, lease = next_number(), next_number()
+  for _ = 1, size do
     local number = next_number()
     local item = { number = number, limit = limits[number], weight = next_number() }
     wanted[#wanted + 1] = item
@@ -152,7 +209,7 @@ while requests_left > 0 do
     end
   end
   if #lacking == 0 then
-    grant(wanted)
+    grant(wanted, lease)
   else
     refuse(lacking, free_at)
   end
@@ -172,7 +229,13 @@ for _, key in ipairs(keys) do
       -- The bucket did not see these tokens; the log did, and the next bucket starts from it.
       redis.call('HDEL', key.meta, 'level', 'at', 'rate', 'epoch', 'low')
     end
-    expire(key)
+  end
+  if #key.leases > 0 then
+    redis.call('ZADD', key.held, unpack(key.leases))
+    redis.call('HSET', key.meta, 'lease', whole(key.lease))
+  end
+  if key.taken > 0 or #key.leases > 0 then
+    expire(key, state)
   end
 end
 save_state(state)

@@ -102,6 +102,13 @@ class ScriptConnection:
         except RedisError as error:
             raise _unavailable(error) from error
 
+    def forget(self, name: str) -> None:
+        """Nothing is stored under a name, or LimiterUnavailable is raised."""
+        try:
+            self._redis.delete(name)
+        except RedisError as error:
+            raise _unavailable(error) from error
+
     def ping(self) -> None:
         """Returns if the server answers, else raises LimiterUnavailable."""
         try:

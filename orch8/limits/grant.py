@@ -1,9 +1,10 @@
-"""The values of the limiter: what is asked (Limit), answered (Grant) and shown (Usage)."""
+"""The values of the limiter: asked (Limit), answered (Grant), reported (Ended), shown (Usage)."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from orch8.errors import InvalidArgument
@@ -14,6 +15,9 @@ MAX_PER_WINDOW = 1_000_000
 MAX_WEIGHT = 100  # the smallest burst of a bucket: a heavier request could wait for ever
 MAX_WINDOW = 366 * 86_400.0
 MAX_SLACK = 10.0
+MAX_IN_FLIGHT = 10_000
+MAX_LEASE = 3600.0  # seconds; as in state.lua
+LONG_WINDOW = 60.0  # seconds; above this a lost history is rebuilt instead of waited for
 
 
 class Refusal(StrEnum):
@@ -21,31 +25,56 @@ class Refusal(StrEnum):
 
     FULL = "full"
     """The window holds max calls."""
+    HELD = "held"
+    """As many calls are in flight as may be; ``retry_after`` is a guess."""
+    BLOCKED = "blocked"
+    """The provider has said until when it wants no calls."""
     SPENT = "spent"
     """The server lost its data: a window of up to 60 s counts as spent until it has passed."""
     REBUILD = "rebuild"
-    """The server lost its data: a longer window is refused until ``Limiter.restore``."""
+    """The server lost its data: a longer window, and what is in flight, is refused until
+    ``Limiter.restore``."""
     CLOSED = "closed"
     """The weight is above max (perhaps 0): no wait helps until the limit changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most ``max`` units of ``key`` at the provider in any ``window`` seconds."""
+    """At most ``max`` units of ``key`` at the provider in any ``window`` seconds, and at most
+    ``max_in_flight`` calls at a time; None means that this is not limited.
+    """
 
     key: str
-    max: int
-    window: float
+    max: int | None
+    window: float = 1.0
     slack: float = DEFAULT_SLACK  # seconds between grant and send that the limiter allows for
     weight: int = 1  # units that one call uses
+    max_in_flight: int | None = None
+    lease: float = 60.0  # seconds after which a call that nobody ended counts as ended
 
     def __post_init__(self) -> None:
         if not 0 < len(self.key) <= MAX_KEY_LENGTH:
             raise InvalidArgument(f"key must have 1 to {MAX_KEY_LENGTH} characters: {self.key!r}")
-        self._check("max", self.max, 0, MAX_PER_WINDOW)
+        if self.max is not None:
+            self._check("max", self.max, 0, MAX_PER_WINDOW)
+        elif self.max_in_flight is None:
+            raise InvalidArgument(f"the limit {self.key!r} needs max, max_in_flight or both")
+        if self.max_in_flight is not None:
+            self._check("max_in_flight", self.max_in_flight, 1, MAX_IN_FLIGHT)
         self._check("window", self.window, 0.001, MAX_WINDOW)
         self._check("slack", self.slack, 0, MAX_SLACK)
         self._check("weight", self.weight, 1, MAX_WEIGHT)
+        self._check("lease", self.lease, 0.001, MAX_LEASE)
+
+    @property
+    def pace(self) -> float:
+        """Units per second that the window lets through in the long run."""
+        return math.inf if self.max is None else self.max / (self.window + self.slack)
+
+    @property
+    def long(self) -> bool:
+        """Whether a lost history of the window is rebuilt instead of waited for."""
+        return self.max is not None and self.window > LONG_WINDOW
 
     def _check(self, name: str, value: float, least: float, most: float) -> None:
         if not (math.isfinite(value) and least <= value <= most):
@@ -65,6 +94,7 @@ class Grant:
     refused_by: str | None = None
     refusal: Refusal | None = None
     retry_after: float = 0.0  # seconds
+    leased: bool = False  # whether a key counts the call as in flight until ``Limiter.ended``
 
     def expired(self, now: float) -> bool:
         """Whether the grant is too old to be used at ``now`` (time.monotonic()): release it."""
@@ -72,9 +102,30 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class Ended:
+    """What came of a granted call, as far as its keys are concerned.
+
+    ``blocked`` are the keys for which the provider wants no calls, with the seconds. ``crowded``
+    are those of which it says that too many calls are in flight, with how many the caller knows.
+    """
+
+    request: Sequence[Limit]
+    grant: Grant
+    took: float  # seconds from the grant to the answer
+    succeeded: bool = False
+    blocked: Mapping[str, float] = field(default_factory=dict)
+    crowded: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """How full a key is: ``used`` of ``max`` units, and when there is room for one more."""
+    """How full a key is: ``used`` of ``max`` units and when there is room for one more; how many
+    calls are in flight, of how many; and for how many seconds the provider wants none.
+    """
 
     used: int
-    max: int
+    max: int | None
     free_at: float  # time.monotonic()
+    in_flight: int = 0
+    room: int | None = None
+    blocked: float = 0.0

@@ -12,8 +12,13 @@ therefore is measured against max / (window + slack).
 
 Time is the server's own clock, held still when it jumps back. A server that lost its data (flush,
 restart, failover) has no or another server's sentinel: then windows up to 60 s count as spent until
-they have passed, longer ones are refused until ``restore``. A new installation is not told apart
-from a flushed one: the first calls wait one window. The server must not evict (noeviction).
+they have passed, they have passed, longer ones are refused until ``restore``, and so are keys of which max_in_flight
+is stated. A new installation is not told apart from a flushed one: the first calls wait one window.
+The server must not evict (noeviction).
+
+Calls in flight are leases in a sorted set by expiry: a process that was killed leaks none. When a
+provider says that too much is going on at once, the key's room is halved, whether a bound is stated
+or not, and grows by one for each room-full of calls that succeed.
 
 All names of a tenant share the hash tag {prefix:tenant}, so that its scripts run on one slot of a
 Redis Cluster. Limits come with each call: a changed limit holds from the next call on. A window
@@ -31,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from orch8.errors import InvalidArgument
 from orch8.limits.connection import Script, ScriptCall, ScriptConnection
-from orch8.limits.grant import MAX_PER_WINDOW, Grant, Limit, Refusal, Usage
+from orch8.limits.grant import MAX_PER_WINDOW, Ended, Grant, Limit, Refusal, Usage
 
 if TYPE_CHECKING:
     import redis
@@ -39,12 +44,21 @@ if TYPE_CHECKING:
 MAX_BATCH = 512
 MAX_KEYS_PER_REQUEST = 16
 MAX_RELEASE = 8192
-LONG_WINDOW = 60.0  # seconds; above this a lost history is rebuilt instead of waited for
 LOG_MAX = 1000  # as in state.lua
 MICROSECONDS = 1_000_000
 
-_ACQUIRE, _RELEASE, _RESTORE, _PEEK = map(Script, ("acquire", "release", "restore", "peek"))
-_REFUSALS = (None, Refusal.FULL, Refusal.SPENT, Refusal.REBUILD, Refusal.CLOSED)
+_ACQUIRE, _RELEASE, _ENDED, _RESTORE, _PEEK = map(
+    Script, ("acquire", "release", "ended", "restore", "peek")
+)
+_REFUSALS = (
+    None,
+    Refusal.FULL,
+    Refusal.HELD,
+    Refusal.BLOCKED,
+    Refusal.SPENT,
+    Refusal.REBUILD,
+    Refusal.CLOSED,
+)
 
 Request = Sequence[Limit]
 
@@ -111,7 +125,7 @@ class Limiter:
         return grants
 
     def release(self, tenant: str, grants: Sequence[Grant]) -> int:
-        """Tokens that were not used are free again; returns how many went back.
+        """Tokens and leases of calls that were not made are free again; how many went back.
 
         Idempotent: a token goes back once. A bucket key (max above 1000) takes a token back only
         if it was granted within about the last second and the bucket has not run empty since.
@@ -130,25 +144,72 @@ class Limiter:
             args += (len(own), *own)
         return int(self._run(_RELEASE, tenant, list(members), args))
 
-    def restore(self, tenant: str, limit: Limit, ages: Sequence[float]) -> bool:
-        """The key's history is known again: ``ages`` replaces what the server has of it.
+    def ended(self, calls: Sequence[tuple[str, Ended]]) -> None:
+        """The calls, each with its tenant, are no longer in flight; what the provider said of their
+        keys holds for every process. Their tokens stay spent.
 
-        ``ages`` are the seconds since each call of the last window (plus slack) was sent, by the
-        database's clock, so that the clocks of database and Redis need not agree. False if the
-        history was known already; then nothing changes. Raises LimiterUnavailable.
+        Raises LimiterUnavailable: the leases then run out by themselves.
+        """
+        if len(calls) > MAX_BATCH:
+            raise InvalidArgument(f"at most {MAX_BATCH} calls can end at once, not {len(calls)}")
+        by_tenant: dict[str, dict[str, _Report]] = {}
+        for tenant, call in calls:
+            reports = by_tenant.setdefault(_name("tenant", tenant), {})
+            leases = dict(reversed(call.grant.tokens)) if call.grant.leased else {}
+            for limit in call.request:
+                reports.setdefault(limit.key, _Report()).add(limit, call, leases.get(limit.key))
+        if not by_tenant:
+            return
+        self._connection.run(
+            _ENDED,
+            lambda server: [
+                self._call(
+                    server, tenant, list(reports), [arg for r in reports.values() for arg in r.args]
+                )
+                for tenant, reports in by_tenant.items()
+            ],
+        )
+
+    def restore(
+        self, tenant: str, limit: Limit, ages: Sequence[float], in_flight: int | None = None
+    ) -> bool:
+        """The key's history is known again: ``ages`` replaces what the server has of its window,
+        and no fewer than ``in_flight`` calls count as in flight until ``limit.lease`` has passed.
+
+        ``ages`` are the seconds since each unit of the last window (plus slack) was spent, by the
+        database's clock, so that the clocks of database and Redis need not agree. A limit without
+        ``max`` leaves the window as it is, ``in_flight`` None what is in flight. False if all was
+        known already; then nothing changes. Raises LimiterUnavailable.
         """
         if len(ages) > MAX_PER_WINDOW:
             raise InvalidArgument(f"ages has at most {MAX_PER_WINDOW} entries, not {len(ages)}")
-        window = _window(limit)
+        window = 0 if limit.max is None else _window(limit)
         spent = sorted(age for age in ages if age * MICROSECONDS < window)
         newest = [max(0, int(age * MICROSECONDS)) for age in islice(spent, LOG_MAX)]
-        return bool(self._run(_RESTORE, tenant, [limit.key], [window, len(spent), *newest]))
+        held = -1 if in_flight is None else min(in_flight, limit.max_in_flight or in_flight)
+        lease = round(limit.lease * MICROSECONDS)
+        args = [window, len(spent), held, lease, *newest]
+        return bool(self._run(_RESTORE, tenant, [limit.key], args))
+
+    def distrust(self, tenant: str) -> None:
+        """What the server knows of the tenant's keys is not trusted to be complete, as after a
+        flush: calls were made without it. Raises LimiterUnavailable.
+        """
+        self._connection.forget(self._names(tenant, ())[0])
 
     def peek(self, tenant: str, limit: Limit) -> Usage:
         """How full the key is now; changes nothing. Raises LimiterUnavailable."""
         asked_at = time.monotonic()
-        used, wait = self._run(_PEEK, tenant, [limit.key], [limit.max, _window(limit)])
-        return Usage(used=used, max=limit.max, free_at=asked_at + wait / MICROSECONDS)
+        args = [_or_none(limit.max), _window(limit), _or_none(limit.max_in_flight)]
+        used, wait, in_flight, room, blocked = self._run(_PEEK, tenant, [limit.key], args)
+        return Usage(
+            used=used,
+            max=limit.max,
+            free_at=asked_at + wait / MICROSECONDS,
+            in_flight=in_flight,
+            room=None if room < 0 else room,
+            blocked=blocked / MICROSECONDS,
+        )
 
     def ping(self) -> None:
         """Returns if Redis answers, else raises LimiterUnavailable."""
@@ -169,12 +230,49 @@ class Limiter:
     def _call(
         self, server: str, tenant: str, keys: Sequence[str], args: Sequence[str | int]
     ) -> ScriptCall:
+        now = "" if self._clock is None else round(self._clock() * MICROSECONDS)
+        return self._names(tenant, keys), [now, server, secrets.token_hex(4), *args]
+
+    def _names(self, tenant: str, keys: Sequence[str]) -> list[str]:
         tag = f"{{{self._prefix}:{tenant}}}"
         names = [f"{tag}:state"]
         for key in keys:
-            names += (f"{tag}:log:{key}", f"{tag}:meta:{key}")
-        now = "" if self._clock is None else round(self._clock() * MICROSECONDS)
-        return names, [now, server, secrets.token_hex(4), *args]
+            names += (f"{tag}:log:{key}", f"{tag}:meta:{key}", f"{tag}:held:{key}")
+        return names
+
+
+class _Report:
+    """What several calls that ended say of one key, as the script wants it."""
+
+    def __init__(self) -> None:
+        self._leases: list[str] = []
+        self._succeeded = self._crowded = 0
+        self._most = -1
+        self._blocked = self._sent_ago = 0.0
+        self._took: list[float] = []
+
+    def add(self, limit: Limit, call: Ended, lease: str | None) -> None:
+        """One more call, with its lease of this key, if it had one."""
+        if lease is not None:
+            self._leases.append(lease)
+            self._took.append(call.took)
+        self._succeeded += call.succeeded
+        self._most = _or_none(limit.max_in_flight)
+        self._blocked = max(self._blocked, call.blocked.get(limit.key, 0.0))
+        if limit.key in call.crowded:
+            self._crowded = max(self._crowded, call.crowded[limit.key], 1)
+            self._sent_ago = max(self._sent_ago, call.took)
+
+    @property
+    def args(self) -> list[str | int]:
+        """The key's part of the script's arguments."""
+        average = sum(self._took) / len(self._took) if self._took else 0.0
+        seconds = (self._blocked, self._sent_ago, average)
+        blocked, sent_ago, took = (round(value * MICROSECONDS) for value in seconds)
+        return [
+            len(self._leases), *self._leases, self._succeeded, self._most, blocked, self._crowded,
+            sent_ago, took,
+        ]  # fmt: skip
 
 
 class _Batch:
@@ -183,13 +281,15 @@ class _Batch:
     def __init__(self, requests: Sequence[Request]) -> None:
         self.requests = requests
         numbers: dict[str, int] = {}
-        limits: dict[tuple[int, int, int, int], int] = {}
+        limits: dict[tuple[int, ...], int] = {}
         body: list[str | int] = []
         for request in requests:
-            body.append(len(request))
+            lease = max((limit.lease for limit in request), default=0.0)
+            body += (len(request), round(lease * MICROSECONDS))
             for limit in request:
                 key = numbers.setdefault(limit.key, len(numbers) + 1)
-                row = (key, limit.max, _window(limit), int(limit.window > LONG_WINDOW))
+                most = _or_none(limit.max_in_flight)
+                row = (key, _or_none(limit.max), _window(limit), int(limit.long), most)
                 body += (limits.setdefault(row, len(limits) + 1), limit.weight)
         self.keys = list(numbers)
         self.limits = list(limits)
@@ -200,7 +300,7 @@ class _Batch:
         """The script's reply, one Grant per request."""
         run = reply[0].decode()
         answers = iter(reply[1:])
-        for request, code, first, wait in zip(
+        for request, code, first, other in zip(
             self.requests, answers, answers, answers, strict=True
         ):
             slack = min(limit.slack for limit in request)
@@ -210,6 +310,7 @@ class _Batch:
                     tokens=_tokens(request, run, first),
                     granted_at=asked_at,
                     slack=slack,
+                    leased=other == 1,
                 )
             else:
                 yield Grant(
@@ -219,13 +320,17 @@ class _Batch:
                     slack=slack,
                     refused_by=self.keys[self.limits[first - 1][0] - 1],
                     refusal=_REFUSALS[code],
-                    retry_after=wait / MICROSECONDS,
+                    retry_after=other / MICROSECONDS,
                 )
 
 
 def _tokens(request: Request, run: str, first: int) -> tuple[tuple[str, str], ...]:
     units = [limit.key for limit in request for _ in range(limit.weight)]
     return tuple((key, f"{run}.{number}") for number, key in enumerate(units, first))
+
+
+def _or_none(value: int | None) -> int:
+    return -1 if value is None else value
 
 
 def _window(limit: Limit) -> int:

@@ -1,7 +1,8 @@
 -- Prelude of every script: the tenant's state (sentinel, clock, counter) and how a limit is read.
 --
 -- KEYS[1]          state hash: run, server, born_at, seen_at, counter
--- KEYS[2j], [2j+1] key number j: its log (sorted set: token -> time) and its meta hash
+-- KEYS[3j-1], [3j], [3j+1]  key number j: its log (sorted set: token -> time), its meta hash, and
+--                  what is held of it (sorted set: lease of a call in flight -> when it expires)
 -- ARGV[1]          time override in microseconds, '' = the server's own clock (see Limiter(clock=))
 -- ARGV[2]          identity of the server process the client is connected to, '' = unknown
 -- ARGV[3]          random id, becomes the state's run if the sentinel is missing or of another server
@@ -11,6 +12,7 @@ local LOG_MAX = 1000            -- entries kept per key; a limit above this is d
 local BURST_DIVISOR = 10        -- bucket: burst = max / 10, rate = (max - burst) / window
 local EPOCH = 1000000           -- how long the bucket's low-water mark is followed, see release.lua
 local EXPIRY_MARGIN_MS = 60000  -- keys outlive their longest window by this
+local LONGEST_LEASE = 3600000000  -- an hour: after that no lease of a lost server is still held
 local OVERRIDE_MARGIN_MS = 3600000  -- with a time override the server's expiry must not interfere
 
 local function whole(number)
@@ -50,13 +52,16 @@ end
 
 local function open_key(number, state)
   local key = {
-    log = KEYS[2 * number], meta = KEYS[2 * number + 1],
+    log = KEYS[3 * number - 1], meta = KEYS[3 * number], held = KEYS[3 * number + 1],
     taken = 0,    -- units granted in this call
+    leases = {},  -- leases granted in this call, as ZADD wants them
+    waiting = 0,  -- requests refused in this call
     queue = {},   -- when each unit refused in this call could be granted, in order
     closed = false,
     members = {},
   }
-  local found = redis.call('HMGET', key.meta, 'keep', 'run', 'since', 'level', 'at', 'rate', 'epoch', 'low')
+  local found = redis.call('HMGET', key.meta, 'keep', 'run', 'since', 'level', 'at', 'rate', 'epoch',
+    'low', 'held_run', 'lease', 'blocked', 'room', 'took')
   key.keep = tonumber(found[1] or 0)
   -- The log is complete from here on: the birth of the state, or what a restore has added.
   key.since = found[2] == state.run and tonumber(found[3]) or state.born_at
@@ -66,7 +71,19 @@ local function open_key(number, state)
   key.epoch = tonumber(found[7] or 0)
   key.low = tonumber(found[8] or 0)
   key.had_bucket = key.level ~= nil
+  -- Whether every call in flight has a lease here, or had one that must be over by now.
+  key.held_known = found[9] == state.run or state.now >= state.born_at + LONGEST_LEASE
+  key.lease = tonumber(found[10] or 0)
+  key.blocked = tonumber(found[11] or 0)  -- the provider wants no call before this
+  key.room = tonumber(found[12] or nil)   -- calls in flight that it seems to stand, see ended.lua
+  key.took = tonumber(found[13] or nil)   -- how long a call takes, on average
   return key
+end
+
+-- How many calls are in flight; leases that ran out, of processes that are gone, are not counted.
+local function count_held(key, state)
+  redis.call('ZREMRANGEBYSCORE', key.held, '-inf', whole(state.now))
+  return redis.call('ZCARD', key.held)
 end
 
 local function used_in(key, window, state)
@@ -93,6 +110,9 @@ end
 -- Reads what the window of limit holds: limit.used (log) or key.level (bucket). A window that
 -- reaches back to before the log is complete counts as spent.
 local function open_limit(limit, key, state)
+  if limit.max < 0 then
+    return  -- only the calls in flight are limited
+  end
   limit.spent = state.now < key.since + limit.window
   if limit.max <= LOG_MAX then
     limit.used = used_in(key, limit.window, state)
@@ -109,13 +129,17 @@ local function open_limit(limit, key, state)
   leak(key, state)
 end
 
-local function expire(key)
-  local milliseconds = math.ceil(key.keep / 1000) + EXPIRY_MARGIN_MS
+local function expire(key, state)
+  local margin = EXPIRY_MARGIN_MS
   if ARGV[1] ~= '' then
-    milliseconds = milliseconds + OVERRIDE_MARGIN_MS
+    margin = margin + OVERRIDE_MARGIN_MS
   end
-  redis.call('PEXPIRE', key.log, whole(milliseconds))
-  redis.call('PEXPIRE', key.meta, whole(milliseconds))
+  local function after(microseconds)
+    return whole(math.ceil(microseconds / 1000) + margin)
+  end
+  redis.call('PEXPIRE', key.log, after(key.keep))
+  redis.call('PEXPIRE', key.held, after(key.lease))
+  redis.call('PEXPIRE', key.meta, after(math.max(key.keep, key.lease, key.blocked - state.now)))
 end
 
 -- Writes members with their scores ({score, member, score, member, ...}) and trims the log.

@@ -12,19 +12,24 @@ from orch8.engine.lifecycle import StepState
 from orch8.engine.outcome import COMPLETED, Answer, Verdict
 from orch8.engine.retry import RetryPolicy
 from orch8.errors import ExpressionError
+from orch8.money.evidence import Observation, judge
+from orch8.runtime import declines, doubts
+from orch8.runtime.doubts import UNRESOLVED
+from orch8.runtime.horizon import key_ttl, on_unknown, timeout_of
 from orch8.runtime.routes import Kind
 from orch8.runtime.ruling import (
-    DEFAULT_KEY_TTL,
     PUSH_DEFAULT,
     Again,
+    Ask,
     Case,
     Complete,
     Keep,
     Park,
     Ruling,
+    in_doubt,
     rule,
 )
-from orch8.runtime.run import ENGINE, Run
+from orch8.runtime.run import ENGINE, JANITOR, Run
 from orch8.storage.rows import StepRow
 from orch8.storage.transaction import storable
 
@@ -33,67 +38,120 @@ CELERY_WAIT = (
     300.0  # seconds in which a task of the user's Celery completes its step, unless it says
 )
 _QUIET = frozenset({Verdict.SUCCEEDED})
+_MAY_HAVE_RUN = frozenset({Verdict.UNKNOWN, Verdict.IN_PROGRESS})
 _NO_EFFECT = frozenset({Verdict.FAILED_SAFE, Verdict.NOT_SENT, Verdict.REFUSED})
 
 
-def answer(run: Run, key: NodeKey, got: Answer, *, actor: str = ENGINE) -> None:
-    """The answer to a step's present dispatch has taken effect."""
+def answer(run: Run, key: NodeKey, got: Answer, *, actor: str = ENGINE, by: str = "retry") -> None:
+    """The answer to a step's present dispatch has taken effect; ``by`` says how it came, which is
+    how a doubt about the attempt was resolved.
+    """
     row = run.step(key)
     block = run.block(row)
-    got = _checked(run, row, got)
+    got = _checked(run, row, _judged(block, got))
     if got.verdict not in _QUIET:
         run.observe(row, "answer", got.verdict, {"error": got.error, **got.evidence})
+    row.provider_ref = got.evidence.get("provider_ref") or row.provider_ref
     if got.verdict is Verdict.SUCCEEDED:  # nearly always, and then nothing else matters
         ruling: Ruling = Complete(COMPLETED, got.output)
+        if got.evidence.get("fetch") and on_unknown(run, row).handler is not None:
+            got = replace(got, verdict=Verdict.UNKNOWN)  # it exists: what it came to is fetched
+            ruling = Ask(timedelta(), "exists")
     else:
         got = _still_unknown(row, got)
-        ruling = rule(_case(run, row, block, got), got)
-    row.claimed_by = row.lease_until = None
+        ruling = rule(case_of(run, row, got), got)
+    declines.note(run, row, got)
+    row.claimed_by = row.lease_until = row.asking = None
     match ruling:
         case Complete(outcome, output):
-            run.end(row, outcome, output=output, verdict=got.verdict, actor=actor)
+            run.end(row, outcome, output=output, verdict=got.verdict, actor=actor, by=by)
         case Again(after, counted, fresh):
-            again(run, row, after, counted=counted, fresh=fresh, got=got, actor=actor)
+            again(run, row, after, counted=counted, fresh=fresh, got=got, actor=actor, by=by)
         case Keep(reason):
             row.state, row.waits_for, row.outcome = StepState.WAITING, reason, got.verdict.value
             row.due_at = None
             if row.pull:  # a task of the user's Celery: without word it is sent again
                 wait = (block.timeout if isinstance(block, Step) else None) or CELERY_WAIT
                 row.expires_at = run.now + timedelta(seconds=wait)
+            else:
+                doubts.doubt(run, row, reason)
             run.audit("step.pending", "unknown", row, actor=actor)
+        case Ask(after, reason):
+            row.outcome, row.output = got.verdict.value, got.output
+            ask(run, row, after, reason)
         case Park(reason):
             park(run, row, reason, got.verdict.value)
 
 
 def again(
-    run: Run, row: StepRow, after: timedelta, *, counted: bool, fresh: bool, got: Answer, actor: str
-) -> None:
+    run: Run, row: StepRow, after: timedelta, *, counted: bool, fresh: bool, got: Answer,
+    actor: str, by: str = "retry",
+) -> None:  # fmt: skip
     """The step is scheduled for another dispatch."""
     row.failures += counted
+    if got.verdict in UNRESOLVED:
+        doubts.doubt(run, row, "outcome_unknown")
+    else:
+        doubts.resolved(run, row, by, got.verdict)
     row.outcome = got.verdict.value
     row.error = got.error
     if fresh:
-        row.generation += 1
-        row.idempotency_key = row.fingerprint = row.request = row.first_dispatched_at = None
-        row.dispatches = 0
-    row.worker = None
-    if run.route(row).kind is Kind.PULL:
-        run.offer(row, run.now + after)
-    else:
-        row.state, row.expires_at = StepState.SCHEDULED, None
-        run.schedule(row, run.now + after)
+        new_attempt(row)
     reason = str((got.error or {}).get("message", got.verdict))[:500]
+    send_again(run, row, after)
     run.audit(
         "step.retry" if counted else "step.resend", "deferred", row, actor=actor, reason=reason
     )
+
+
+def new_attempt(row: StepRow) -> None:
+    """The next dispatch is a new attempt: its key and its request are made anew."""
+    row.generation += 1
+    row.progress = {**(row.progress or {}), "previous_key": row.idempotency_key}
+    row.idempotency_key = row.fingerprint = row.request = row.first_dispatched_at = None
+    row.last_dispatched_at = row.provider_ref = None
+    row.dispatches = 0
+
+
+def send_again(run: Run, row: StepRow, after: timedelta) -> None:
+    """The step is due again after a while, wherever its handler is reached now."""
+    row.worker = row.asking = row.waits_for = row.attention = None
+    if run.route(row).kind is Kind.PULL:
+        run.offer(row, run.now + after)
+        return
+    row.state, row.expires_at, row.lane = StepState.SCHEDULED, None, run.lane(row)
+    row.pull = run.route(row).kind is Kind.CELERY
+    run.schedule(row, run.now + after)
+
+
+def ask(run: Run, row: StepRow, after: timedelta, reason: str) -> None:
+    """The step's read handler is asked after a while what became of the attempt. What it finds is
+    for `runtime/reconcile.py`.
+    """
+    row.asking = on_unknown(run, row).handler
+    assert row.asking is not None
+    row.attention = row.worker = None
+    begun = (row.progress or {}).get("asked")
+    row.progress = {**(row.progress or {}), "asked": begun or 0}
+    if run.route(row).kind is Kind.PULL:
+        run.offer(row, run.now + after)
+    else:
+        row.pull, row.expires_at, row.lane = False, None, JANITOR
+        row.state, row.waits_for = StepState.SCHEDULED, "reconcile"
+        run.schedule(row, run.now + after)
+    doubts.doubt(run, row, reason)
+    if begun is None:
+        run.audit("step.in_doubt", "unknown", row, reason=f"{reason}: {row.asking} will be asked")
 
 
 def park(run: Run, row: StepRow, reason: str, verdict: str | None) -> None:
     """The step needs a person: it is neither failed nor forgotten."""
     row.state, row.outcome = StepState.PARKED, verdict
     row.due_at = row.held_due_at = row.claimed_by = row.lease_until = row.expires_at = None
-    row.limit_key = row.queued_at = None
+    row.limit_key = row.queued_at = row.asking = None
     row.attention = {"reason": reason, "since": run.now.isoformat()}
+    if row.dispatches:
+        doubts.doubt(run, row, reason)
     run.audit("step.parked", "unknown", row, reason=reason)
 
 
@@ -105,14 +163,8 @@ def policy_of(run: Run, row: StepRow) -> RetryPolicy:
     return PUSH_DEFAULT if run.route(row).kind is Kind.PUSH else NO_RETRY
 
 
-def _case(run: Run, row: StepRow, block: Any, got: Answer) -> Case:
-    settings = run.around.settings
-    ttl = (
-        block.key_ttl if isinstance(block, Step) and block.key_ttl is not None else DEFAULT_KEY_TTL
-    )
-    timeout = (
-        block.timeout if isinstance(block, Step) and block.timeout else settings.handler_timeout
-    )
+def case_of(run: Run, row: StepRow, got: Answer) -> Case:
+    """What is known of a step when an answer to it comes in."""
     return Case(
         effect=Effect(row.effect),
         policy=policy_of(run, row),
@@ -120,12 +172,21 @@ def _case(run: Run, row: StepRow, block: Any, got: Answer) -> Case:
         dispatches=row.dispatches,
         first_dispatched_at=row.first_dispatched_at,
         now=run.now,
-        timeout=timeout,
+        timeout=timeout_of(run, row),
         entropy=run.around.entropy(),
-        key_ttl=ttl,
+        key_ttl=key_ttl(run, row),
         cancelling=run.cancelling(row.key),
-        retry_if=_retry_if(run, row, block, got),
+        retry_if=_retry_if(run, row, run.block(row), got),
+        on_unknown=on_unknown(run, row),
     )
+
+
+def lost(run: Run, row: StepRow) -> Again | Ask | Park:
+    """How an attempt is found out about whose dispatch may have been sent by a process that is
+    gone: at once, if its key is to be sent again.
+    """
+    unknown = Answer(Verdict.UNKNOWN)
+    return in_doubt(case_of(run, row, unknown), timedelta())
 
 
 def _retry_if(run: Run, row: StepRow, block: Any, got: Answer) -> bool | None:
@@ -144,8 +205,19 @@ def _still_unknown(row: StepRow, got: Answer) -> Answer:
     same attempt may have had it: then the attempt is as unknown as before, and its key is sent
     again.
     """
-    in_doubt = row.outcome == Verdict.UNKNOWN and not Effect(row.effect).repeatable
-    return replace(got, verdict=Verdict.UNKNOWN) if in_doubt and got.verdict in _NO_EFFECT else got
+    doubted = row.outcome in _MAY_HAVE_RUN and not Effect(row.effect).repeatable
+    return replace(got, verdict=Verdict.UNKNOWN) if doubted and got.verdict in _NO_EFFECT else got
+
+
+def _judged(block: Any, got: Answer) -> Answer:
+    """The answer, as the step's outcome_map sees it if it came without an HTTP status: the caller
+    of an HTTP handler has done that.
+    """
+    rules = getattr(block, "outcome_map", ())
+    if not rules or "http_status" in got.evidence:
+        return got
+    judged = judge(rules, Observation(200, got.output if got.error is None else got.error, {}))
+    return got if judged is None else replace(got, verdict=judged.verdict)
 
 
 def _checked(run: Run, row: StepRow, got: Answer) -> Answer:

@@ -12,6 +12,7 @@ import structlog
 from orch8.engine.lifecycle import StepState
 from orch8.engine.scope import StepRef
 from orch8.errors import Unavailable
+from orch8.runtime import budgets, fencing
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Limits, Task, prepare
 from orch8.runtime.run import ENGINE, Run
@@ -98,8 +99,11 @@ def _taken(office: Office, tx: Tx, rows: Sequence[StepRow], worker_id: UUID) -> 
         )
     office.loader.carry_out(tx, works)
     taken = [task for own in tasks.values() for task in own]
+    behind = fencing.stand_back(tx, taken, moment)
     steps.mark_claimed(tx, [task.row for task in taken])
-    return taken
+    sent = [task for task in taken if task not in behind]
+    write(tx, Changes(counted=budgets.counted(sent, moment.at)))
+    return sent
 
 
 def _take(
@@ -123,10 +127,19 @@ def own_claim(run: Run, row: StepRow, worker_id: UUID, limits: Limits) -> Task:
     row.state = StepState.RUNNING
     overdue = row.deadline_at is not None and run.now >= row.deadline_at
     row.due_at = row.limit_key = None  # its place in the queue, queued_at, stays its own
-    if not run.route(row).kind.calls_out or overdue:
+    if row.waits_for == fencing.FENCE:
+        row.waits_for = None
+    if not run.route(row).kind.calls_out or (overdue and row.asking is None):
         return Task(row, run.route(row))
+    if row.asking is None:
+        dispatched(run, row)
+    return prepare(run, row, limits)
+
+
+def dispatched(run: Run, row: StepRow) -> None:
+    """The row tells of one more send of its attempt."""
     row.dispatches += 1
     row.context_version = run.row.context_version
+    row.last_dispatched_at = run.now
     if row.first_dispatched_at is None:
         row.first_dispatched_at = run.now
-    return prepare(run, row, limits)

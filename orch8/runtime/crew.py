@@ -15,6 +15,7 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import Orch8Error
 from orch8.handlers import python
 from orch8.handlers.builtin import CallSite, HttpCall
+from orch8.handlers.classify import classifier
 from orch8.handlers.http import Call, Caller
 from orch8.handlers.wire import build_push
 from orch8.limits import Grant
@@ -82,9 +83,9 @@ class Crew:
         request, kind = task.request, task.route.kind
         assert request is not None
         if kind is Kind.PYTHON:
-            function = python.FUNCTIONS[task.row.handler]
+            function = python.FUNCTIONS[request.handler]
             return python.run(
-                function, request, effect=task.row.effect, max_output=self._settings.max_output
+                function, request, effect=task.effect, max_output=self._settings.max_output
             )
         if kind is Kind.CELERY:
             return self._hand_over(task)
@@ -96,6 +97,7 @@ class Crew:
     def _call(self, task: Task, until: float) -> Call | Answer:
         request, route, settings = task.request, task.route, self._settings
         assert request is not None
+        classify = classifier(task.provider, task.outcome_map)
         if route.kind is Kind.HTTP:
             builtin = route.builtin
             assert isinstance(builtin, HttpCall)
@@ -105,6 +107,8 @@ class Crew:
                 settings.max_output,
                 route.guard,
                 until,
+                task.key_header,
+                classify if task.provider or task.outcome_map else None,
             )
             params: Any = request.params
             return builtin.run(params if isinstance(params, dict) else {}, site)
@@ -121,6 +125,8 @@ class Crew:
             secrets=self._secrets,
             guard=route.guard,
             not_after=until,
+            key_header=task.key_header,
+            classify=classify,
         )
 
     def _hand_over(self, task: Task) -> Answer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
+from orch8.blocks.interrupt import SLA
 from orch8.engine.keys import NodeKey
 from orch8.engine.snapshot import Snapshot
 from orch8.errors import NotFound
@@ -12,6 +13,8 @@ from orch8.runtime.office import Office, only
 from orch8.storage import audit, instances, signals, steps
 from orch8.storage.rows import StepRow
 from orch8.storage.transaction import Row, Tx
+
+_HIDDEN: Final = frozenset({"@root", "@main", SLA})  # what every run has around its blocks
 
 
 def shown(tx: Tx, instance_id: UUID, *, tenant_id: str | None) -> Row:
@@ -30,7 +33,11 @@ def outputs(
     ended = [
         row for row in steps.steps_of(tx, instance_id, limit=limit) if row.finished_at is not None
     ]
-    return [row for row in ended if row.handler != "@memo" or "@" not in row.block_id]
+    return [
+        row
+        for row in ended
+        if row.block_id not in _HIDDEN and (row.handler != "@memo" or "@" not in row.block_id)
+    ]
 
 
 def tree(
@@ -46,7 +53,7 @@ def tree(
     snapshot = Snapshot.from_json(row.snapshot)
     nodes: dict[str, dict[str, Any]] = {}
     for key, frame in snapshot.frames.items():
-        if key.block_id == index.root.id:
+        if key.block_id in _HIDDEN:
             continue
         nodes[str(key)] = {
             "node_key": str(key), "block_id": key.block_id, "block_type": index[key.block_id].type,

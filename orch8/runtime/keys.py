@@ -31,14 +31,23 @@ class KeyMaker:
             )
         )
 
-    def key(self, instance: InstanceRow, sequence_name: str, step: StepRow) -> str:
+    def key(
+        self,
+        instance: InstanceRow,
+        sequence_name: str,
+        step: StepRow,
+        *,
+        per_iteration: bool = False,
+    ) -> str:
         """The key of the step's present attempt, as a UUID: HMAC over tenant, sequence, the
-        instance's own key (or else its id), fork, node, round and generation.
+        instance's own key (or else its id), fork, node, round and, unless the key is to be the same
+        for every attempt of an iteration, generation.
         """
         subject = orjson.dumps(
             [
                 instance.tenant_id, sequence_name, instance.idempotency_key or str(instance.id),
-                instance.fork_id, step.node_key, step.round, step.generation,
+                instance.fork_id, step.node_key, step.round,
+                None if per_iteration else step.generation,
             ]
         )  # fmt: skip
         keyed = self._tenant(instance.tenant_id).copy()

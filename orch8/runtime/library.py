@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
+from orch8.blocks.step import Step
 from orch8.definition import Sequence, load
 from orch8.errors import NotFound
 from orch8.storage import sequences
@@ -27,6 +29,12 @@ class Published:
     name: str
     version: int
     sequence: Sequence
+
+    @cached_property
+    def fenced(self) -> bool:
+        """Whether any of its steps has a fence."""
+        blocks = self.sequence.index.values()
+        return any(isinstance(block, Step) and block.fence is not None for block in blocks)
 
 
 class Library:

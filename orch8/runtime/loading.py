@@ -10,9 +10,11 @@ from typing import Any, Final
 from uuid import UUID
 
 from orch8.engine.scope import CONTEXT, STATE, NeedsValues, OutputRef, Part, Ref, StepRef
+from orch8.runtime.budgets import asked_history
+from orch8.runtime.identity import holder_key
 from orch8.runtime.library import Library
 from orch8.runtime.run import Run
-from orch8.storage import instances, signals, steps
+from orch8.storage import budgets, identities, instances, signals, steps
 from orch8.storage.rows import InstanceRow, StepRow
 from orch8.storage.transaction import Tx
 
@@ -124,6 +126,12 @@ class Loader:
             self._contexts.keep(run.row.id, run.row.context_version, context)
 
     def _other(self, tx: Tx, run: Run, ref: Part) -> Any:
+        business_key = holder_key(ref)
+        if business_key is not None:
+            return identities.key_holder(tx, run.row.tenant_id, business_key)
+        attempts = asked_history(ref)
+        if attempts is not None:
+            return budgets.attempts_on(tx, run.row.tenant_id, *attempts)
         kind, _, rest = ref.name.partition(":")
         if kind == "sequence":
             name, _, version = rest.rpartition(":")

@@ -11,6 +11,7 @@ from uuid import UUID
 from orch8.config import Settings
 from orch8.errors import NotFound
 from orch8.limits import Limit
+from orch8.runtime.declines import policy_at
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.library import Library
 from orch8.runtime.loading import Contexts, Loader
@@ -31,6 +32,7 @@ class Office:
 
     def __init__(self, settings: Settings, *, pool: int = 5, name: str = "orch8") -> None:
         self.settings = settings
+        policy_at(settings.decline_policy)  # a policy that cannot be read stops the process now
         self.database = Database(settings.database_url, size=pool, name=name)
         self.library = Library()
         self.loader = Loader(self.library, Contexts())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from orch8.blocks.step import Effect, Step
@@ -16,14 +16,16 @@ from orch8.engine.duration import parse_duration
 from orch8.engine.events import Started
 from orch8.engine.lifecycle import StepState
 from orch8.engine.outcome import COMPLETED, Answer, Outcome, Status, Verdict, failed
-from orch8.engine.scope import STATE, Part
-from orch8.errors import ExpressionError
+from orch8.engine.scope import RESERVED, STATE, Part
+from orch8.errors import BusinessKeyTaken, ExpressionError, InvalidArgument
 from orch8.handlers.builtin import Pure
 from orch8.handlers.registry import HANDLERS
+from orch8.runtime import budgets, identity
 from orch8.runtime.answering import answer, park
 from orch8.runtime.library import Published
 from orch8.runtime.routes import Kind
 from orch8.runtime.run import CHILD, Run
+from orch8.runtime.zone import zone_of
 from orch8.storage.rows import InstanceRow, StepRow
 
 MAX_DEPTH: Final = 16  # of sub-sequences within each other (CONTRACT 12.7)
@@ -133,7 +135,11 @@ def expire(run: Run, row: StepRow) -> None:
 
 # -- durable built-ins ---------------------------------------------------------------------------
 def _wait(run: Run, row: StepRow, params: Any) -> None:
-    """wait: the step was not due before its delay was over."""
+    """wait: the step was not due before its delay was over, unless it was woken."""
+    if isinstance(row.progress, Mapping) and row.progress.get("woken"):
+        output = {"waited_until": run.now.isoformat(), "woken": True}
+        run.end(row, COMPLETED, output=output, verdict=Verdict.SUCCEEDED)
+        return
     until = _until(run, row, params, "duration", "until")
     if until is not None and until > run.now:
         run.schedule(_sleeping(row, StepState.SCHEDULED), until)
@@ -170,7 +176,7 @@ def _wait_signal(run: Run, row: StepRow, params: Any) -> None:
         if (
             signal.name == name
             and signal.id not in taken
-            and _matches(given.get("match"), signal.payload)
+            and matches(given.get("match"), signal.payload)
         ):
             run.changes.consumed.append((signal.id, run.now, row.node_key))
             output = {
@@ -205,7 +211,7 @@ def _wait_signal(run: Run, row: StepRow, params: Any) -> None:
 def _set_state(run: Run, row: StepRow, params: Any) -> None:
     key, value = _key(params), params.get("value")
     run.changes.keep_state(run.row.id, key, run.row.tenant_id, value)
-    run.known.values[STATE] = {**run.known.get(STATE), key: value}
+    run.known.replace(STATE, {**run.known.get(STATE), key: value})
     run.end(row, COMPLETED, output={"key": key, "value": value}, verdict=Verdict.SUCCEEDED)
 
 
@@ -218,7 +224,7 @@ def _get_state(run: Run, row: StepRow, params: Any) -> None:
 def _delete_state(run: Run, row: StepRow, params: Any) -> None:
     key = _key(params)
     run.changes.forget_state(run.row.id, key)
-    run.known.values[STATE] = {k: v for k, v in run.known.get(STATE).items() if k != key}
+    run.known.replace(STATE, {k: v for k, v in run.known.get(STATE).items() if k != key})
     run.end(row, COMPLETED, output={"key": key, "deleted": True}, verdict=Verdict.SUCCEEDED)
 
 
@@ -236,7 +242,7 @@ def _sub_sequence(run: Run, row: StepRow, params: Any) -> None:
         child = _spawn(run, row, block.sequence_name, block.version, params, parent=True)
         if child is None:
             return
-        row.progress = {"child": str(child)}
+        row.progress = {"child": str(child.id)}
         row.state, row.waits_for, row.claimed_by = StepState.WAITING, CHILD, None
         row.due_at = row.held_due_at = None
         return
@@ -271,49 +277,72 @@ def _start_sequence(run: Run, row: StepRow, params: Any) -> None:
         raise ExpressionError(f"start_sequence: sequence came to {name!r}; it must be a name")
     child = _spawn(run, row, name, given.get("version"), given.get("input"), parent=False)
     if child is not None:
-        run.end(
-            row,
-            COMPLETED,
-            output={"instance_id": str(child), "sequence": name},
-            verdict=Verdict.SUCCEEDED,
-        )
+        output: dict[str, Any] = {"instance_id": str(child.id), "sequence": name}
+        if child.existing:
+            output["deduplicated"] = True
+        run.end(row, COMPLETED, output=output, verdict=Verdict.SUCCEEDED)
+
+
+class _Child(NamedTuple):
+    """The instance that a step asked for: a new one, or the one that has its business key."""
+
+    id: UUID
+    existing: bool = False
 
 
 def _spawn(
     run: Run, row: StepRow, name: str, version: int | None, data: Any, *, parent: bool
-) -> UUID | None:
-    """A new instance in the same transaction; None, and the step failed, without a sequence."""
+) -> _Child | None:
+    """A new instance in the same transaction; None, and the step failed, without a sequence or
+    with its business key taken. An instance that lives on its own may be an existing one; nobody's
+    child is.
+    """
     published: Published | None = run.known.get(Part(f"sequence:{name}:{version or ''}"))
     if published is None:
         run.end(row, failed(f"there is no sequence {name!r}", code="unknown_sequence"))
         return None
     mine = run.row
+    context = {"data": data if data is not None else {}, "config": {}}
+    try:
+        timezone = zone_of(published, context, run.moment)
+    except InvalidArgument as problem:
+        run.end(row, failed(problem.detail, code=problem.code))
+        return None
     child = Run(
         run.around,
         InstanceRow(
             id=run.around.new_id(), tenant_id=mine.tenant_id, namespace=mine.namespace,
             sequence_id=published.id, state="scheduled", snapshot={"f": {}}, lane=mine.lane,
-            priority=mine.priority, timezone=published.sequence.timezone, created_at=run.now,
-            updated_at=run.now, parent_instance_id=mine.id if parent else None,
+            priority=mine.priority, timezone=timezone, created_at=run.now, updated_at=run.now,
+            parent_instance_id=mine.id if parent else None,
             parent_node_key=row.node_key if parent else None, depth=mine.depth + 1,
             metadata={"_parent_block_id": row.block_id, "_parent_instance_id": str(mine.id)},
         ),
         published, run.moment, created=True,
     )  # fmt: skip
-    context = {"data": data if data is not None else {}, "config": {}}
     child.known.values |= {Part("context"): context, STATE: {}}
     child.known.complete = True  # it is not stored yet, so there is nothing to load
+    try:
+        identity.claim(child, run.known, run.children)
+    except BusinessKeyTaken as taken:
+        unique, holder = published.sequence.unique, identity.holder_of(taken)
+        if holder is not None and unique is not None and unique.returns_existing and not parent:
+            return _Child(holder, existing=True)
+        run.end(row, failed(taken.detail, code=taken.code, details=taken.extra))
+        return None
     child.fire(Started())
     child.audit("instance.created", "success", actor=f"instance:{mine.id}")
     run.changes.contexts.append((child.row.id, 1, mine.tenant_id, context))
     run.children.append(child)
-    return child.row.id
+    return _Child(child.row.id)
 
 
 def _key(params: Any) -> str:
     key = params.get("key") if isinstance(params, Mapping) else None
     if not isinstance(key, str) or not key:
         raise ExpressionError(f"key came to {key!r}; it must be a text")
+    if key.startswith(RESERVED):
+        raise ExpressionError(f"key came to {key!r}; keys that begin with @ are the engine's own")
     return key
 
 
@@ -340,7 +369,7 @@ def _sleeping(row: StepRow, state: StepState) -> StepRow:
     return row
 
 
-def _matches(wanted: Any, payload: Any) -> bool:
+def matches(wanted: Any, payload: Any) -> bool:
     """Whether the payload has every member that ``match`` names, with that value."""
     if wanted is None:
         return True
@@ -353,6 +382,7 @@ DURABLE: Final[Mapping[str, Callable[[Run, StepRow, Any], None]]] = {
     "wait": _wait,
     "sleep": _sleep,
     "wait_signal": _wait_signal,
+    "guard": budgets.guard,
     "set_state": _set_state,
     "get_state": _get_state,
     "delete_state": _delete_state,

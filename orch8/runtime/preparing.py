@@ -1,26 +1,36 @@
 """From a due step to its call: parameters rendered, key derived, limits named. No I/O.
 
-What is rendered here is the attempt's request. It is fingerprinted when the intent is written, and
-a later dispatch of the same attempt that would send something else is not sent but parked.
+What is rendered here is the attempt's request. What moves money is frozen with the intent and sent
+again byte for byte; of anything else a fingerprint is kept, and a later dispatch of the same
+attempt that would send something else is not sent but parked.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
+from uuid import uuid5
 
+from orch8.blocks.money import KEY_HEADER, OnFence
 from orch8.blocks.step import Effect, Step
 from orch8.engine.outcome import Answer, Verdict
-from orch8.errors import ExpressionError, InvalidArgument
+from orch8.errors import ExpressionError, InvalidArgument, KeyReused
 from orch8.handlers.request import StepRequest
 from orch8.limits import Limit
+from orch8.money.evidence import Rule
+from orch8.runtime.doubts import UNRESOLVED
+from orch8.runtime.horizon import still_known
 from orch8.runtime.routes import Route
 from orch8.runtime.run import Run
 from orch8.storage.rows import StepRow
 
+_WHOLE: Final = re.compile(r"[0-9]{1,18}")
 
-@dataclass(frozen=True)
+
+@dataclass(eq=False)
 class Task:
     """A claimed step on its way: to a caller thread, or (without a request) straight to settling.
 
@@ -34,9 +44,25 @@ class Task:
     timeout: float = 30.0
     limits: tuple[Limit, ...] = ()
     park: str | None = None  # why this must not be sent, but looked at by a person
+    too_late: bool = False  # the key of an attempt in doubt may be forgotten by now
     answer: Answer | None = (
         None  # known before anything was sent: a parameter that cannot be rendered
     )
+    key_header: str = KEY_HEADER
+    provider: str | None = None  # whose evidence table reads the answer
+    outcome_map: tuple[Rule, ...] = ()  # what the step says about answers, before that table
+    on_fence: OnFence = OnFence.WAIT
+
+    @property
+    def sends(self) -> bool:
+        """Whether this is one more dispatch of the step's attempt, which is yet to be made."""
+        unmade = self.request is not None and self.answer is None and self.park is None
+        return unmade and self.row.asking is None
+
+    @property
+    def effect(self) -> str:
+        """What the call may do to the world: asking about an attempt only reads."""
+        return Effect.READ if self.row.asking else self.row.effect
 
 
 @dataclass
@@ -63,30 +89,15 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
     block = run.block(row)
     if not (calls or route.kind.calls_out) or not isinstance(block, Step):
         return Task(row, route)
-    settings = run.around.settings
-    timeout = block.timeout or route.timeout or settings.handler_timeout
+    timeout = block.timeout or route.timeout or run.around.settings.handler_timeout
+    effect = Effect(row.effect)
     try:
-        params = (
-            None
-            if block.params is None
-            else run.scope.render(block.params, row.key, run.error(row.key))
-        )
-        _note_key(run, row, block)
-        used = block.params.outputs if block.params is not None else ()
-        request = StepRequest(
-            handler=row.handler,
-            instance_id=str(row.instance_id),
-            step=row.node_key,
-            idempotency_key=row.idempotency_key or "",
-            generation=row.generation,
-            params=params,
-            context=_visible(
-                run.scope.context_at(row.key, run.error(row.key)), block.context_access
-            ),
-            outputs=run.scope.outputs_at(used, row.key),
-            dispatch=row.dispatches,
-        )
-        body = request.body()
+        if row.asking is not None:
+            request = _question(run, row)
+            return Task(row, route, request, request.body(), timeout)
+        if row.outcome in UNRESOLVED and not effect.repeatable and not still_known(run, row):
+            return Task(row, route, too_late=True)
+        request, body = _frozen(row) or _rendered(run, row, block)
         keys = tuple(_limits(run, row, block, limits))
     except (ExpressionError, InvalidArgument) as problem:
         # Nothing was sent; but an earlier dispatch of this attempt may be unresolved.
@@ -94,14 +105,122 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
         error = {"message": problem.detail, "code": problem.code}
         return Task(row, route, answer=Answer(verdict, error=error))
     fingerprint = hashlib.sha256(body).hexdigest()
-    if (
-        row.fingerprint is not None
-        and row.fingerprint != fingerprint
-        and not Effect(row.effect).repeatable
-    ):
+    if row.fingerprint not in (None, fingerprint) and not effect.repeatable:
         return Task(row, route, park="request_changed")
     row.fingerprint = fingerprint
-    return Task(row, route, request, body, timeout, keys)
+    if effect.frozen:
+        row.request = body
+    return Task(
+        row, route, request, body, timeout, keys,
+        key_header=block.idempotency.header or KEY_HEADER,
+        provider=block.provider, outcome_map=block.outcome_map, on_fence=block.on_fence,
+    )  # fmt: skip
+
+
+def _frozen(row: StepRow) -> tuple[StepRequest, bytes] | None:
+    """The request that was written with the attempt's intent, if it was."""
+    if row.request is None:
+        return None
+    return StepRequest.read(row.handler, row.request, row.dispatches), row.request
+
+
+def _rendered(run: Run, row: StepRow, block: Step) -> tuple[StepRequest, bytes]:
+    error = run.error(row.key)
+    params = None if block.params is None else run.scope.render(block.params, row.key, error)
+    first = row.dispatches <= 1  # after that the fence is held, and the amount is on record
+    if block.money is not None and first:
+        row.money = _money(run.scope.render(block.money, row.key, error))
+    if block.fence is not None and first:
+        row.fence = _text(run.scope.render(block.fence, row.key, error), "fence", 1000)
+    _note_key(run, row, block)
+    if block.idempotency.field is not None:
+        params = _with_key(params, block.idempotency.field, row.idempotency_key)
+    used = block.params.outputs if block.params is not None else ()
+    request = StepRequest(
+        handler=row.handler,
+        instance_id=str(row.instance_id),
+        step=row.node_key,
+        idempotency_key=row.idempotency_key or "",
+        generation=row.generation,
+        params=params,
+        context=_visible(run.scope.context_at(row.key, error), block.context_access),
+        outputs=run.scope.outputs_at(used, row.key),
+        dispatch=row.dispatches,
+        money=row.money,
+    )
+    return request, request.body()
+
+
+def _question(run: Run, row: StepRow) -> StepRequest:
+    """What a read handler is asked about an attempt; under a key of its own, since it is another
+    call than the one it asks about.
+    """
+    assert row.asking is not None
+    sent = _frozen(row)
+    params = sent[0].params if sent is not None else None
+    return StepRequest(
+        handler=row.asking,
+        instance_id=str(row.instance_id),
+        step=row.node_key,
+        idempotency_key=str(uuid5(row.id, f"{row.generation}/{row.epoch}")),
+        generation=row.generation,
+        params=params,
+        context=run.scope.context_at(row.key, run.error(row.key)),
+        money=row.money,
+        attempt={
+            "id": f"{row.instance_id}/{row.node_key}/{row.generation}",
+            "handler": row.handler,
+            "idempotency_key": row.idempotency_key,
+            "request_sha256": row.fingerprint,
+            "first_dispatched_at": _time(row.first_dispatched_at),
+            "last_dispatched_at": _time(row.last_dispatched_at),
+            "dispatches": row.dispatches,
+            "provider_ref": row.provider_ref,
+            "answer": row.output,
+            "error": row.error,
+        },
+    )
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
+
+
+def _text(value: Any, what: str, longest: int) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= longest or "\0" in value:
+        raise ExpressionError(
+            f"{what} came to {value!r:.200}; it must be a text of 1 to {longest} characters"
+        )
+    return value
+
+
+def _money(value: Any) -> dict[str, Any]:
+    """What the step moves, checked: amount in minor units, currency, and what networks count by."""
+    given = value if isinstance(value, dict) else {}
+    amount = given.get("amount")
+    if isinstance(amount, str) and _WHOLE.fullmatch(amount):
+        amount = int(amount)
+    if isinstance(amount, bool) or not isinstance(amount, int) or not 0 <= amount < 2**63:
+        raise ExpressionError(
+            f"money.amount came to {given.get('amount')!r:.60}; it must be a whole number of minor "
+            "units, such as 9900 for 99.00"
+        )
+    currency = _text(given.get("currency"), "money.currency", 3).upper()
+    money: dict[str, Any] = {"amount": amount, "currency": currency}
+    for name in ("instrument", "network", "merchant"):
+        if given.get(name) is not None:
+            money[name] = _text(str(given[name]), f"money.{name}", 255)
+    return money
+
+
+def _with_key(params: Any, path: str, key: str | None) -> Any:
+    """The params with the attempt's key at a dotted path, objects on the way made as needed."""
+    if params is not None and not isinstance(params, dict):
+        raise ExpressionError(f"idempotency.field {path!r}: params is not an object")
+    name, _, rest = path.partition(".")
+    made = dict(params or {})
+    made[name] = _with_key(made.get(name), rest, key) if rest else key
+    return made
 
 
 def limited(run: Run, row: StepRow) -> bool:
@@ -113,15 +232,20 @@ def limited(run: Run, row: StepRow) -> bool:
 def _note_key(run: Run, row: StepRow, block: Step) -> None:
     if row.idempotency_key is not None:
         return
-    if block.key is not None:
-        key = run.scope.render(block.key, row.key, run.error(row.key))
-        if not isinstance(key, str) or not 0 < len(key) <= 255:  # noqa: PLR2004 - Stripe's bound
-            raise ExpressionError(
-                f"idempotency.key came to {key!r}; it must be a text of 1 to 255 characters"
-            )
-        row.idempotency_key = key
-    else:
-        row.idempotency_key = run.around.keys.key(run.row, run.published.name, row)
+    wishes = block.idempotency
+    if wishes.key is None:
+        row.idempotency_key = run.around.keys.key(
+            run.row, run.published.name, row, per_iteration=wishes.per_iteration
+        )
+        return
+    key = run.scope.render(wishes.key, row.key, run.error(row.key))
+    key = _text(key, "idempotency.key", 255)  # Stripe's bound
+    if key == (row.progress or {}).get("previous_key") and not wishes.per_iteration:
+        raise KeyReused(
+            f"idempotency.key came to {key!r:.100} again, for a new attempt: the provider would "
+            'answer as it did before; leave key out, or set "scope": "iteration" if that is meant'
+        )
+    row.idempotency_key = key
 
 
 def _limits(run: Run, row: StepRow, block: Step, limits: Limits) -> Any:

@@ -34,12 +34,13 @@ def publish(
     tenant_id: str | None,
     actor: str,
     lenient: bool = False,
+    strict: bool = False,
     request_id: str | None = None,
 ) -> Publication:
     """The body is a published version. Raises DefinitionRejected or Unprocessable with every
     problem, AlreadyExists when its id or version number stands for another body.
     """
-    sequence = load(body, lenient=lenient)
+    sequence = load(body, lenient=lenient, strict=strict)
     tenant = _tenant(sequence, tenant_id)
     same = _same(office, tx, tenant, sequence)
     if same is not None:

@@ -12,12 +12,14 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.engine.scope import StepRef
 from orch8.errors import Conflict, LeaseLost, NotFound, PayloadTooLarge
 from orch8.handlers.classify import spoken
-from orch8.runtime.answering import answer
+from orch8.runtime import budgets
+from orch8.runtime.claim import dispatched
+from orch8.runtime.fencing import stand_back
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Limits, Task, prepare
 from orch8.runtime.routes import pull_lane
 from orch8.runtime.run import Run
-from orch8.runtime.settle import Item, settle, unsent
+from orch8.runtime.settle import Item, settle, take_in, unsent
 from orch8.runtime.signal import change
 from orch8.storage import fleet, instances, pulls, steps
 from orch8.storage.changes import Changes, write
@@ -54,6 +56,7 @@ def poll(
     found = instances.read_instances(tx, {row.instance_id for row in rows})
     moment = instances.now(tx)
     taken: list[PullTask] = []
+    sent: list[Task] = []
     failed: list[Item] = []
     works = []
     for instance_id in found:
@@ -63,13 +66,18 @@ def poll(
             run.known.values[StepRef(row.key)] = row
         works.append((run, partial(_offered, own=own, worker_id=worker_id)))
     office.loader.carry_out(tx, works)
+    behind = stand_back(tx, [task for run, _ in works for task in run.tasks], moment)
+    steps.mark_claimed(tx, [task.row for task in behind])
     for run, _ in works:
+        run.tasks = [task for task in run.tasks if task not in behind]
         for task in run.tasks:
             item = unsent(task)
             if item is not None:
                 failed.append(item)
             else:
+                sent.append(task)
                 taken.append(_pull_task(run, task))
+    write(tx, Changes(counted=budgets.counted(sent, moment.at)))
     claimed = [task.row for run, _ in works for task in run.tasks]
     lease = office.settings.worker_reaper_stale
     pulls.mark_pulled(tx, claimed, lease)
@@ -152,7 +160,7 @@ def answered(office: Office, tx: Tx, row: StepRow, got: Answer, *, actor: str = 
         tx,
         found[row.instance_id],
         moment,
-        lambda run: answer(run, row.key, got, actor=actor),
+        lambda run: take_in(run, run.step(row.key), got, actor=actor),
         [current],
     )
 
@@ -166,9 +174,8 @@ def _offered(run: Run, *, own: list[StepRow], worker_id: str) -> None:
             worker_id,
             None,
         )
-        row.dispatches += 1
-        row.context_version = run.row.context_version
-        row.first_dispatched_at = row.first_dispatched_at or run.now
+        if row.asking is None:
+            dispatched(run, row)
         run.tasks.append(prepare_pull(run, row))
 
 

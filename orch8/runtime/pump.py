@@ -24,7 +24,7 @@ from orch8.runtime.gate import Gate
 from orch8.runtime.lease import Lease
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
-from orch8.runtime.run import Claimer
+from orch8.runtime.run import JANITOR, Claimer
 from orch8.runtime.settle import Broken, Deferral, Item, Lost, Settled, settle, unsent
 from orch8.storage import audit, instances, steps
 
@@ -326,7 +326,9 @@ class Pump:
 
     def _settle(self, batch: Sequence[Item]) -> Settled:
         free = max(self.width - self._in_flight - self._gate.held, 0)
-        claimer = None if self._stopping.is_set() or not free else Claimer(self.lease.hold(), free)
+        # The janitor's process resolves doubts and leaves what follows to the workers.
+        follows = free > 0 and not self._stopping.is_set() and set(self._lanes) != {JANITOR}
+        claimer = Claimer(self.lease.hold(), free) if follows else None
         with self._office.begin() as tx:
             return settle(self._office, tx, batch, claimer)
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from orch8.engine.events import Retried
 from orch8.errors import InvalidArgument
+from orch8.runtime import identity
 from orch8.runtime.office import Office, only
 from orch8.runtime.run import Run
 from orch8.runtime.signal import change
@@ -33,7 +34,10 @@ def retry(
 def again(
     run: Run, *, actor: str, reason: str | None = None, request_id: str | None = None
 ) -> None:
-    """The run's failed leaves are entered again, in the next round. Pure."""
+    """The run's failed leaves are entered again, in the next round. Raises BusinessKeyTaken if
+    another instance took the business key meanwhile. Pure.
+    """
+    identity.claim(run, run.known)
     run.row = run.row.but(round=run.row.round + 1)
     run.audit("instance.retried", "success", actor=actor, reason=reason, request_id=request_id)
     run.fire(Retried())

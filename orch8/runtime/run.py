@@ -15,29 +15,32 @@ from zoneinfo import ZoneInfo
 
 from orch8.blocks.step import Effect, Step
 from orch8.blocks.sub_sequence import SubSequence
-from orch8.engine.block import Leaf
 from orch8.engine.events import Event, LeafSettled
 from orch8.engine.keys import NodeKey
 from orch8.engine.lifecycle import INSTANCE_MOVES, LIVE, STEP_MOVES, StepState, check
 from orch8.engine.machine import advance, error_at
-from orch8.engine.moves import CancelLeaf, Memo, Schedule
+from orch8.engine.moves import CancelLeaf, Memo, Overdue, Schedule
 from orch8.engine.outcome import CANCELLED, Outcome, Status, Verdict
 from orch8.engine.scope import Known, Part, Scope, StepRef
 from orch8.engine.snapshot import Snapshot
-from orch8.engine.timing import due_after, opening
 from orch8.errors import ExpressionError
+from orch8.runtime import doubts, identity
+from orch8.runtime.doubts import UNRESOLVED
+from orch8.runtime.due import due_at
 from orch8.runtime.library import Published
 from orch8.runtime.routes import Kind, Route, pull_lane
+from orch8.runtime.showing import shown
+from orch8.runtime.sla import breach
 from orch8.runtime.surroundings import Surroundings
 from orch8.storage.changes import Changes, is_settlement
+from orch8.storage.fences import Hold
 from orch8.storage.rows import AuditEntry, Evidence, InstanceRow, Moment, StepRow, with_outcome
 
 ENGINE: Final = "engine"
-WIDE: Final = 16  # an instance with more live leaves is shown as running without asking each
+JANITOR: Final = "janitor"  # the lane in which read handlers are asked about attempts in doubt
 CHILD: Final = "child"  # what a sub_sequence waits for
-_UNRESOLVED: Final = frozenset({Verdict.UNKNOWN, Verdict.PENDING})
 # An attempt that surely had no effect keeps its key when the instance is retried.
-_KEEPS_KEY: Final = frozenset({Verdict.FAILED_SAFE, Verdict.NOT_SENT, Verdict.REFUSED})
+_KEEPS_KEY: Final = frozenset({Verdict.FAILED_SAFE, Verdict.NOT_SENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,7 @@ class Run:
     def reset(self) -> None:
         """The run stands where it stood before anything was done to it."""
         self.row = self.base
-        self.known.fresh = {}
+        self.known.forget()
         self.snapshot = self._base_snapshot
         self.entered: dict[NodeKey, StepRow] = {}
         self.arrivals: list[StepRow] = []  # the leaves among them, as they came
@@ -111,8 +114,14 @@ class Run:
         return block
 
     def route(self, row: StepRow) -> Route:
-        """How the handler of a step is reached."""
-        return self.around.route(row.tenant_id, row.handler)
+        """How the handler is reached that is called next: the step's own, or the one that is asked
+        what became of its attempt.
+        """
+        return self.around.route(row.tenant_id, row.asking or row.handler)
+
+    def lane(self, row: StepRow) -> str:
+        """The lane in which the step's own calls queue."""
+        return getattr(self.index[row.block_id], "lane", None) or self.row.lane
 
     def error(self, key: NodeKey) -> Mapping[str, Any] | None:
         """The failure that is being handled where ``key`` stands, if any."""
@@ -141,6 +150,8 @@ class Run:
                             events.append(LeafSettled(key, CANCELLED))
                     case Memo(key, output):
                         self._memo(key, output)
+                    case Overdue():
+                        events += breach(self, effect)
 
     def end(
         self,
@@ -150,8 +161,13 @@ class Run:
         output: Any = None,
         verdict: Verdict | None = None,
         actor: str = ENGINE,
+        by: str = "retry",
     ) -> None:
-        """The step has ended: its memo is written and the machine told."""
+        """The step has ended: its memo is written and the machine told. If its attempt was in
+        doubt, ``by`` is what resolved it.
+        """
+        ended = verdict.value if verdict is not None else outcome.status.value
+        doubts.resolved(self, row, by, ended)
         row.state = {
             Status.COMPLETED: StepState.COMPLETED,
             Status.SKIPPED: StepState.COMPLETED,
@@ -159,12 +175,13 @@ class Run:
             Status.CANCELLED: StepState.CANCELLED,
         }[outcome.status]
         row.output, row.error = output, outcome.error
-        row.outcome = verdict.value if verdict is not None else outcome.status.value
+        row.outcome = ended
         row.finished_at = self.now
-        row.due_at = row.held_due_at = row.claimed_by = row.attention = None
+        row.due_at = row.held_due_at = row.claimed_by = row.attention = row.asking = None
         row.limit_key = row.queued_at = None
         if outcome.status is Status.COMPLETED:
-            self.known.put_out(row.key, with_outcome(output, row.outcome))
+            seen = with_outcome(output, row.outcome, row.created_at, row.finished_at)
+            self.known.put_out(row.key, seen)
         if row.pull:
             row.expires_at = row.lease_until = None
         self.audit(f"step.{row.state}", row.outcome, row, actor=actor, reason=_said(outcome))
@@ -186,7 +203,7 @@ class Run:
             row.effect = effect.value
             row.lane = block.lane or row.lane
             try:
-                due = self._due(block, key)
+                due = due_at(self, block, key)
             except ExpressionError as problem:
                 row.state, row.finished_at = StepState.FAILED, self.now
                 row.error = {"message": problem.detail, "code": problem.code}
@@ -205,16 +222,6 @@ class Run:
             self.schedule(row, due)
         return None
 
-    def _due(self, block: Step, key: NodeKey) -> datetime:
-        due = self.now
-        if block.delay is not None:
-            due = due_after(block.delay, due, self.zone, self.around.entropy())
-        if block.not_before is not None:
-            due = max(due, _moment(self.scope.render(block.not_before, key, self.error(key)), due))
-        if block.send_window is not None:
-            due = opening(block.send_window, due, self.zone)
-        return due
-
     def offer(self, row: StepRow, due: datetime | None = None) -> None:
         """The step waits for a pull worker from ``due`` on, until its time-out or deadline."""
         block = self.block(row)
@@ -222,7 +229,8 @@ class Run:
         due = due or self.now
         row.pull, row.waits_for = True, "pull worker"
         row.state = StepState.WAITING if due <= self.now else StepState.SCHEDULED
-        row.lane = pull_lane(row.tenant_id, row.handler, block.queue_name)
+        queue = None if row.asking else block.queue_name
+        row.lane = pull_lane(row.tenant_id, row.asking or row.handler, queue)
         ends = [row.deadline_at] if row.deadline_at else []
         if block.timeout is not None:
             ends.append(due + timedelta(seconds=block.timeout))
@@ -230,17 +238,26 @@ class Run:
         self.schedule(row, due)
 
     def _inherit(self, row: StepRow, key: NodeKey) -> None:
-        """A step entered again keeps the key of an attempt that surely had no effect."""
+        """A step entered again keeps the key, and the frozen request, of an attempt that surely had
+        no effect, unless the context has changed since: then it is another attempt.
+        """
         before = self.known.get(StepRef(NodeKey(key.block_id, key.path, key.round - 1)))
-        if before is not None and before.outcome in _KEEPS_KEY and before.idempotency_key:
-            row.idempotency_key = before.idempotency_key
-            row.generation = before.generation
+        if (
+            before is not None
+            and before.outcome in _KEEPS_KEY
+            and before.context_version == self.row.context_version
+        ):
+            row.idempotency_key, row.generation = before.idempotency_key, before.generation
+            row.request, row.first_dispatched_at = before.request, before.first_dispatched_at
+            row.fingerprint = before.fingerprint if before.request is not None else None
 
     def schedule(self, row: StepRow, due: datetime) -> None:
-        """The row wants a worker at ``due``, or after the instance is resumed."""
-        if row.deadline_at is not None and not row.pull:
+        """The row wants a worker at ``due``, or after the instance is resumed; what became of an
+        attempt is asked whatever the deadline, and during a pause, too.
+        """
+        if row.deadline_at is not None and not row.pull and row.asking is None:
             due = min(due, row.deadline_at)
-        paused = self.row.paused_at is not None
+        paused = self.row.paused_at is not None and row.asking is None
         row.due_at, row.held_due_at = (None, due) if paused else (due, None)
         row.claimed_by = None
 
@@ -254,7 +271,7 @@ class Run:
         if row.waits_for == CHILD and row.state == StepState.WAITING:
             self.schedule(row, self.now)  # whoever takes it cancels the child first
             return False
-        unresolved = row.state == StepState.RUNNING or row.outcome in _UNRESOLVED
+        unresolved = row.state == StepState.RUNNING or row.outcome in UNRESOLVED
         if unresolved and not Effect(row.effect).repeatable:
             return False
         row.state, row.outcome, row.finished_at = (
@@ -305,7 +322,7 @@ class Run:
         """The instance has a new version of its context."""
         version = self.row.context_version + 1
         self.changes.contexts.append((self.row.id, version, self.row.tenant_id, context))
-        self.known.values[Part("context")] = context
+        self.known.replace(Part("context"), context)
         self.row = self.row.but(context_version=version)
 
     def collect(self) -> Changes:
@@ -315,18 +332,21 @@ class Run:
         for key, step in self.touched.items():
             before = self.known.get(StepRef(key))
             check(STEP_MOVES, before.state, step.state, f"step {key}")
+            doubts.let_go(self, step)
             settled = step.state not in LIVE and is_settlement(before, step)
             (changes.settled if settled else changes.rewritten).append(step)
         outcome = self.snapshot.outcome
-        state = self._shown(outcome)
+        state, attention = shown(self)
         check(INSTANCE_MOVES, self.base.state, state, f"instance {self.row.id}")
-        row = self.row.but(snapshot=self.snapshot.to_json(), state=state)
+        row = self.row.but(snapshot=self.snapshot.to_json(), state=state, attention=attention)
         retried = self.row.round != self.base.round
         if outcome is not None and (retried or self.base.finished_at is None):
             row = row.but(finished_at=self.now, outcome=self.snapshot.finish, error=outcome.error,
-                attention=None, cancelling=False, paused_at=None,
+                cancelling=False, paused_at=None,
             )  # fmt: skip
             self.audit(f"instance.{state}", state, reason=_said(outcome))
+            if self.published.fenced:
+                changes.let_go.append(Hold(row.tenant_id, "", row.id, None))
             if row.parent_instance_id is not None and row.parent_node_key is not None:
                 changes.woken.append((row.parent_instance_id, row.parent_node_key))
         elif outcome is None and self.base.finished_at is not None:
@@ -335,53 +355,10 @@ class Run:
             row = row.but(updated_at=self.now)
         self.row = row
         (changes.created if self.created else changes.advanced).append(row)
+        identity.keep(self)
         for child in self.children:
             changes.extend(child.collect())
         return changes
-
-    def _shown(self, outcome: Outcome | None) -> str:
-        """The state shown of the instance: paused, else running, else waiting, else scheduled."""
-        if outcome is not None:
-            return {Status.FAILED: "failed", Status.CANCELLED: "cancelled"}.get(
-                outcome.status, "completed"
-            )
-        if self.row.paused_at is not None:
-            return "paused"
-        leaves = [key for key in self.snapshot.frames if isinstance(self.index[key.block_id], Leaf)]
-        if len(leaves) > WIDE:
-            return "running"
-        refs = [
-            StepRef(key) for key in leaves if key not in self.entered and key not in self.touched
-        ]
-        self.known.require(refs)
-        rows = [
-            self.entered.get(k) or self.touched.get(k) or self.known.get(StepRef(k)) for k in leaves
-        ]
-        parked = next((row for row in rows if row.attention is not None), None)
-        self.row = self.row.but(
-            attention=None if parked is None else {**parked.attention, "node_key": parked.node_key},
-        )
-        # What a pull worker has is waited for, whether it was taken or not (CONTRACT 10.1).
-        states = {
-            StepState.WAITING if row.pull and row.state == StepState.RUNNING else row.state
-            for row in rows
-        }
-        if states & {StepState.RUNNING, StepState.SLEEPING}:
-            return "running"
-        return "waiting" if states & {StepState.WAITING, StepState.PARKED} else "scheduled"
-
-
-def _moment(value: Any, default: datetime) -> datetime:
-    """The moment that a rendered not_before means; null is no bound."""
-    if value is None:
-        return default
-    try:
-        moment = datetime.fromisoformat(str(value))
-    except ValueError:
-        raise ExpressionError(
-            f"not_before is {value!r}, not a timestamp such as 2026-01-31T09:00:00Z"
-        ) from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=ZoneInfo("UTC"))
 
 
 def _said(outcome: Outcome) -> str | None:

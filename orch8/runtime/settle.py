@@ -14,19 +14,25 @@ from functools import partial
 from uuid import UUID
 
 from orch8.blocks.step import Effect
-from orch8.engine.lifecycle import StepState
+from orch8.engine.lifecycle import LIVE, StepState
 from orch8.engine.outcome import CANCELLED, Answer, Verdict
 from orch8.engine.scope import StepRef
 from orch8.limits import Limit
-from orch8.runtime.answering import answer, park
+from orch8.runtime import budgets
+from orch8.runtime.answering import answer, ask, lost, park
 from orch8.runtime.claim import own_claim
+from orch8.runtime.doubts import UNRESOLVED, contradiction, doubt, told
+from orch8.runtime.fencing import stand_back, unsend
+from orch8.runtime.horizon import still_known
 from orch8.runtime.office import Office
 from orch8.runtime.performing import expire, perform
 from orch8.runtime.preparing import Limits, Task, limited
+from orch8.runtime.reconcile import heard
 from orch8.runtime.routes import Kind
-from orch8.runtime.ruling import DEFAULT_KEY_TTL, key_holds
-from orch8.runtime.run import Claimer, Run
-from orch8.storage import steps
+from orch8.runtime.ruling import Again, Ask, Park
+from orch8.runtime.run import ENGINE, Claimer, Run
+from orch8.runtime.showing import shown
+from orch8.storage import fences, steps
 from orch8.storage.changes import Changes, write
 from orch8.storage.instances import instance_of
 from orch8.storage.rows import Evidence, InstanceRow, Moment, StepRow
@@ -59,6 +65,13 @@ class Expired:
 
 
 @dataclass(frozen=True, slots=True)
+class TooLate:
+    """It was to be sent again, but the provider may have forgotten its key since that was decided:
+    the engine was down, or the instance paused.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Broken:
     """A person has to look at it: what came cannot be written (the log has the reason), or what
     would be sent again is not what was sent before.
@@ -72,7 +85,8 @@ class Item:
     """One claimed step and what came of it; None: it calls nobody and is carried out now."""
 
     task: Task
-    came: Answer | Deferral | Lost | Expired | Broken | None
+    came: Answer | Deferral | Lost | Expired | TooLate | Broken | None
+    late: bool = False  # an answer under an old claim that resolves its attempt all the same
 
 
 def unsent(task: Task) -> Item | None:
@@ -81,6 +95,8 @@ def unsent(task: Task) -> Item | None:
     """
     if task.park is not None:
         return Item(task, Broken(task.park))
+    if task.too_late:
+        return Item(task, TooLate())
     if task.answer is not None or task.request is None:
         return Item(task, task.answer)
     return None
@@ -109,7 +125,8 @@ def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | Non
     for item in late:
         now = _in_doubt(tx, item, changes)
         if now is not None:
-            own[now.instance_id].append(replace(item, task=replace(item.task, row=now)))
+            task = replace(item.task, row=now)
+            own[now.instance_id].append(replace(item, task=task, late=True))
     limits = office.limits(tx)
     allowance = max(1, claimer.slots // max(len(own), 1)) if claimer is not None else 0
     works = []
@@ -124,9 +141,31 @@ def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | Non
         changes.extend(run.collected)
         result.tasks += run.tasks
         result.cancel_children += run.cancel_children
+    if result.tasks:
+        _follow(tx, [run for run, _ in works], changes, result)
     write(tx, changes)
     result.settled, result.late = len(items) - len(late), len(late)
     return result
+
+
+def _follow(tx: Tx, runs: Sequence[Run], changes: Changes, result: Settled) -> None:
+    """Follow-ups that find another step behind their fence are not sent, the others count against
+    their budgets. What ended in this batch lets go of its fence first, so that an instance's next
+    step can follow.
+    """
+    fences.release(tx, changes.let_go)
+    changes.let_go = []
+    moment = runs[0].moment
+    behind = stand_back(tx, result.tasks, moment)
+    result.tasks = [task for task in result.tasks if task not in behind]
+    changes.counted += budgets.counted(result.tasks, moment.at)
+    if not behind:
+        return
+    waiting = {task.row.instance_id for task in behind}
+    states = {run.row.id: shown(run)[0] for run in runs if run.row.id in waiting}
+    changes.advanced = [
+        row.but(state=states[row.id]) if row.id in states else row for row in changes.advanced
+    ]
 
 
 def _sort(
@@ -155,19 +194,24 @@ def settle_run(run: Run, *, items: Sequence[Item], limits: Limits, allowance: in
     """
     for item in items:
         row = run.step(item.task.row.key)
-        if row.state not in _OPEN:  # what came before it in this batch has ended it
+        if row.state not in (LIVE if item.late else _OPEN):  # ended by what came before it
             continue
         came = item.came
         if came is None:
             perform(run, row)
+        elif isinstance(came, Answer) and item.late:
+            answer(run, row.key, came, by="late_answer")
         elif isinstance(came, Answer):
-            answer(run, row.key, came)
+            take_in(run, row, came)
         elif isinstance(came, Deferral):
             _give_back(run, row, came)
         elif isinstance(came, Expired):
             expire(run, row)
         elif isinstance(came, Broken):
             park(run, row, came.reason, Verdict.UNKNOWN)
+        elif isinstance(came, TooLate):
+            unsend(row)
+            _find_out(run, row, "key_too_old")
         else:
             _take_back(run, row, came)
     if run.claimer is not None and run.row.paused_at is None:
@@ -175,13 +219,25 @@ def settle_run(run: Run, *, items: Sequence[Item], limits: Limits, allowance: in
     run.collected = run.collect()
 
 
+def take_in(run: Run, row: StepRow, came: Answer, *, actor: str = ENGINE) -> None:
+    """The answer to a step's call has taken effect: its own, or that of the handler which was asked
+    what became of its attempt.
+    """
+    if row.asking is not None:
+        heard(run, row, came)
+    else:
+        answer(run, row.key, came, actor=actor)
+
+
 def _give_back(run: Run, row: StepRow, came: Deferral) -> None:
     """running -> scheduled: nothing was sent, no attempt is used up, the intent is withdrawn."""
     row.state = StepState.SCHEDULED
-    row.dispatches -= 1
-    if row.dispatches == 0:
-        row.first_dispatched_at = row.fingerprint = None
-    if run.cancelling(row.key) and row.outcome not in (Verdict.UNKNOWN, Verdict.PENDING):
+    if row.asking is not None:
+        run.schedule(row, run.now + timedelta(seconds=came.after * run.moment.rate))
+        return
+    unsend(row)
+    budgets.void(run, row)
+    if run.cancelling(row.key) and row.outcome not in UNRESOLVED:
         run.end(row, CANCELLED)
         return
     run.schedule(row, run.now + timedelta(seconds=came.after * run.moment.rate))
@@ -191,7 +247,7 @@ def _give_back(run: Run, row: StepRow, came: Deferral) -> None:
     row.limit_key, row.queued_at = came.limit.key, row.queued_at or run.now
     free_at = run.now + timedelta(seconds=came.after * run.moment.rate)
     stated = [came.limit.key, came.limit.max, came.limit.window, came.limit.slack]
-    row.progress = {"limit": stated, "free_at": free_at.isoformat()}
+    row.progress = {**(row.progress or {}), "limit": stated, "free_at": free_at.isoformat()}
     if row.held_due_at is None:
         row.due_at = None  # the key's queue says when
     if row.deferrals == 1:
@@ -199,29 +255,42 @@ def _give_back(run: Run, row: StepRow, came: Deferral) -> None:
 
 
 def _take_back(run: Run, row: StepRow, came: Lost) -> None:
-    """running -> scheduled after a lost claim: sent again with the same key, at once; that is not
-    counted as an attempt, since whether the last one was answered is not known.
+    """running -> scheduled after a lost claim. That is not counted as an attempt, since whether the
+    last one was answered is not known: what may have had an effect is found out about.
     """
     row.crashes += 1
     row.claimed_by = None
     run.observe(row, "claim_lost", Verdict.UNKNOWN, {"worker": came.worker, "crashes": row.crashes})
-    effect, settings = Effect(row.effect), run.around.settings
-    if run.cancelling(row.key) and effect.repeatable:
+    poison = run.around.settings.poison_crashes
+    if run.cancelling(row.key) and Effect(row.effect).repeatable:
         run.end(row, CANCELLED)
-        return
-    if settings.poison_crashes and row.crashes >= settings.poison_crashes:
+    elif poison and row.crashes >= poison:
         park(run, row, "poison", Verdict.UNKNOWN)
-        return
-    block = run.block(row)
-    ttl = getattr(block, "key_ttl", None) or DEFAULT_KEY_TTL
-    sent_at = row.first_dispatched_at
-    if (
-        sent_at
-        and not effect.repeatable
-        and not key_holds(sent_at, ttl, run.now, settings.handler_timeout)
-    ):
-        park(run, row, "key_too_old", Verdict.UNKNOWN)
-        return
+    elif row.asking is not None:
+        row.state = StepState.SCHEDULED
+        run.schedule(row, run.now)
+    elif Effect(row.effect).repeatable or not row.dispatches:
+        _once_more(run, row, came)
+    elif isinstance(lost(run, row), Again):
+        doubt(run, row, "claim_lost")
+        _once_more(run, row, came)
+    else:
+        _find_out(run, row, "claim_lost")
+
+
+def _find_out(run: Run, row: StepRow, reason: str) -> None:
+    """An attempt in doubt whose key is not to be sent again is asked about, or parked."""
+    ruling = lost(run, row)
+    row.outcome, row.claimed_by = Verdict.UNKNOWN.value, None
+    if isinstance(ruling, Ask):
+        ask(run, row, ruling.after, reason)
+    else:
+        assert isinstance(ruling, Park)
+        known = still_known(run, row)
+        park(run, row, ruling.reason if known else "key_too_old", Verdict.UNKNOWN)
+
+
+def _once_more(run: Run, row: StepRow, came: Lost) -> None:
     row.state = StepState.SCHEDULED
     if row.dispatches:
         row.outcome = Verdict.UNKNOWN.value
@@ -272,14 +341,23 @@ def _forget_heard(tx: Tx, own: dict[UUID, list[Item]]) -> None:
 
 def _in_doubt(tx: Tx, item: Item, changes: Changes) -> StepRow | None:
     """An answer under an old claim is evidence. It resolves its attempt, the row of which is
-    returned, if that is open and has not been sent again; else it changes nothing.
+    returned, if that is open and has not been sent again. If it contradicts what is recorded, that
+    is an incident; nothing is overwritten.
     """
     row, came = item.task.row, item.came
-    if not isinstance(came, Answer):
+    if not isinstance(came, Answer) or row.asking is not None:
         return None
     changes.evidence.append(late_evidence(row, came))
     now = next(iter(steps.read_steps(tx, [(row.instance_id, row.key)])), None)
-    return now if now is not None and resolves(now, row, came) else None
+    if now is None:
+        return None
+    if resolves(now, row, came):
+        return now
+    against = contradiction(now, row.generation, came.verdict)
+    if against is not None:
+        changes.incidents.append(against)
+        changes.audit.append(told(against))
+    return None
 
 
 def late_evidence(row: StepRow, came: Answer) -> Evidence:
@@ -291,7 +369,9 @@ def late_evidence(row: StepRow, came: Answer) -> Evidence:
 
 
 def resolves(now: StepRow, claimed: StepRow, came: Answer) -> bool:
-    """Whether a late answer says how the present attempt ended: it is open and not sent again."""
+    """Whether a late answer says how the present attempt ended: it is open, its outcome unknown,
+    and it is not being sent again right now.
+    """
     same = (now.idempotency_key, now.generation) == (claimed.idempotency_key, claimed.generation)
-    in_doubt = now.state == StepState.SCHEDULED and now.outcome == Verdict.UNKNOWN
-    return same and in_doubt and came.verdict is not Verdict.UNKNOWN
+    idle = now.state in LIVE and (now.state != StepState.RUNNING or now.asking is not None)
+    return same and idle and now.outcome in UNRESOLVED and came.verdict not in UNRESOLVED

@@ -1,9 +1,9 @@
-"""signal: a message to an instance; pause, resume and cancel act at once, others are waited for."""
+"""signal: a message to an instance; controls and interrupts act at once, others are waited for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -11,6 +11,7 @@ from orch8.engine.events import CancelRequested
 from orch8.engine.lifecycle import ENDED
 from orch8.engine.scope import CONTEXT, StepRef
 from orch8.errors import InvalidArgument, Unprocessable
+from orch8.runtime.interrupt import interrupt
 from orch8.runtime.office import Office, only
 from orch8.runtime.run import Run
 from orch8.storage import instances, signals, steps
@@ -25,7 +26,9 @@ MAX_NAME: Final = 255
 
 @dataclass(frozen=True, kw_only=True)
 class SignalRequest:
-    """``control`` is one of CONTROLS, or None for a custom signal, which has a ``name``."""
+    """``control`` is one of CONTROLS, or None for a custom signal, which has a ``name``. ``id`` is
+    that of its row in the inbox, where there is one.
+    """
 
     control: str | None = None
     name: str = ""
@@ -34,6 +37,7 @@ class SignalRequest:
     reason: str | None = None
     dedupe_key: str | None = None
     request_id: str | None = None
+    id: UUID | None = None
 
 
 class Timers(Protocol):
@@ -92,7 +96,7 @@ def signal(
     )
     if earlier is not None:
         return earlier
-    act = ACTS[request.control]
+    act, request = ACTS[request.control], replace(request, id=signal_id)
     change(office, tx, row, moment, lambda run: act(_TxTimers(tx), run, request))
     return signal_id
 
@@ -130,7 +134,11 @@ def cancel(office: Office, instance_id: UUID, *, actor: str, reason: str | None 
 
 
 def _custom(timers: Timers, run: Run, request: SignalRequest) -> None:
-    """A wait for this signal looks again; without one the signal stays in the inbox."""
+    """An interrupt takes the signal, or else a wait for it looks again; without either it stays in
+    the inbox.
+    """
+    if interrupt(run, request):
+        return
     for node_key in timers.waiting_for(run.row.id, f"signal:{request.name}"):
         run.changes.woken.append((run.row.id, node_key))
     _note(run, f"signal.{request.name}"[:200], request)

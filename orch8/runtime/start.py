@@ -12,9 +12,11 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 
+from orch8.blocks.interrupt import SLA
 from orch8.engine.events import Started
 from orch8.engine.scope import CONTEXT
 from orch8.errors import (
+    BusinessKeyTaken,
     IdempotencyMismatch,
     InvalidArgument,
     NotFound,
@@ -24,15 +26,18 @@ from orch8.errors import (
     Unavailable,
     Unprocessable,
 )
+from orch8.runtime.identity import claim, holder_of
 from orch8.runtime.library import Published
 from orch8.runtime.office import Office
 from orch8.runtime.run import Run
+from orch8.runtime.zone import zone_of
 from orch8.storage import instances
 from orch8.storage.changes import write
 from orch8.storage.ids import uuid7
 from orch8.storage.rows import InstanceRow, Moment
 from orch8.storage.transaction import Row, Tx
 
+TRIES = 3  # of taking a business key that others take and give back at the same moment
 LANES = {"Critical": "interactive", "High": "interactive", "Normal": "renewal", "Low": "bulk"}
 
 
@@ -86,19 +91,26 @@ class _Duplicate(Exception):
 def start(office: Office, request: StartRequest) -> StartResult:
     """The instance exists and its first step is scheduled. A key that was used before gives the
     instance of then, whatever has changed since; with another body it raises IdempotencyMismatch.
+    Another instance with its business key is given instead if its sequence says so; otherwise that
+    raises BusinessKeyTaken.
     """
-    try:
-        _check(office, request)
-        with office.begin() as tx:
-            return _create(office, tx, request)
-    except (_Duplicate, Orch8Error) as problem:
-        if request.idempotency_key is None or isinstance(problem, Unavailable):
-            raise
-        with office.begin() as tx:
-            earlier = _earlier(tx, request)
-        if earlier is None:
-            raise
-        return earlier
+    for attempt in range(TRIES):
+        try:
+            _check(office, request)
+            with office.begin() as tx:
+                return _create(office, tx, request)
+        except (_Duplicate, Orch8Error) as problem:
+            taken = problem if isinstance(problem, BusinessKeyTaken) else None
+            if isinstance(problem, Unavailable) or not (request.idempotency_key or taken):
+                raise
+            holder = holder_of(taken) if taken else None
+            with office.begin() as tx:
+                found = _earlier(tx, request) or _existing(office, tx, request, holder)
+            if found is not None:
+                return found
+            if not taken or holder or attempt == TRIES - 1:
+                raise
+    raise AssertionError  # pragma: no cover - the last try returns or raises
 
 
 def _create(office: Office, tx: Tx, request: StartRequest) -> StartResult:
@@ -109,8 +121,9 @@ def _create(office: Office, tx: Tx, request: StartRequest) -> StartResult:
         id=uuid7(), tenant_id=request.tenant_id, namespace=published.namespace,
         sequence_id=published.id, state="scheduled", snapshot={"f": {}},
         lane=request.lane or LANES[request.priority], priority=request.priority,
-        timezone=request.timezone or published.sequence.timezone, created_at=moment.at,
-        updated_at=moment.at, metadata=request.metadata, idempotency_key=request.idempotency_key,
+        timezone=zone_of(published, request.context, moment, request.timezone),
+        created_at=moment.at, updated_at=moment.at, metadata=request.metadata,
+        idempotency_key=request.idempotency_key,
         request_sha256=request.fingerprint(),
     )  # fmt: skip
     run = Run(office.around, row, published, moment, created=True)
@@ -123,16 +136,22 @@ def _create(office: Office, tx: Tx, request: StartRequest) -> StartResult:
         run.row,
         sequence=(published.name, published.version),
         context=request.context,
-        next_fire_at=min((row.due_at for row in entered if row.due_at), default=None),
+        next_fire_at=min(
+            (row.due_at for row in entered if row.due_at and row.block_id != SLA), default=None
+        ),
     )
     lanes = tuple({row.lane for row in entered if not row.pull})
     return StartResult(run.row, deduplicated=False, shown=shown, lanes=lanes)
 
 
 def begin(request: StartRequest) -> Callable[[Run], None]:
-    """The work that creates an instance: its first steps are entered, its context is kept. Pure."""
+    """The work that creates an instance: its first steps are entered, its context is kept. Pure.
+
+    It raises BusinessKeyTaken if another instance has the business key.
+    """
 
     def begin(run: Run) -> None:
+        claim(run, run.known)
         run.fire(Started())
         if request.next_fire_at is not None:
             for row in run.entered.values():
@@ -162,7 +181,8 @@ def find(office: Office, tx: Tx, request: StartRequest) -> tuple[Published, Mome
 
 
 def _earlier(tx: Tx, request: StartRequest) -> StartResult | None:
-    assert request.idempotency_key is not None
+    if request.idempotency_key is None:
+        return None
     row = instances.instance_by_key(tx, request.tenant_id, request.idempotency_key)
     if row is None:
         return None
@@ -178,6 +198,19 @@ def _earlier(tx: Tx, request: StartRequest) -> StartResult | None:
                 )
             ],
         )
+    return StartResult(row, deduplicated=True, shown=instances.shown_instance(tx, row.id))
+
+
+def _existing(
+    office: Office, tx: Tx, request: StartRequest, holder: UUID | None
+) -> StartResult | None:
+    """The instance that has the business key, if the sequence gives it instead of a new one."""
+    if holder is None:
+        return None
+    unique = find(office, tx, request)[0].sequence.unique
+    row = instances.read_instances(tx, [holder]).get(holder)
+    if unique is None or not unique.returns_existing or row is None:
+        return None
     return StartResult(row, deduplicated=True, shown=instances.shown_instance(tx, row.id))
 
 

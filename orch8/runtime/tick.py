@@ -17,13 +17,14 @@ from orch8.errors import Orch8Error
 from orch8.runtime.admission import admit_waiting
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
+from orch8.runtime.run import JANITOR
 from orch8.runtime.settle import Expired, Item, Lost, settle
 from orch8.storage import fleet, steps
 from orch8.storage.rows import StepRow
 
 log = structlog.get_logger(__name__)
 
-LANES: Final = ("interactive", "renewal", "bulk", "backfill")
+LANES: Final = ("interactive", "renewal", "bulk", "backfill", JANITOR)
 MESSAGE_IDS: Final = 64  # step ids that a wake-up shows to whoever watches the broker
 LOST_PER_PASS: Final = 20  # worker processes
 CLAIMS_PER_PASS: Final = 500

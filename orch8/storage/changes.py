@@ -6,7 +6,6 @@ handed over as JSON recordsets: one round trip, whatever their number.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
@@ -14,8 +13,13 @@ from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
+from orch8.errors import BusinessKeyTaken
+from orch8.storage import fences
+from orch8.storage.budgets import COUNT, JUDGE, Counted, Judged, counted_rows, judged_rows
+from orch8.storage.fences import Hold
 from orch8.storage.ids import uuid7
-from orch8.storage.rows import AuditEntry, Evidence, InstanceRow, StepRow
+from orch8.storage.rows import AuditEntry, Doubt, Evidence, Incident, InstanceRow, StepRow
+from orch8.storage.steps import encoded
 from orch8.storage.transaction import Tx, dumps
 
 _TYPES = {
@@ -26,18 +30,25 @@ _TYPES = {
     "held_due_at": "timestamptz", "expires_at": "timestamptz", "deadline_at": "timestamptz",
     "lease_until": "timestamptz", "first_dispatched_at": "timestamptz", "queued_at": "timestamptz",
     "created_at": "timestamptz", "finished_at": "timestamptz", "attention": "jsonb",
-    "progress": "jsonb", "output": "jsonb", "error": "jsonb",
+    "progress": "jsonb", "output": "jsonb", "error": "jsonb", "last_dispatched_at": "timestamptz",
+    "money": "jsonb",
 }  # fmt: skip
 _COLUMNS = tuple(f.name for f in fields(StepRow))
 _PLAIN = tuple(c for c in _COLUMNS if c != "request")
 _FIXED = {"instance_id", "node_key", "id", "tenant_id", "block_id", "path", "round", "created_at"}
 _AUDIT_NAMES = tuple(f.name for f in fields(AuditEntry))
 _EVIDENCE_NAMES = tuple(f.name for f in fields(Evidence))
+_DOUBT_NAMES = tuple(f.name for f in fields(Doubt))
+_INCIDENT_NAMES = tuple(f.name for f in fields(Incident))
 # What settling a step writes; every other change of a row goes the long way.
 _SETTLED = (
     "state", "outcome", "output", "error", "finished_at", "failures", "due_at", "claimed_by",
-    "attention",
+    "attention", "provider_ref",
 )  # fmt: skip
+
+_NONE = "NULL::uuid AS id, false AS keyed WHERE false"
+_KEY_NAMES = "tenant_id key instance_id lasting"
+_PAIR_NAMES = "instance_id tenant_id pairs"
 
 _untouched = itemgetter(*(c for c in _COLUMNS if c not in _SETTLED))
 
@@ -140,6 +151,49 @@ _EVIDENCE = """evidence_kept AS (
     SELECT id, tenant_id, instance_id, node_key, epoch, kind, verdict, body
     FROM json_to_recordset(%(evidence)s::json) AS r(id uuid, tenant_id text, instance_id uuid,
         node_key text, epoch integer, kind text, verdict text, body jsonb))"""
+# Taken in one order, so that two batches never wait for each other in a circle.
+_TAKE = """taken AS (
+    INSERT INTO business_keys (tenant_id, key, instance_id, lasting)
+    SELECT tenant_id, key, instance_id, lasting FROM json_to_recordset(%(business_keys)s::json)
+        AS r(tenant_id text, key text, instance_id uuid, lasting boolean)
+    ORDER BY tenant_id, key
+    ON CONFLICT (tenant_id, key) DO NOTHING RETURNING instance_id)"""
+_FREE = """keys_freed AS (
+    DELETE FROM business_keys b USING json_to_recordset(%(freed_keys)s::json) AS r(id uuid)
+    WHERE b.instance_id = r.id AND NOT b.lasting)"""
+_CORRELATE = """uncorrelated AS (
+    DELETE FROM correlations c USING json_to_recordset(%(correlated)s::json)
+        AS r(instance_id uuid, pairs jsonb)
+    WHERE c.instance_id = r.instance_id AND r.pairs ->> c.name IS DISTINCT FROM c.value),
+correlated AS (
+    INSERT INTO correlations (tenant_id, name, value, instance_id)
+    SELECT r.tenant_id, p.key, p.value, r.instance_id
+    FROM json_to_recordset(%(correlated)s::json)
+        AS r(instance_id uuid, tenant_id text, pairs jsonb), jsonb_each_text(r.pairs) p
+    ON CONFLICT (tenant_id, name, value, instance_id) DO NOTHING)"""
+# A doubt that comes back is open again, since when it first was.
+_DOUBT = """doubted AS (
+    INSERT INTO doubts (instance_id, node_key, generation, tenant_id, handler, provider, effect,
+        idempotency_key, money, reason)
+    SELECT instance_id, node_key, generation, tenant_id, handler, provider, effect,
+        idempotency_key, money, reason
+    FROM json_to_recordset(%(doubted)s::json) AS r(instance_id uuid, node_key text,
+        generation smallint, tenant_id text, handler text, provider text, effect text,
+        idempotency_key text, money jsonb, reason text)
+    ON CONFLICT (instance_id, node_key, generation) DO UPDATE SET reason = excluded.reason,
+        resolved_at = NULL, resolved_by = NULL, verdict = NULL)"""
+_RESOLVE = """undoubted AS (
+    UPDATE doubts d SET resolved_at = clock_timestamp(), resolved_by = r.resolved_by,
+        verdict = r.verdict
+    FROM json_to_recordset(%(undoubted)s::json) AS r(instance_id uuid, node_key text,
+        generation smallint, resolved_by text, verdict text)
+    WHERE d.instance_id = r.instance_id AND d.node_key = r.node_key
+        AND d.generation = r.generation AND d.resolved_at IS NULL)"""
+_INCIDENT = """incidents_opened AS (
+    INSERT INTO incidents (id, tenant_id, instance_id, node_key, kind, body)
+    SELECT id, tenant_id, instance_id, node_key, kind, body
+    FROM json_to_recordset(%(incidents)s::json) AS r(id uuid, tenant_id text, instance_id uuid,
+        node_key text, kind text, body jsonb))"""
 
 
 @dataclass
@@ -158,6 +212,15 @@ class Changes:
     woken: list[tuple[UUID, str]] = field(default_factory=list)
     audit: list[AuditEntry] = field(default_factory=list)
     evidence: list[Evidence] = field(default_factory=list)
+    doubted: list[Doubt] = field(default_factory=list)
+    undoubted: list[Doubt] = field(default_factory=list)
+    incidents: list[Incident] = field(default_factory=list)
+    business_keys: list[tuple[str, str, UUID, bool]] = field(default_factory=list)
+    freed_keys: list[UUID] = field(default_factory=list)
+    correlated: list[tuple[UUID, str, dict[str, str]]] = field(default_factory=list)
+    counted: list[Counted] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
+    let_go: list[Hold] = field(default_factory=list)  # fences, by a statement of their own
 
     def extend(self, other: Changes) -> None:
         """Take over everything that ``other`` will write."""
@@ -185,8 +248,10 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     """Everything in ``changes`` is written; the ids of the instances that were created.
 
     An instance whose idempotency key exists already is not created: the caller, who finds its id
-    missing, must roll back, or its steps would stay behind.
+    missing, must roll back, or its steps would stay behind. Raises BusinessKeyTaken when another
+    instance took a business key meanwhile.
     """
+    fences.release(tx, changes.let_go)
     parts: list[str] = []
     params: dict[str, str] = {}
 
@@ -213,10 +278,24 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     add(_WAKE, "woken", [_named(c, "instance_id node_key") for c in changes.woken])
     add(_AUDIT, "audit", [_entry(entry, _AUDIT_NAMES) for entry in changes.audit])
     add(_EVIDENCE, "evidence", [_entry(entry, _EVIDENCE_NAMES) for entry in changes.evidence])
+    add(_DOUBT, "doubted", [_members(doubt, _DOUBT_NAMES) for doubt in changes.doubted])
+    add(_RESOLVE, "undoubted", [_members(doubt, _DOUBT_NAMES) for doubt in changes.undoubted])
+    add(COUNT, "counted", counted_rows(changes.counted))
+    add(JUDGE, "judged", judged_rows(changes.judged))
+    add(_INCIDENT, "incidents", [_entry(each, _INCIDENT_NAMES) for each in changes.incidents])
+    add(_TAKE, "business_keys", [_named(c, _KEY_NAMES) for c in changes.business_keys])
+    add(_FREE, "freed_keys", [{"id": instance_id} for instance_id in changes.freed_keys])
+    add(_CORRELATE, "correlated", [_named(c, _PAIR_NAMES) for c in changes.correlated])
     if not parts:
         return frozenset()
-    tail = "\nSELECT id FROM created" if changes.created else "\nSELECT NULL LIMIT 0"
-    return frozenset(row[0] for row in tx.rows("WITH " + ",\n".join(parts) + tail, params))
+    made = "id, false AS keyed FROM created" if changes.created else _NONE
+    tail = f"SELECT {made}"
+    if changes.business_keys:
+        tail = f"{tail} UNION ALL SELECT instance_id, true FROM taken"
+    rows = tx.rows("WITH " + ",\n".join(parts) + "\n" + tail, params)
+    if sum(row.keyed for row in rows) < len(changes.business_keys):
+        raise BusinessKeyTaken
+    return frozenset(row.id for row in rows if not row.keyed)
 
 
 def _columns(row: StepRow, columns: tuple[str, ...]) -> dict[str, Any]:
@@ -227,7 +306,7 @@ def _columns(row: StepRow, columns: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _request(row: StepRow) -> dict[str, Any]:
-    return {} if row.request is None else {"request": base64.b64encode(row.request).decode()}
+    return {} if row.request is None else {"request": encoded(row.request)}
 
 
 def _present(row: InstanceRow, names: Iterable[str]) -> dict[str, Any]:
@@ -246,5 +325,9 @@ def _named(values: tuple[Any, ...], names: str) -> dict[str, Any]:
     return dict(zip(names.split(), values, strict=True))
 
 
-def _entry(entry: AuditEntry | Evidence, names: tuple[str, ...]) -> dict[str, Any]:
-    return {"id": uuid7()} | {name: getattr(entry, name) for name in names}
+def _entry(entry: AuditEntry | Evidence | Incident, names: tuple[str, ...]) -> dict[str, Any]:
+    return {"id": uuid7()} | _members(entry, names)
+
+
+def _members(entry: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in names}

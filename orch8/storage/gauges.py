@@ -25,6 +25,37 @@ def backlog(tx: Tx) -> list[Row]:
     return tx.rows(sql, {"lanes": LANES, "most": MOST})
 
 
+def doubts(tx: Tx) -> list[Row]:
+    """For each provider with attempts in doubt: ``provider``, how many, ``oldest_seconds``; counted
+    up to MOST in all. A step that names no provider has the provider "none".
+    """
+    sql = """
+    SELECT COALESCE(provider, 'none') AS provider, count(*) AS doubts,
+        extract(epoch FROM clock_timestamp() - min(opened_at))::float8 AS oldest_seconds
+    FROM (SELECT provider, opened_at FROM doubts WHERE resolved_at IS NULL LIMIT %(most)s) d
+    GROUP BY 1 ORDER BY doubts DESC, 1 LIMIT %(lanes)s"""
+    return tx.rows(sql, {"most": MOST, "lanes": LANES})
+
+
+def resolutions(tx: Tx) -> list[Row]:
+    """How doubts were resolved since there is a table of them: ``resolved_by`` and how many."""
+    sql = """SELECT resolved_by, count(*) AS doubts FROM doubts WHERE resolved_at IS NOT NULL
+             GROUP BY resolved_by ORDER BY resolved_by LIMIT %(lanes)s"""
+    return tx.rows(sql, {"lanes": LANES})
+
+
+def needing_people(tx: Tx) -> Row:
+    """How much waits for a person: ``incidents`` that are open, and steps that are ``parked``;
+    each counted up to MOST.
+    """
+    sql = """
+    SELECT (SELECT count(*) FROM (SELECT FROM incidents WHERE closed_at IS NULL
+                LIMIT %(most)s) n) AS incidents,
+        (SELECT count(*) FROM (SELECT FROM steps WHERE attention IS NOT NULL AND state = 'parked'
+                LIMIT %(most)s) s) AS parked"""
+    return tx.one(sql, {"most": MOST})
+
+
 def lanes(tx: Tx, prefix: str) -> list[str]:
     """The lanes with timed steps whose names begin with ``prefix``, at most LANES of them."""
     sql = """

@@ -59,7 +59,7 @@ SELECT {", ".join(f"i.{name}" for name in _SHOWN_NAMES)}, q.name AS sequence_nam
 FROM instances i JOIN sequences q ON q.id = i.sequence_id
 LEFT JOIN contexts c ON c.instance_id = i.id AND c.version = i.context_version
 LEFT JOIN LATERAL (SELECT min(COALESCE(s.due_at, s.held_due_at)) AS next_fire_at FROM steps s
-    WHERE s.instance_id = i.id AND i.finished_at IS NULL) d ON true
+    WHERE s.instance_id = i.id AND i.finished_at IS NULL AND s.block_id <> '@sla') d ON true
 """
 
 

@@ -27,7 +27,7 @@ def extend_pull(tx: Tx, row: StepRow, lease: float, progress: Any) -> bool:
     has changed hands.
     """
     sql = """UPDATE steps SET lease_until = clock_timestamp() + %(lease)s * interval '1 second',
-                 progress = COALESCE(%(progress)s::jsonb, progress)
+                 progress = COALESCE(COALESCE(progress, '{}') || %(progress)s::jsonb, progress)
              WHERE id = %(id)s AND pull AND epoch = %(epoch)s AND state = %(state)s"""
     params = {
         "lease": lease, "progress": None if progress is None else dumps(progress), "id": row.id,

@@ -9,13 +9,16 @@ from orch8.storage.transaction import Tx
 
 def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
     """Up to ``limit`` instances that ended that long ago are deleted with their steps, contexts,
-    state and signals; those with a step in doubt or a parent that still runs stay. How many.
+    state and signals; those with a step in doubt, an open incident or a parent that still runs
+    stay. How many.
     """
     sql = """
     WITH old AS MATERIALIZED (
         SELECT i.id FROM instances i WHERE i.finished_at < orch8_now() - %(age)s
             AND NOT EXISTS (SELECT FROM steps s WHERE s.instance_id = i.id
                 AND s.state IN ('scheduled', 'running', 'sleeping', 'waiting', 'parked'))
+            AND NOT EXISTS (SELECT FROM incidents n
+                WHERE n.instance_id = i.id AND n.closed_at IS NULL)
             AND NOT EXISTS (SELECT FROM instances p
                 WHERE p.id = i.parent_instance_id AND p.finished_at IS NULL)
         ORDER BY i.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED),

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 from uuid import UUID
 
+from orch8.engine.expressions.values import timestamp
 from orch8.engine.keys import NodeKey
 
 
@@ -142,6 +143,35 @@ class Evidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """An attempt that was sent and whose end is not known, or, with ``resolved_by``, was not."""
+
+    tenant_id: str
+    instance_id: UUID
+    node_key: str
+    generation: int
+    handler: str = ""
+    provider: str | None = None
+    effect: str = ""
+    idempotency_key: str | None = None
+    money: Any = None
+    reason: str = ""
+    resolved_by: str | None = None
+    verdict: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Something that a person must look at: nothing is done about it by itself."""
+
+    tenant_id: str
+    instance_id: UUID
+    node_key: str | None
+    kind: str
+    body: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Moment:
     """Business time as the database tells it, and how fast it runs against real time."""
 
@@ -149,8 +179,20 @@ class Moment:
     rate: float = 1.0
 
 
-def with_outcome(output: Any, outcome: str | None) -> Any:
-    """``output`` as conditions see it: an object says what its ``outcome`` is."""
-    if isinstance(output, dict) and "outcome" not in output and outcome is not None:
-        return {**output, "outcome": outcome}
-    return output
+def with_outcome(
+    output: Any,
+    outcome: str | None,
+    started_at: datetime | None = None,
+    finished_at: datetime | None = None,
+) -> Any:
+    """``output`` as expressions see it: an object says what its ``outcome`` is, and when the step
+    was entered and ended, unless it says so itself.
+    """
+    if not isinstance(output, dict):
+        return output
+    more = {
+        "outcome": outcome,
+        "started_at": started_at and timestamp(started_at),
+        "finished_at": finished_at and timestamp(finished_at),
+    }
+    return {name: value for name, value in more.items() if value is not None} | output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from datetime import datetime
@@ -60,10 +61,11 @@ def mark_claimed(tx: Tx, rows: Iterable[StepRow]) -> None:
     columns = (
         "state", "due_at", "epoch", "claimed_by", "worker", "lease_until", "dispatches",
         "idempotency_key", "fingerprint", "first_dispatched_at", "context_version", "limit_key",
-        "queued_at", "pull",
+        "queued_at", "pull", "waits_for", "fence", "last_dispatched_at", "money",
     )  # fmt: skip
     claimed = [
-        {c: row.__dict__[c] for c in columns} | {"i": row.instance_id, "k": row.node_key}
+        {c: row.__dict__[c] for c in columns}
+        | {"i": row.instance_id, "k": row.node_key, "request": encoded(row.request)}
         for row in rows
     ]
     if not claimed:
@@ -76,18 +78,22 @@ WITH r AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r(i u
     state text, due_at timestamptz, epoch integer, claimed_by uuid, worker text,
     lease_until timestamptz, dispatches integer, idempotency_key text, fingerprint text,
     first_dispatched_at timestamptz, context_version integer, limit_key text,
-    queued_at timestamptz, pull boolean)),
+    queued_at timestamptz, pull boolean, waits_for text, fence text,
+    last_dispatched_at timestamptz, money jsonb, request text)),
 claimed AS (
     UPDATE steps s SET state = r.state, due_at = r.due_at, epoch = r.epoch,
         claimed_by = r.claimed_by, worker = r.worker, lease_until = r.lease_until,
         dispatches = r.dispatches, idempotency_key = r.idempotency_key, fingerprint = r.fingerprint,
         first_dispatched_at = r.first_dispatched_at, context_version = r.context_version,
-        limit_key = r.limit_key, queued_at = r.queued_at
+        limit_key = r.limit_key, queued_at = r.queued_at, waits_for = r.waits_for,
+        fence = r.fence, last_dispatched_at = r.last_dispatched_at, money = r.money,
+        request = decode(r.request, 'base64')
     FROM r WHERE s.instance_id = r.i AND s.node_key = r.k),
 -- An instance that a settle holds right now is passed over: that settle writes its state anyway.
 shown AS (
     SELECT i.id FROM instances i
-    WHERE i.id IN (SELECT i FROM r WHERE NOT r.pull) AND i.state IN ('scheduled', 'waiting')
+    WHERE i.id IN (SELECT i FROM r WHERE NOT r.pull AND r.state = 'running')
+        AND i.state IN ('scheduled', 'waiting')
     FOR UPDATE SKIP LOCKED)
 UPDATE instances i SET state = 'running', updated_at = orch8_now()
 FROM shown WHERE i.id = shown.id"""
@@ -193,7 +199,7 @@ def hold_due(tx: Tx, instance_id: UUID) -> int:
     """The instance's due times are held: nothing of it is claimed until they are released."""
     sql = """UPDATE steps SET held_due_at = COALESCE(due_at, orch8_now()), due_at = NULL
              WHERE instance_id = %(i)s AND (due_at IS NOT NULL OR limit_key IS NOT NULL)
-                AND held_due_at IS NULL"""
+                AND held_due_at IS NULL AND asking IS NULL"""
     return tx.run(sql, {"i": instance_id})
 
 
@@ -223,10 +229,11 @@ def claimed_by(tx: Tx, worker_id: UUID, limit: int) -> list[tuple[UUID, str]]:
 
 # -- outputs -------------------------------------------------------------------------------------
 _OUTPUTS = """
-SELECT r.n, o.output, o.outcome, o.path FROM json_to_recordset(%(refs)s::json)
+SELECT r.n, o.output, o.outcome, o.path, o.created_at, o.finished_at
+FROM json_to_recordset(%(refs)s::json)
     AS r(n integer, i uuid, b text, p integer[], exact boolean, keys text[]),
 LATERAL (
-    SELECT s.output, s.outcome, s.path FROM steps s
+    SELECT s.output, s.outcome, s.path, s.created_at, s.finished_at FROM steps s
     WHERE s.instance_id = r.i AND s.state = 'completed' AND CASE WHEN r.exact
         THEN s.node_key = ANY(r.keys) ELSE s.block_id = r.b AND s.path[:cardinality(r.p)] = r.p END
     ORDER BY s.path DESC, s.round DESC LIMIT 1) o"""
@@ -238,7 +245,8 @@ def read_outputs(
     """What each reference (instance, reference, the instance's newest round) means, in order: the
     output, None if there is none, and its path.
 
-    An object without an ``outcome`` of its own gets the step's, so that conditions can ask for it.
+    An object without an ``outcome``, ``started_at`` or ``finished_at`` of its own gets the step's,
+    so that expressions can ask for it.
     """
     found: list[tuple[Any, tuple[int, ...]]] = [(None, ())] * len(wanted)
     refs = [
@@ -247,7 +255,8 @@ def read_outputs(
         for n, (i, ref, rounds) in enumerate(wanted)
     ]  # fmt: skip
     for row in tx.rows(_OUTPUTS, {"refs": dumps(refs)}) if refs else ():
-        found[row.n] = with_outcome(row.output, row.outcome), tuple(row.path)
+        seen = with_outcome(row.output, row.outcome, row.created_at, row.finished_at)
+        found[row.n] = seen, tuple(row.path)
     return found
 
 
@@ -306,6 +315,11 @@ def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:
     FROM (SELECT due_at, progress FROM steps WHERE tenant_id = %(tenant)s AND limit_key = %(key)s
           ORDER BY queued_at, id LIMIT 5000) q"""
     return tx.one(sql, {"tenant": tenant_id, "key": key})
+
+
+def encoded(request: bytes | None) -> str | None:
+    """A request's bytes as JSON recordsets carry them."""
+    return None if request is None else base64.b64encode(request).decode()
 
 
 def _step(row: Row) -> StepRow:

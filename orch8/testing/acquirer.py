@@ -7,47 +7,51 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import orjson
 
 from orch8.handlers.wire import verify
+from orch8.testing.agenda import Agenda
+from orch8.testing.entry import Charge, Ending, Turn
 from orch8.testing.ledger import Ledger, Standing
-from orch8.testing.misbehaviour import Do, Rule, Script
+from orch8.testing.misbehaviour import Becomes, Do, Rule, Script, Stage
+from orch8.testing.personalities import Facts, Personality
+from orch8.testing.replies import MAX_SILENCE, Reply, error
+from orch8.testing.search import Search, sought
+from orch8.testing.webhooks import Webhooks
 
-MAX_SILENCE: Final = 30.0
+SEARCHES: Final = "find_"  # a handler with a name that begins so looks for charges
 _BEFORE: Final = frozenset({Do.RATE_LIMIT, Do.UNAVAILABLE, Do.FAIL_BEFORE, Do.HANG_UP})
-_CHARGES: Final = frozenset(
-    {
-        Do.SUCCEED,
-        Do.FAIL_AFTER,
-        Do.COMMIT_THEN_HANG_UP,
-        Do.COMMIT_THEN_TIME_OUT,
-        Do.COMMIT_THEN_GARBLE,
-    }
-)
+_ENDINGS: Final[Mapping[Do, Ending]] = {
+    Do.SUCCEED: Ending.SUCCEEDED,
+    Do.FAIL_AFTER: Ending.SUCCEEDED,
+    Do.COMMIT_THEN_HANG_UP: Ending.SUCCEEDED,
+    Do.COMMIT_THEN_TIME_OUT: Ending.SUCCEEDED,
+    Do.COMMIT_THEN_GARBLE: Ending.SUCCEEDED,
+    Do.DECLINE: Ending.DECLINED,
+    Do.DECLINE_402: Ending.DECLINED,
+    Do.PENDING: Ending.PENDING,
+    Do.REQUIRES_ACTION: Ending.REQUIRES_ACTION,
+}
+_ENDS: Final[Mapping[Becomes, Ending]] = {
+    Becomes.SUCCEED: Ending.SUCCEEDED,
+    Becomes.DECLINE: Ending.DECLINED,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a handler endpoint was asked."""
+    """What a handler endpoint was asked; ``attempt`` is the subject with its generation."""
 
     handler: str
     key: str
     subject: str
+    attempt: str
     fingerprint: str
-    body: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What is sent back; status 0 closes the connection, after ``silence`` seconds at most."""
-
-    status: int
-    body: Any = None
-    retry_after: str | None = None
-    replayed: bool = False
-    silence: float = 0.0
+    amount: Any
+    currency: Any
 
 
 class Acquirer:
@@ -61,13 +65,17 @@ class Acquirer:
         self,
         ledger: Ledger,
         script: Script,
+        personality: Personality,
         *,
+        webhooks: Webhooks,
+        search: Search,
+        agenda: Agenda,
         latency: float = 0.0,
         secrets: Sequence[str] = (),
     ) -> None:
-        self.ledger = ledger
-        self.script = script
+        self.ledger, self.script, self.webhooks, self.search = ledger, script, webhooks, search
         self.stopping = threading.Event()
+        self._personality, self._agenda = personality, agenda
         self._latency = latency
         self._secrets = tuple(secrets)
 
@@ -75,91 +83,150 @@ class Acquirer:
         """The reply to one request of a handler; the ledger knows about it. Header names: small."""
         if self._secrets and not verify(headers, raw, self._secrets):
             return Reply(401, error("bad_signature", "none of the secrets signed this request"))
-        request = _read(handler, headers, raw)
+        if handler.startswith(SEARCHES):
+            key = sought(raw)
+            if key is None:
+                return Reply(400, error("bad_request", "attempt.idempotency_key: is missing"))
+            return self.find(handler, key)
+        request = _read(handler, headers, raw, self._personality.header)
         if request is None:
             return Reply(400, error("bad_request", "the body must be a JSON object"))
         if not self.ledger.arrive(request.handler, request.key, request.subject):
             return Reply(507, error("ledger_full", "start the provider with a fresh ledger"))
-        rule = self.script.pick(request.handler, request.key)
-        if rule.do in _BEFORE:
+        rule = self.script.pick(Stage.CALL, request.handler, request.key) or Rule()
+        if rule.do in _BEFORE and not rule.store_error:
             self._pause(rule)
-            return _before(rule)
+            return self._before(rule)
         return self._by_key(request, rule)
 
+    def find(self, handler: str, key: str) -> Reply:
+        """What the search says of a key, by the name that it was called with."""
+        rule, delay = self.search.delay(handler, key)
+        self.stopping.wait(self._latency + delay)
+        return self.search.answer(key, rule)
+
     def _by_key(self, request: Request, rule: Rule) -> Reply:
-        standing = self.ledger.begin(request.key, request.fingerprint)
-        if standing is Standing.BUSY:
-            message = "a request with this key is in flight"
-            return Reply(409, error("idempotency_key_in_use", message))
-        if standing is Standing.MISMATCH:
-            return Reply(400, error("idempotency_error", "this key had other parameters"))
-        if standing is Standing.STORED:
-            status, body = self.ledger.replay(request.key)
-            return _after(rule, Reply(status, body, replayed=True))
-        return self._execute(request, rule)
+        match self.ledger.begin(request.key, request.fingerprint):
+            case Standing.BUSY:
+                return self._personality.busy
+            case Standing.MISMATCH:
+                return self._personality.mismatch
+            case Standing.STORED:
+                status, body = self.ledger.replay(request.key)
+                return self._after(rule, Reply(status, body, self._personality.replayed))
+            case Standing.EXISTS:
+                self.ledger.replay(request.key)
+                return self._after(rule, self._personality.exists(self.ledger.latest(request.key)))
+            case Standing.NEW:
+                return self._execute(request, rule)
 
     def _execute(self, request: Request, rule: Rule) -> Reply:
         stored: tuple[int, Any] | None = None
+        charge: Charge | None = None
         try:
             self._pause(rule)
-            status, body = _result(request, rule)
-            if rule.do in _CHARGES:
-                self.ledger.charge(request.key)
-            elif rule.do in (Do.DECLINE, Do.DECLINE_402):
-                self.ledger.decline(request.key)
-            keep_error = rule.do is Do.FAIL_AFTER and rule.store_error
-            stored = _SERVER_ERROR if keep_error else (status, body)
-            if rule.do is Do.REFUSE:
-                stored = None  # a refused request is not kept: it may come back corrected
+            ending = _ENDINGS.get(rule.do)
+            if ending is None:
+                reply = self._without_effect(rule)
+            else:
+                status, body = self._told(request, rule, ending)
+                charge = Charge(
+                    body["charge_id"],
+                    request.key,
+                    request.handler,
+                    request.attempt,
+                    request.amount,
+                    request.currency,
+                    (Turn(self.ledger.now(), ending, body),),
+                )
+                reply = Reply(status, body)
+            if rule.store_error:
+                stored = (
+                    self._personality.server_error.status,
+                    self._personality.server_error.body,
+                )
+            elif charge is not None:  # a refused request is not kept: it may come back corrected
+                stored = (reply.status, reply.body)
         finally:
-            self.ledger.end(request.key, stored)
-        return _after(rule, Reply(status, body))
+            self.ledger.end(request.key, stored, charge)
+        if charge is not None:
+            self.webhooks.announce(charge)
+            if rule.becomes is not None:
+                become = partial(self._become, charge, _ENDS[rule.becomes])
+                self._agenda.after(rule.becomes_ms / 1000, become)
+        return self._after(rule, reply)
+
+    def _told(self, request: Request, rule: Rule, ending: Ending) -> tuple[int, dict[str, Any]]:
+        charge_id = self.ledger.new_id(request.key)
+        facts = Facts(charge_id, request.amount, request.currency, rule.decline_code)
+        if rule.do is Do.DECLINE_402:
+            told = error(rule.decline_code or "card_declined", "Your card was declined.")
+            status, body = 402, {**facts.base(), "status": "failed", **told}
+        else:
+            status, body = self._personality.tell(ending, facts)
+        return status, {**body, **(rule.body or {}), "charge_id": charge_id}
+
+    def _without_effect(self, rule: Rule) -> Reply:
+        if rule.do is not Do.REFUSE:
+            return self._personality.server_error
+        refused = self._personality.refused
+        return Reply(refused.status, {**refused.body, **(rule.body or {})})
+
+    def _become(self, charge: Charge, ending: Ending) -> None:
+        facts = Facts(charge.charge_id, charge.amount, charge.currency)
+        _, body = self._personality.tell(ending, facts)
+        self.webhooks.announce(self.ledger.turn(charge.charge_id, ending, body))
+
+    def _before(self, rule: Rule) -> Reply:
+        match rule.do:
+            case Do.HANG_UP:
+                return Reply(0)
+            case Do.RATE_LIMIT:
+                told, status = error("rate_limit", "too many requests"), 429
+            case Do.UNAVAILABLE:
+                told, status = error("unavailable", "down for a moment"), 503
+            case _:
+                return self._personality.server_error
+        return Reply(status, told, {"Retry-After": rule.retry_after})
+
+    def _after(self, rule: Rule, reply: Reply) -> Reply:
+        match rule.do:
+            case Do.COMMIT_THEN_HANG_UP:
+                return Reply(0)
+            case Do.COMMIT_THEN_TIME_OUT:
+                return Reply(0, silence=MAX_SILENCE)
+            case Do.COMMIT_THEN_GARBLE:
+                return Reply(200, b"<html><body>gateway: response lost</body></html>")
+            case Do.FAIL_AFTER:
+                return self._personality.server_error
+        return reply
 
     def _pause(self, rule: Rule) -> None:
-        self.stopping.wait(self._latency + rule.delay_ms / 1000)
+        seconds = self._latency + rule.delay_ms / 1000
+        if seconds > 0:
+            self.stopping.wait(seconds)
 
 
-_SERVER_ERROR: Final = (500, {"error": {"code": "api_error", "message": "something went wrong"}})
-
-
-def error(code: str, message: str) -> dict[str, Any]:
-    """An error body as card providers write it."""
-    return {"error": {"code": code, "message": message}}
-
-
-def _read(handler: str, headers: Mapping[str, str], raw: bytes) -> Request | None:
+def _read(handler: str, headers: Mapping[str, str], raw: bytes, header: str) -> Request | None:
     try:
         body = orjson.loads(raw or b"{}")
     except orjson.JSONDecodeError:
         return None
     if not isinstance(body, dict):
         return None
-    key = headers.get("idempotency-key") or body.get("idempotency_key")
+    key = headers.get(header) or headers.get("idempotency-key") or body.get("idempotency_key")
     if not isinstance(key, str) or not key:
         key = f"none-{time.monotonic_ns()}"  # no key, no protection: each request is its own
     subject = f"{body.get('instance_id', key)}/{body.get('step', handler)}"
     wanted = orjson.dumps([handler, body.get("params")], option=orjson.OPT_SORT_KEYS)
-    return Request(handler, key, subject, hashlib.sha256(wanted).hexdigest(), body)
-
-
-def _result(request: Request, rule: Rule) -> tuple[int, Any]:
-    charge_id = "ch_" + hashlib.sha256(request.key.encode()).hexdigest()[:24]
-    amount, currency = _money(request.body)
-    base = {"charge_id": charge_id, "amount": amount, "currency": currency}
-    table: dict[Do, tuple[int, dict[str, Any]]] = {
-        Do.DECLINE: (200, {"status": "failed", "decline_code": "insufficient_funds"}),
-        Do.DECLINE_402: (
-            402,
-            {"status": "failed", **error("card_declined", "Your card was declined.")},
-        ),
-        Do.PENDING: (202, {"status": "processing", "outcome": "pending"}),
-        Do.REQUIRES_ACTION: (200, {"status": "requires_action", "outcome": "requires_action"}),
-        Do.REFUSE: (422, error("parameter_invalid", "a parameter is wrong")),
-    }
-    status, more = table.get(rule.do, (200, {"status": "succeeded"}))
-    if rule.do is Do.DECLINE:
-        more = {**more, "outcome": "declined"}
-    return status, {**base, **more, **(rule.body or {})}
+    return Request(
+        handler,
+        key,
+        subject,
+        f"{subject}#{body.get('generation', 1)}",
+        hashlib.sha256(wanted).hexdigest(),
+        *_money(body),
+    )
 
 
 def _money(body: dict[str, Any]) -> tuple[Any, Any]:
@@ -171,25 +238,3 @@ def _money(body: dict[str, Any]) -> tuple[Any, Any]:
             if amount is not None:
                 return amount, place.get("currency")
     return None, None
-
-
-def _before(rule: Rule) -> Reply:
-    if rule.do is Do.HANG_UP:
-        return Reply(0)
-    if rule.do is Do.RATE_LIMIT:
-        return Reply(429, error("rate_limit", "too many requests"), rule.retry_after)
-    if rule.do is Do.UNAVAILABLE:
-        return Reply(503, error("unavailable", "down for a moment"), rule.retry_after)
-    return Reply(*_SERVER_ERROR)
-
-
-def _after(rule: Rule, reply: Reply) -> Reply:
-    if rule.do is Do.COMMIT_THEN_HANG_UP:
-        return Reply(0)
-    if rule.do is Do.COMMIT_THEN_TIME_OUT:
-        return Reply(0, silence=MAX_SILENCE)
-    if rule.do is Do.COMMIT_THEN_GARBLE:
-        return Reply(200, b"<html><body>gateway: response lost</body></html>")
-    if rule.do is Do.FAIL_AFTER:
-        return Reply(*_SERVER_ERROR)
-    return reply

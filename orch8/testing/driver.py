@@ -22,6 +22,7 @@ from orch8.engine.lifecycle import ENDED, StepState
 from orch8.engine.outcome import Answer, Verdict
 from orch8.engine.scope import StepRef
 from orch8.handlers.request import StepRequest
+from orch8.runtime.budgets import counted
 from orch8.runtime.claim import own_claim
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.loading import carry_out
@@ -169,6 +170,7 @@ class Driver:
 
     def _launch(self, run: Run) -> None:
         """Each claimed step is on its way: what calls nobody arrives at once, unanswered."""
+        self.store.write(Changes(counted=counted(run.tasks, self.clock.now)))
         for task in run.tasks:
             item = unsent(task)
             if item is not None:

@@ -17,14 +17,22 @@ from orch8.definition import load
 from orch8.engine.lifecycle import ENDED, StepState
 from orch8.engine.outcome import Answer, Verdict
 from orch8.engine.scope import CONTEXT
-from orch8.errors import AlreadyExists, IdempotencyMismatch, InvalidArgument, NotFound
+from orch8.errors import (
+    AlreadyExists,
+    BusinessKeyTaken,
+    IdempotencyMismatch,
+    InvalidArgument,
+    NotFound,
+)
 from orch8.handlers.classify import spoken
 from orch8.runtime.answering import answer
+from orch8.runtime.identity import correlation_text, holder_of
 from orch8.runtime.library import Published
 from orch8.runtime.retry import again
 from orch8.runtime.run import Run
 from orch8.runtime.signal import SignalRequest
 from orch8.runtime.start import LANES, StartRequest, begin, validate
+from orch8.runtime.zone import zone_of
 from orch8.storage.rows import InstanceRow
 from orch8.testing.clock import VirtualClock, aware, span
 from orch8.testing.driver import Call, Driver
@@ -116,7 +124,8 @@ class Simulator:
         next_fire_at: datetime | None = None,
     ) -> SimInstance:
         """An instance of the newest version exists; nothing was called yet. A key that was used
-        before gives the instance of then; with another request it raises IdempotencyMismatch.
+        before gives the instance of then; with another request it raises IdempotencyMismatch. So
+        does a business key that an instance has, if the sequence says so; else BusinessKeyTaken.
         """
         request = StartRequest(
             sequence=sequence or self.name, tenant_id=self.tenant, idempotency_key=idempotency_key,
@@ -133,13 +142,19 @@ class Simulator:
             id=self._driver.chance.new_id(), tenant_id=request.tenant_id, state="scheduled",
             namespace=published.namespace, sequence_id=published.id, snapshot={"f": {}},
             lane=LANES[request.priority], priority=request.priority,
-            timezone=timezone or published.sequence.timezone, created_at=self.now,
-            updated_at=self.now, idempotency_key=idempotency_key,
+            timezone=zone_of(published, request.context, self._clock.moment, timezone),
+            created_at=self.now, updated_at=self.now, idempotency_key=idempotency_key,
             request_sha256=request.fingerprint(),
         )  # fmt: skip
         run = Run(self._driver.around, row, published, self._clock.moment, created=True)
         run.known.values[CONTEXT] = request.context
-        self._driver.create(run, begin(request))
+        try:
+            self._driver.create(run, begin(request))
+        except BusinessKeyTaken as taken:
+            unique, holder = published.sequence.unique, holder_of(taken)
+            if unique is None or not unique.returns_existing or holder is None:
+                raise
+            return SimInstance(self._driver, holder)
         return SimInstance(self._driver, row.id)
 
     @property
@@ -151,6 +166,12 @@ class Simulator:
     def instances(self) -> list[SimInstance]:
         """Every instance, children too, in the order in which they were started."""
         return [SimInstance(self._driver, instance_id) for instance_id in self._store.instances]
+
+    def correlated(self, **values: Any) -> list[SimInstance]:
+        """The open instances that a signal with these correlations reaches, the newest first."""
+        texts = {name: correlation_text(value) or "" for name, value in values.items()}
+        found = self._store.correlated(self.tenant, texts)
+        return [SimInstance(self._driver, instance_id) for instance_id in found]
 
     @property
     def calls(self) -> list[Call]:
@@ -210,8 +231,8 @@ class Simulator:
         *,
         dedupe_key: str | None = None,
     ) -> None:
-        """The signal is in the instance's inbox; a wait for it consumes it when time goes on. A
-        repeated ``dedupe_key`` does nothing.
+        """An interrupt of the sequence has taken the signal; or it is in the inbox, and a wait for it
+        consumes it when time goes on. A repeated ``dedupe_key`` does nothing.
         """
         self._live(instance, "send signal to")
         inbox = self._store.signals[instance.id]
@@ -219,7 +240,8 @@ class Simulator:
             return
         made = self._driver.chance.new_id()
         inbox.append(Signal(made, name, through_json(payload), ACTOR, self.now, dedupe_key))
-        self._driver.control(instance.id, SignalRequest(name=name, actor=ACTOR))
+        request = SignalRequest(name=name, payload=through_json(payload), actor=ACTOR, id=made)
+        self._driver.control(instance.id, request)
 
     def pause(self, instance: SimInstance) -> None:
         """Nothing of the instance is called until it is resumed; calls in flight are answered."""

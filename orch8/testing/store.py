@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
@@ -19,12 +19,15 @@ import orjson
 from orch8.engine.keys import NodeKey
 from orch8.engine.lifecycle import LIVE, StepState
 from orch8.engine.scope import CONTEXT, STATE, OutputRef, Ref, StepRef
+from orch8.runtime.budgets import asked_history
+from orch8.runtime.identity import holder_key
 from orch8.runtime.library import Published
 from orch8.runtime.loading import MAX_CHILD_OUTPUTS, SIGNALS, Missing, summary
 from orch8.runtime.run import Run
 from orch8.storage.changes import Changes
 from orch8.storage.rows import AuditEntry, Evidence, InstanceRow, StepRow, with_outcome
 from orch8.storage.transaction import dumps
+from orch8.testing.attempts import Attempts
 from orch8.testing.clock import VirtualClock
 
 _WAKEABLE = frozenset({StepState.WAITING, StepState.SCHEDULED})
@@ -58,6 +61,9 @@ class Store:
         self._live: dict[UUID, dict[str, StepRow]] = defaultdict(dict)  # those that have not ended
         self._contexts: dict[tuple[UUID, int], Any] = {}
         self._state: dict[UUID, dict[str, Any]] = defaultdict(dict)
+        self._attempts = Attempts()
+        self._business_keys: dict[tuple[str, str], tuple[UUID, bool]] = {}  # and if it is lasting
+        self._correlations: dict[UUID, dict[str, str]] = {}  # of the open instances
         self._timers: list[tuple[datetime, int, UUID, str]] = []
         self._order = count()
 
@@ -93,6 +99,16 @@ class Store:
         rows = self.instances.values()
         return next((row for row in rows if (row.tenant_id, row.idempotency_key) == wanted), None)
 
+    def correlated(self, tenant_id: str, values: Mapping[str, str]) -> list[UUID]:
+        """The open instances that have all of these values under these names, the newest first."""
+        found = [
+            instance_id
+            for instance_id, pairs in self._correlations.items()
+            if values.items() <= pairs.items()
+            and self.instances[instance_id].tenant_id == tenant_id
+        ]
+        return sorted(found, reverse=True)
+
     def load(self, missing: Missing) -> None:
         """The values are known to their runs; what does not exist is known to be absent."""
         for run, refs in missing:
@@ -119,7 +135,8 @@ class Store:
         newest = max(ended, key=lambda row: (row.path, row.round), default=None)
         if newest is None:
             return None, ()
-        return with_outcome(newest.output, newest.outcome), newest.path
+        times = newest.created_at, newest.finished_at
+        return with_outcome(newest.output, newest.outcome, *times), newest.path
 
     def _value(self, run: Run, ref: Ref) -> Any:
         if isinstance(ref, StepRef):
@@ -131,6 +148,12 @@ class Store:
         if ref == SIGNALS:
             return [each for each in self.signals[run.row.id] if each.consumed_at is None]
         assert not isinstance(ref, OutputRef)
+        business_key = holder_key(ref)
+        if business_key is not None:
+            return self._business_keys.get((run.row.tenant_id, business_key), (None,))[0]
+        asked = asked_history(ref)
+        if asked is not None:
+            return self._attempts.on(run.row.tenant_id, *asked)
         kind, _, rest = ref.name.partition(":")
         if kind == "sequence":
             name, _, version = rest.rpartition(":")
@@ -152,10 +175,14 @@ class Store:
             self._contexts[instance_id, version] = through_json(body)
         for instance_id, key, _, value in changes.state:
             self._state[instance_id][key] = through_json(value)
+        for instance_id, key in changes.forgotten:
+            self._state[instance_id].pop(key, None)
+        self._attempts.write(changes.counted, changes.judged)
         consumed = {signal_id: (at, by) for signal_id, at, by in changes.consumed}
         for signal in self._inboxes(changes) if consumed else ():
             if signal.id in consumed:
                 signal.consumed_at, signal.consumed_by = consumed[signal.id]
+        self._identify(changes)
         for instance_id, node_key in changes.woken:
             self._wake(instance_id, node_key)
         for entry in changes.audit:
@@ -163,6 +190,16 @@ class Store:
             self.audit[entry.instance_id].append((self._clock.now, entry))
         for seen in changes.evidence:
             self.evidence[seen.instance_id].append(seen)
+
+    def _identify(self, changes: Changes) -> None:
+        freed = set(changes.freed_keys)
+        for at, (instance_id, lasting) in list(self._business_keys.items()):
+            if instance_id in freed and not lasting:
+                del self._business_keys[at]
+        for tenant_id, key, instance_id, lasting in changes.business_keys:
+            self._business_keys[tenant_id, key] = instance_id, lasting
+        for instance_id, _, pairs in changes.correlated:
+            self._correlations[instance_id] = pairs
 
     def put_instance(self, row: InstanceRow) -> None:
         """The instance is as ``row`` says."""

@@ -15,6 +15,7 @@ import threading
 import time
 from contextlib import suppress
 from functools import partial
+from typing import NoReturn
 
 from orch8 import logs
 from orch8.config import Settings
@@ -24,6 +25,7 @@ from orch8.runtime.pump import Pump
 from orch8.runtime.signal import cancel
 
 LOOK = 0.05  # seconds between two looks at the lane
+GRACE = 3.0  # seconds in which a pump that is asked to end has its calls answered and settled
 
 
 def serve(lane: str) -> None:
@@ -44,9 +46,11 @@ def serve(lane: str) -> None:
         sys.stdout.flush()
 
 
-def pump(settings: Settings, lane: str, node: str) -> None:
-    """Works on the lane until the parent is gone; does not return."""
+def pump(settings: Settings, lane: str, node: str, *, width: int | None = None) -> NoReturn:
+    """Works on the lane until the parent is gone, or SIGTERM asks for an orderly end."""
     parent = os.getppid()
+    asked = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: asked.set())
     office = Office(settings, pool=4, name=node)
     running = Pump(
         office,
@@ -54,12 +58,15 @@ def pump(settings: Settings, lane: str, node: str) -> None:
         limiter=Limiter(settings.redis_url),
         doorbell=Doorbell(settings.redis_url),
         cancel=partial(cancel, office, actor="engine", reason="the parent was cancelled"),
+        width=width,
     )
     # Two threads, as Celery's: one works, the other's call returns at once and pokes it.
     for _ in range(2):
         threading.Thread(target=_look, args=(running, lane), daemon=True).start()
-    while os.getppid() == parent:
+    while os.getppid() == parent and not asked.is_set():
         time.sleep(LOOK)
+    if asked.is_set():
+        running.stop(GRACE)
     os._exit(0)
 
 

@@ -83,17 +83,19 @@ class Feeder:
                     next_at = max(next_at + 1 / self._rate, time.monotonic() - 1.0)
                     number += 1
                     key = f"chaos-{number}"
-                    self.accepted[key] = _create(client, key)
+                    self.accepted[key] = create(client, NAME, creation(key))
         except Exception as problem:  # noqa: BLE001 - told by stop()
             self.problem = problem
 
 
-def _create(client: Client, key: str) -> str:
-    """The id of the instance under the key. AssertionError if the API is away for a minute."""
+def create(client: Client, sequence: str, body: dict[str, Any]) -> str:
+    """The id of the instance that the body, which has a key, asks for. AssertionError if the API is
+    away for a minute.
+    """
 
     def ask() -> str | None:
         try:
-            reply = client.send("POST", f"/sequences/{NAME}/instances", creation(key))
+            reply = client.send("POST", f"/sequences/{sequence}/instances", body)
         except _FAILED:
             client.close()
             return None

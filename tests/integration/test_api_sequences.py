@@ -99,6 +99,15 @@ def test_sequence_with_an_unknown_member_is_refused_unless_lenient(api: Api) -> 
     assert "/blocks/0/retrys" in published["warnings"][0]
 
 
+def test_remark_about_money_is_an_error_for_a_strict_publisher(api: Api) -> None:
+    """What may cost money is published with warnings, and with ?strict=true refused with 422."""
+    body = {"id": "risky", "blocks": [{"type": "step", "handler": "charge"}]}
+    answer = api.refused(422, "POST", "/sequences?strict=true", body)
+    assert [each["code"] for each in answer["errors"]] == ["money.effect"]
+    assert answer["errors"][0]["hint"] == '"effect": "money"'
+    assert api.post("/sequences", body)["warning_details"] == answer["errors"]
+
+
 def test_sequence_of_another_tenant_is_not_found(api: Api) -> None:
     """A tenant sees its own; a body for another one is forbidden."""
     api.post("/sequences", contract())

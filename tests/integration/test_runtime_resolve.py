@@ -8,9 +8,10 @@ from uuid import UUID
 import pytest
 
 from orch8.engine.outcome import Answer, Verdict
-from orch8.errors import Conflict, NotFound, Unprocessable
+from orch8.errors import Conflict, InvalidArgument, NotFound
 from orch8.handlers.request import StepRequest
-from orch8.runtime.resolve import Decision, resolve
+from orch8.runtime.decisions import decide as take
+from orch8.runtime.resolve import Decision, Judgement
 from tests.support.house import House
 
 
@@ -48,9 +49,13 @@ def parked(house: House) -> UUID:
 
 def decide(house: House, instance_id: UUID, decision: Decision, **more: Any) -> str:
     """The decision has been taken; the state that the instance shows then."""
-    asked = {"tenant_id": None, "actor": "ann", "reason": "seen in the dashboard"} | more
+    tenant_id = more.pop("tenant_id", None)
+    said = {"actor": "ann", "reason": "seen in the dashboard"} | more
+    judgement = Judgement(decision=decision, **said)
     with house.office.begin() as tx:
-        return resolve(house.office, tx, instance_id, "charge", decision, **asked).state
+        found = take(house.office, tx, instance_id, "charge", judgement, tenant_id=tenant_id)
+    assert found.instance is not None
+    return found.instance.state
 
 
 @pytest.mark.usefixtures("provider_of_doubt")
@@ -88,11 +93,11 @@ def test_resolve_may_let_the_step_fail(house: House) -> None:
 def test_resolve_wants_a_reason_and_a_step_in_doubt(house: House) -> None:
     """Without a reason, for an unknown step, or twice: nothing changes."""
     instance_id = parked(house)
-    with pytest.raises(Unprocessable, match="reason is required"):
+    with pytest.raises(InvalidArgument, match="say how you know"):
         decide(house, instance_id, Decision.FAIL, reason=" ")
     with pytest.raises(NotFound):
         decide(house, instance_id, Decision.FAIL, tenant_id="other")
     assert house.step(instance_id).state == "parked"
     decide(house, instance_id, Decision.HAPPENED)
-    with pytest.raises(Conflict, match="only a parked or pending one"):
+    with pytest.raises(Conflict, match="only an attempt in doubt"):
         decide(house, instance_id, Decision.RETRY)

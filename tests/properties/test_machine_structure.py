@@ -13,14 +13,14 @@ from orch8.engine.machine import advance
 from orch8.engine.moves import CancelLeaf, Memo, Schedule, Settled
 from orch8.engine.outcome import COMPLETED
 from orch8.engine.snapshot import Snapshot
-from tests.support.definitions import Said, above
+from tests.support.definitions import INTERRUPTED, Said, above
 from tests.support.shell import Story, stories
 
 if TYPE_CHECKING:
     from orch8.engine.keys import NodeKey
 
 
-@given(stories(retries=2))
+@given(stories(retries=2) | stories(INTERRUPTED, retries=2))
 def test_a_node_is_scheduled_once_settles_once_and_never_comes_back(story: Story) -> None:
     """Within a round a node has one entry, one end, and no life after that."""
     shell = story.told()
@@ -33,7 +33,7 @@ def test_a_node_is_scheduled_once_settles_once_and_never_comes_back(story: Story
         assert not dead & turn.decision.snapshot.frames.keys()
 
 
-@given(stories(retries=2))
+@given(stories(retries=2) | stories(INTERRUPTED, retries=2))
 def test_an_instance_ends_with_nothing_left_behind(story: Story) -> None:
     """No node is live, every leaf that was entered settled, and the root told the outcome."""
     shell = story.told()
@@ -49,7 +49,7 @@ def test_an_instance_ends_with_nothing_left_behind(story: Story) -> None:
     assert entered <= {e.key for e in shell.effects if isinstance(e, Settled)}
 
 
-@given(stories(retries=2))
+@given(stories(retries=2) | stories(INTERRUPTED, retries=2))
 def test_effects_make_sense_in_their_order(story: Story) -> None:
     """A leaf is cancelled between its schedule and its end; below a settled node all is quiet."""
     shell = story.told()
@@ -68,7 +68,7 @@ def test_effects_make_sense_in_their_order(story: Story) -> None:
                 ended.add(key)
 
 
-@given(stories(retries=2))
+@given(stories(retries=2) | stories(INTERRUPTED, retries=2))
 def test_a_snapshot_is_a_tree_of_one_round(story: Story) -> None:
     """It has one root, every parent is known, and all live nodes are of one round."""
     for turn in (shell := story.told()).turns:
@@ -84,7 +84,7 @@ def test_a_snapshot_is_a_tree_of_one_round(story: Story) -> None:
         assert len({key.round for key in snapshot.frames}) <= 1
 
 
-@given(stories(retries=2))
+@given(stories(retries=2) | stories(INTERRUPTED, retries=2))
 def test_a_snapshot_survives_json_at_every_transition(story: Story) -> None:
     """What is stored is what was decided: a crash between two events loses nothing."""
     for turn in story.told().turns:
@@ -92,7 +92,7 @@ def test_a_snapshot_survives_json_at_every_transition(story: Story) -> None:
         assert Snapshot.from_json(json.loads(stored)) == turn.decision.snapshot
 
 
-@given(stories(retries=1))
+@given(stories(retries=1) | stories(INTERRUPTED, retries=1))
 def test_the_machine_is_a_function(story: Story) -> None:
     """The same snapshot and event lead to the same decision, and neither is changed by it."""
     shell = story.told()
@@ -102,7 +102,7 @@ def test_the_machine_is_a_function(story: Story) -> None:
         assert json.dumps(turn.before.to_json()) == body
 
 
-@given(stories(retries=1))
+@given(stories(retries=1) | stories(INTERRUPTED, retries=1))
 def test_an_event_for_a_node_that_is_not_live_changes_nothing(story: Story) -> None:
     """Late, repeated and misdirected events are harmless at any moment."""
     shell = story.told()

@@ -22,7 +22,8 @@ from tests.support.servers import Database
 SETTINGS = Settings(insecure=True, key_secret="a secret of the tests", max_body=200_000)
 TABLES = (
     "sequences", "instances", "contexts", "steps", "signals", "audit_log", "evidence", "handlers",
-    "rate_limits", "pull_workers", "dev_clock",
+    "rate_limits", "pull_workers", "dev_clock", "business_keys", "correlations", "fences", "doubts",
+    "incidents", "decisions", "tenant_policies", "network_attempts",
 )  # fmt: skip
 NOOP = {"id": "noop_once", "blocks": [{"type": "step", "handler": "noop"}]}
 CHARGE = {"id": "charge_once", "blocks": [{"type": "step", "handler": "charge", "timeout": "30s"}]}

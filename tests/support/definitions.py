@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 from zlib import crc32
@@ -13,6 +13,7 @@ from orch8.blocks.ab_split import AbSplit
 from orch8.blocks.cancellation_scope import CancellationScope
 from orch8.blocks.end import End
 from orch8.blocks.for_each import ForEach
+from orch8.blocks.interrupt import SLA, Interrupt, Root
 from orch8.blocks.loop import Loop
 from orch8.blocks.parallel import Parallel
 from orch8.blocks.race import Race
@@ -109,8 +110,13 @@ def index_of(*blocks: Block | str) -> Index:
 
 # -- reading a definition ---------------------------------------------------------------------
 def parents(index: Index) -> dict[str, str]:
-    """The block that each block stands directly in, by id."""
-    return {child.id: block.id for block in index.values() for child in block.chains()}
+    """The block whose node is above that of each block, by id: an interrupt has no node."""
+    return {
+        child.id: index.root.id if isinstance(block, Interrupt) else block.id
+        for block in index.values()
+        for child in block.chains()
+        if not isinstance(child, Interrupt)
+    }
 
 
 def above(index: Index, key: NodeKey) -> Iterator[NodeKey]:
@@ -137,7 +143,14 @@ def finally_ids(index: Index) -> frozenset[str]:
 def shielded_ids(index: Index) -> frozenset[str]:
     """The chains that a cancel does not reach, by what their type promises."""
     scopes = (block for block in index.values() if isinstance(block, CancellationScope))
-    return undo_ids(index) | finally_ids(index) | {scope.body.id for scope in scopes}
+    bodies = {scope.body.id for scope in scopes} | closing_ids(index)
+    return undo_ids(index) | finally_ids(index) | bodies
+
+
+def closing_ids(index: Index) -> frozenset[str]:
+    """The chains with which an interrupt ends the run."""
+    interrupts = (block for block in index.values() if isinstance(block, Interrupt))
+    return frozenset(each.body.id for each in interrupts if each.body and each.closing)
 
 
 # -- strategies -------------------------------------------------------------------------------
@@ -176,6 +189,23 @@ class _Builder:
     def of(self, kind: str, depth: int) -> Block:
         name, when = self.name(kind), self.condition() if self.rarely() else None
         return cast("Block", getattr(self, f"_{kind}")(name, when, depth - 1))
+
+    def root(self, blocks: tuple[Block, ...]) -> Root:
+        on_breach: Any = self.draw(st.sampled_from(["alert", "cancel", "fail"]))
+        return Root(
+            id="@root",
+            main=Chain(id="@main", blocks=blocks),
+            interrupts=tuple(self.interrupt(n) for n in range(self.draw(st.integers(1, 3)))),
+            sla=self.maybe(lambda: Task(id=SLA)),
+            on_breach=on_breach,
+        )
+
+    def interrupt(self, number: int) -> Interrupt:
+        body = self.chain(self.draw(st.sampled_from([0, 0, 1])), f"body{number}_", 1)
+        if self.draw(st.booleans()):
+            body = replace(body, blocks=(*body.blocks, End(id=self.name("end"), outcome="closed")))
+        bare = self.rarely()
+        return Interrupt(id=f"@interrupt@{number}", signal="s", body=None if bare else body)
 
     def rarely(self) -> bool:
         return bool(self.draw(st.integers(0, 7)) == 1)
@@ -266,6 +296,7 @@ class _Builder:
 
 PLAIN = KINDS - {"race"}
 EVERYTHING = KINDS | FORGIVING | {"end", "fast", "resolve", "concurrent", "broken"}
+INTERRUPTED = EVERYTHING | {"interrupts"}
 
 
 @st.composite
@@ -275,10 +306,13 @@ def definitions(
     """Nested definitions of ``kinds``, beginning with a block of type ``certain``, if any.
 
     Kinds are block types, and the options that are named after them (``fast``, ``resolve``,
-    ``concurrent``, ``catch``, ``continue_on_error``, ``broken``, ``end``).
+    ``concurrent``, ``catch``, ``continue_on_error``, ``broken``, ``end``); with ``interrupts``, the
+    root has some, and perhaps a clock.
     """
     build = _Builder(draw, kinds)
     size = draw(st.sampled_from([1, 2, 3, 3]))
     blocks = [] if certain is None else [build.of(certain, 1)]
     blocks += [build.block(draw(st.sampled_from([1, 2, 2, 3, 3]))) for _ in range(size)]
+    if "interrupts" in kinds:
+        return Index(build.root(tuple(blocks)))
     return Index(Chain(id="@root", blocks=tuple(blocks)))

@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from hypothesis import strategies as st
 
-from orch8.engine.events import CancelRequested, Event, LeafSettled, Retried, Started
+from orch8.blocks.interrupt import Root
+from orch8.engine.events import (
+    CancelRequested,
+    Event,
+    Interrupted,
+    LeafSettled,
+    Retried,
+    Started,
+)
 from orch8.engine.keys import NodeKey
 from orch8.engine.machine import Decision, Values, advance
-from orch8.engine.moves import CancelLeaf, Effect, Schedule, Settled
+from orch8.engine.moves import CancelLeaf, Effect, Overdue, Schedule, Settled
 from orch8.engine.outcome import CANCELLED, COMPLETED, Outcome, Status, failed
 from orch8.engine.snapshot import EMPTY, Snapshot
 from tests.support.definitions import EVERYTHING, Said, definitions, index_of
@@ -96,6 +104,8 @@ class Shell:
         ended = [key for effect in decision.effects if (key := self._carry_out(effect))]
         for key in ended:
             self.feed(LeafSettled(key, CANCELLED))
+        if any(isinstance(effect, Overdue) and effect.cancel for effect in decision.effects):
+            self.feed(CancelRequested())
         return decision
 
     def _carry_out(self, effect: Effect) -> NodeKey | None:
@@ -136,13 +146,26 @@ class Shell:
         else:
             self.feed(LeafSettled(key, self.answers(key)))
 
-    def run(self, cancel_at: int | None = None) -> Outcome:
-        """Everything has its answer, and the instance its outcome; a cancel comes at that step."""
+    def interrupt(self, number: int = 0, payload: Any = None) -> Decision:
+        """The signal of that interrupt is here."""
+        signal = {"name": "s", "payload": payload, "received_at": "2026-01-01T00:00:00+00:00"}
+        return self.feed(Interrupted(number, signal))
+
+    def run(
+        self, cancel_at: int | None = None, interrupts: Mapping[int, int] | None = None
+    ) -> Outcome:
+        """Everything has its answer, and the instance its outcome; a cancel comes at that step, and
+        at each step of ``interrupts`` the interrupt of that number.
+        """
         for n in range(_MAX_MOVES):
             if self.snapshot.outcome is not None:
                 return self.snapshot.outcome
             if n == cancel_at:
                 self.feed(CancelRequested())
+            elif interrupts and n in interrupts:
+                root = self.index.root
+                assert isinstance(root, Root)
+                self.interrupt(interrupts[n] % len(root.interrupts))
             else:
                 assert self.rows, f"stuck at {self.stored}"
                 self.step()
@@ -195,16 +218,17 @@ class Story:
     retries: int = 0
     broken_until: int = 0
     fickle: bool = False
+    interrupts: Mapping[int, int] | None = None  # the step at which one comes: its number
 
     def told(self) -> Shell:
         """The instance, at its end."""
         values = Said(self.seed, self.broken_until, self.fickle)
         answers = unlucky(self.seed, self.rate)
         shell = Shell(self.index, values, answers, random.Random(self.seed)).start()
-        shell.run(None if self.retries else self.cancel_at)
+        shell.run(None if self.retries else self.cancel_at, self.interrupts)
         for left in range(self.retries, 0, -1):
             shell.feed(Retried())
-            shell.run(self.cancel_at if left == 1 else None)
+            shell.run(self.cancel_at if left == 1 else None, self.interrupts)
         return shell
 
 
@@ -226,4 +250,7 @@ def stories(
         cancels[cancelled],
         st.integers(0, retries),
         st.integers(0, 1),
+        interrupts=st.dictionaries(st.integers(0, 8), st.integers(0, 2), min_size=1, max_size=4)
+        if "interrupts" in kinds
+        else st.none(),
     )

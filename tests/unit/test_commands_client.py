@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from datetime import timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from orch8.cli import main
 from tests.support.house import House
+from tests.support.stub import Stub
 
 ID = "019a0000-0000-7000-8000-000000000001"
 INSTANCE = {"id": ID, "state": "waiting", "next_fire_at": "2026-03-01T09:00:00Z"}
@@ -36,54 +34,6 @@ AUDIT = [
 ]
 
 
-@dataclass
-class Stub:
-    """An HTTP server that says what it is told to, and remembers what it was asked."""
-
-    answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
-    asked: list[tuple[str, str, Any]] = field(default_factory=list)
-    headers: dict[str, str] = field(default_factory=dict)
-    url: str = ""
-
-    def says(self, path: str, answer: Any, status: int = 200) -> None:
-        """From now on a request for the path is answered with this; bytes go out as they are."""
-        self.answers[f"/api/v1{path}"] = (status, answer)
-
-    def run(self, *arguments: str) -> Result:
-        """What a command comes to that is pointed at this server."""
-        return CliRunner().invoke(main, [*arguments, "--url", self.url], env={"COLUMNS": "200"})
-
-
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    """A stub of the API on a port of its own."""
-    found = Stub()
-
-    class Handler(BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            size = int(self.headers.get("Content-Length") or 0)
-            body = json.loads(self.rfile.read(size)) if size else None
-            found.asked.append((self.command, self.path, body))
-            found.headers = {name.lower(): value for name, value in self.headers.items()}
-            status, answer = found.answers[self.path]
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
-
-        do_GET = do_POST = _answer  # noqa: N815 - the base looks for these names
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as in the base
-            """Nothing is logged."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield found
-        server.shutdown()
-        thread.join()
-
-
 @pytest.fixture
 def definition(tmp_path: Path) -> Path:
     """A file with a sequence."""
@@ -101,6 +51,15 @@ def test_publish_sends_the_file_and_names_the_version(stub: Stub, definition: Pa
     assert done.stdout == f"renewal version 2 ({ID})\n"
     assert done.stderr == "  warning: /blocks/0: no deadline\n"
     assert stub.asked == [("POST", "/api/v1/sequences", {"id": "renewal", "blocks": []})]
+
+
+def test_publish_may_be_strict(stub: Stub, definition: Path) -> None:
+    """With --strict the API refuses what it would else only remark on, and each is shown."""
+    problem = {"pointer": "/blocks/0", "message": "no fence", "hint": '"fence": "f"'}
+    stub.says("/sequences?strict=true", {"error": "no fence", "errors": [problem]}, 422)
+    done = stub.run("publish", str(definition), "--strict")
+    assert done.exit_code == 1
+    assert '/blocks/0: no fence ("fence": "f")' in done.output
 
 
 def test_start_sends_data_and_key(stub: Stub) -> None:
@@ -155,6 +114,50 @@ def test_signal_is_a_control_or_a_name_of_ones_own(stub: Stub, name: str, kind: 
     assert done.output == "sent s1\n"
     body = {"signal_type": kind, "payload": {"by": 1}, "reason": "asked by phone"}
     assert stub.asked == [("POST", f"/api/v1/instances/{ID}/signals", body)]
+
+
+def test_signal_finds_instances_by_correlation(stub: Stub) -> None:
+    """Without an instance the signal goes to all that match, and each is named."""
+    reached = {"instance_id": ID, "signal_id": "s1"}
+    stub.says("/signals", {"matched": 2, "signals": [reached]})
+    options = ("--correlate", "invoice_id=in_1", "--correlate", "a=b=c", "--dedupe-key", "evt_1")
+    done = stub.run("signal", "invoice.paid", *options)
+    assert done.output == f"2 open instances match, 1 have the signal\n  {ID} s1\n"
+    body = {
+        "signal": "invoice.paid", "correlate": {"invoice_id": "in_1", "a": "b=c"},
+        "payload": None, "reason": None, "dedupe_key": "evt_1",
+    }  # fmt: skip
+    assert stub.asked == [("POST", "/api/v1/signals", body)]
+    done = stub.run("signal", "invoice.paid", *options, "--json")
+    assert json.loads(done.output) == {"matched": 2, "signals": [reached]}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("paid",), (ID, "paid", "more"), (ID, "paid", "--correlate", "a=b"),
+        ("paid", "--correlate", "a"), ("paid", "--correlate", "=b"),
+    ],
+)  # fmt: skip
+def test_signal_that_names_nobody_is_refused(stub: Stub, arguments: tuple[str, ...]) -> None:
+    """Nothing is sent when it is not clear to whom."""
+    done = stub.run("signal", *arguments)
+    assert done.exit_code == 2
+    assert stub.asked == []
+
+
+def test_evidence_sends_what_is_known(stub: Stub) -> None:
+    """Members that were not given are left out."""
+    stub.says("/attempts/evidence", {"state": "resolved", "instance_id": ID, "node_key": "charge"})
+    known = ("--key", "k", "--outcome", "succeeded", "--ref", "ch_1")
+    done = stub.run("evidence", *known, "--output", '{"a": 1}')
+    assert done.output == f"resolved: charge of {ID}\n"
+    body = {
+        "idempotency_key": "k", "outcome": "succeeded", "provider_ref": "ch_1", "output": {"a": 1}
+    }  # fmt: skip
+    assert stub.asked == [("POST", "/api/v1/attempts/evidence", body)]
+    done = stub.run("evidence", *known, "--json")
+    assert json.loads(done.output)["state"] == "resolved"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from orch8.blocks.cancellation_scope import CancellationScope
 from orch8.blocks.end import End
 from orch8.blocks.for_each import ForEach
 from orch8.blocks.loop import Loop
+from orch8.blocks.money import Idempotency, OnFence, OnUnknown, Policy
 from orch8.blocks.parallel import Parallel
 from orch8.blocks.race import Race
 from orch8.blocks.router import Router
@@ -56,11 +57,28 @@ def test_step_takes_every_member() -> None:
         on_deadline_breach={"handler": "page", "params": {"who": "ops"}},
         effect="money",
         provider="stripe",
-        idempotency={"key": "pay:{{data.id}}", "ttl": "24h"},
+        idempotency={
+            "header": "X-Key",
+            "field": "meta.key",
+            "key": "pay:{{data.id}}",
+            "ttl": "24h",
+            "replay": "only_success",
+            "scope": "iteration",
+        },
+        fence="invoice:{{data.id}}",
+        on_fence="fail",
+        money={"amount": 9900, "currency": "USD"},
         context_access={"data": {"fields": ["amount"]}},
         cancellable=False,
         output_schema={"required": ["id"]},
-        on_unknown={"policy": "retry_same_key"},
+        on_unknown={
+            "policy": "reconcile",
+            "handler": "find_charge",
+            "schedule": ["30s", "5m"],
+            "settle_delay": "1m",
+            "confirmations": 3,
+            "signals": {"charge.done": "succeeded"},
+        },
     )
     assert (block.id, block.timeout, block.lane, block.queue_name) == (
         "pay",
@@ -75,16 +93,28 @@ def test_step_takes_every_member() -> None:
     )
     assert block.on_deadline_breach is not None
     assert block.on_deadline_breach.handler == "page"
-    assert (block.key_ttl, block.cancellable) == (86_400.0, False)
+    assert not block.cancellable
     assert block.context_access == {"data": {"fields": ["amount"]}}
     assert block.output_schema == {"required": ["id"]}
-    for template in (block.params, block.not_before, block.key, block.when):
+    for template in (block.params, block.not_before, block.fence, block.money, block.when):
         assert template is not None
+    key = block.idempotency
+    assert (key.header, key.field, key.ttl) == ("X-Key", "meta.key", 86_400.0)
+    assert (key.replay, key.per_iteration, block.on_fence) == ("only_success", True, OnFence.FAIL)
+    assert key.key is not None
+    assert block.on_unknown == OnUnknown(
+        Policy.RECONCILE,
+        "find_charge",
+        (timedelta(seconds=30), timedelta(minutes=5)),
+        settle_delay=60.0,
+        confirmations=3,
+        signals={"charge.done": Verdict.SUCCEEDED},
+    )
 
 
 def test_automatic_key_is_no_template() -> None:
     """`key: auto` is the default."""
-    assert step(idempotency={"key": "auto"}).key is None
+    assert step(idempotency={"key": "auto"}).idempotency == Idempotency()
 
 
 def test_retry_reads_both_spellings() -> None:

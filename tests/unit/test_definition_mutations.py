@@ -32,6 +32,11 @@ RICH = {
 EVERYTHING = [
     RICH,
     {"type": "wait", "duration": "1d", "until": None},
+    {
+        "type": "wait", "schedule": {"offsets": ["1d", {"days": 3}], "anchor": "{{data.from}}"},
+        "align": {"mode": "payday", "days_of_month": [1, "last"], "at": "00:05", "max_shift": "3d", "calendar": "DE"},
+        "send_window": {"business_days": True, "calendar": "{{data.country}}"},
+    },
     {"type": "wait_signal", "signal": "s", "timeout": "1h", "match": {"a": "{{data.a}}"}},
     {"type": "parallel", "branches": [[CHARGE], []], "fail": "fast"},
     {"type": "race", "branches": [[CHARGE]], "semantics": "first_to_succeed"},
@@ -53,7 +58,14 @@ DOCUMENTS = [
         for name in ("payment_dunning", "invoice_retry")
     ),
     seed(*EVERYTHING[:-2], version=1, timezone="UTC", input_schema={"required": ["a"]}),
-    seed(*EVERYTHING, interrupts=[{"signal": "s", "blocks": [CHARGE]}], sla={"max_runtime": 1}),
+    seed(
+        *EVERYTHING,
+        interrupts=[
+            {"signal": "s", "match": {"a": "{{data.a}}"}, "blocks": [CHARGE, {"type": "end"}]},
+            {"signal": "s", "set": {"context.data.a": "{{signal.payload}}"}, "wake": ["wait"]},
+        ],
+        sla={"max_duration": "1d", "on_breach": "fail"},
+    ),
     contract(*({**block, "id": f"b{n}"} for n, block in enumerate(EVERYTHING[:-2]))),
 ]
 WORDS = [

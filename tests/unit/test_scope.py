@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from orch8.definition import load
 from orch8.engine.expressions import Dialect, compile_template
 from orch8.engine.keys import NodeKey
 from orch8.engine.scope import CONTEXT, STATE, Known, NeedsValues, OutputRef, Ref, Scope
+from orch8.errors import ExpressionError
 
 NOW = datetime(2026, 1, 31, 9, tzinfo=UTC)
 PAY = {"type": "step", "id": "pay", "handler": "h"}
@@ -69,6 +71,28 @@ def test_scope_lays_the_failure_over_the_context() -> None:
     """A catch reads what it handles; the stored context does not change."""
     assert read("context.data._error.message", error={"message": "no"}) == "no"
     assert "_error" not in CONTEXT_VALUE["data"]
+
+
+def test_scope_knows_the_signal_that_is_being_looked_at() -> None:
+    """Outside of blocks, where an interrupt decides what to do with it."""
+    template = compile_template("{{signal.payload}}", Dialect.SEED, {"signal"})
+    looking = replace(scope(Known({CONTEXT: CONTEXT_VALUE})), event={"payload": 7})
+    assert looking.render(template, LAST, None) == 7
+    with pytest.raises(ExpressionError, match="unknown root signal"):
+        scope(Known({CONTEXT: CONTEXT_VALUE})).render(template, LAST, None)
+
+
+def test_what_was_replaced_counts_until_it_is_forgotten() -> None:
+    """A transaction that begins anew finds the stored value."""
+    known = Known({STATE: {"k": 1}})
+    known.replace(STATE, {"k": 2})
+    known.replace(CONTEXT, CONTEXT_VALUE)
+    known.require([STATE, CONTEXT])
+    assert read("state.k", known=known) == 2
+    known.forget()
+    assert known.get(STATE) == {"k": 1}
+    with pytest.raises(NeedsValues):
+        known.get(CONTEXT)
 
 
 def test_scope_gives_each_iteration_its_item_and_number() -> None:

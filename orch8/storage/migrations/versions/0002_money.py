@@ -25,6 +25,8 @@ COMMENT ON COLUMN steps.asking IS
 CREATE INDEX steps_fence ON steps (tenant_id, fence) WHERE fence IS NOT NULL;
 CREATE INDEX steps_attempt ON steps (tenant_id, idempotency_key)
     WHERE effect IN ('money', 'irrevocable');
+CREATE INDEX steps_parked ON steps (tenant_id, id) WHERE attention IS NOT NULL;
+CREATE INDEX steps_reference ON steps (tenant_id, provider_ref) WHERE provider_ref IS NOT NULL;
 """
 
 FENCES = """
@@ -49,7 +51,8 @@ CREATE TABLE business_keys (
     lasting boolean NOT NULL DEFAULT false,
     PRIMARY KEY (tenant_id, key)
 );
-COMMENT ON TABLE business_keys IS 'The instance that has a business key; gone when it ends, unless lasting.';
+COMMENT ON TABLE business_keys IS
+    'The instance that has a business key; gone when it ends, unless lasting.';
 CREATE INDEX business_keys_instance ON business_keys (instance_id);
 
 CREATE TABLE correlations (
@@ -84,6 +87,7 @@ CREATE TABLE doubts (
 COMMENT ON TABLE doubts IS
     'Attempts that were sent and whose end was not known at once; how each was found out.';
 CREATE INDEX doubts_open ON doubts (tenant_id, opened_at) WHERE resolved_at IS NULL;
+CREATE INDEX doubts_key ON doubts (tenant_id, idempotency_key);
 CREATE INDEX doubts_resolved ON doubts (resolved_at) WHERE resolved_at IS NOT NULL;
 
 CREATE TABLE incidents (
@@ -99,7 +103,7 @@ CREATE TABLE incidents (
     reason text
 );
 COMMENT ON TABLE incidents IS
-    'What contradicts what is recorded, or passed a promise: looked at by a person, never acted on.';
+    'What contradicts what is recorded, or broke a promise: for a person, never acted on.';
 CREATE INDEX incidents_open ON incidents (tenant_id, id) WHERE closed_at IS NULL;
 CREATE INDEX incidents_instance ON incidents (instance_id, id);
 
@@ -171,6 +175,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     for table in TABLES:
         op.execute(f"DROP TABLE {table}")
+    op.execute("DROP INDEX steps_reference")
+    op.execute("DROP INDEX steps_parked")
     op.execute("DROP INDEX steps_attempt")
     op.execute("DROP INDEX steps_fence")
     op.execute(

@@ -1,0 +1,140 @@
+"""What the comparison says: a table for people, build/peers/results.json for programs.
+
+Medians over the rounds; latencies are pooled. An engine that could not be measured stays in the
+table, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.report import percentile
+from tests.peers.programs.step import STEPS
+from tests.peers.session import Measured
+
+FILE = Path("build/peers/results.json")
+TITLES = {
+    "noop": "10 no-op steps a workflow, functions in the engine's own workers",
+    "http": "5 HTTP steps a workflow, the handler answers at once",
+}
+
+
+@dataclass
+class Entry:
+    """One engine: how it was run, its measurements by workload, and why some are missing."""
+
+    name: str
+    title: str
+    version: str
+    setting: str
+    measured: dict[str, list[Measured]] = field(default_factory=dict)
+    trouble: list[str] = field(default_factory=list)
+
+    def add(self, kind: str, one: Measured) -> None:
+        """One more round."""
+        self.measured.setdefault(kind, []).append(one)
+
+    def numbers(self, kind: str) -> dict[str, float | None] | None:
+        """The figures of a workload; None if it was never measured."""
+        runs = self.measured.get(kind)
+        if not runs:
+            return None
+        periods = sorted(1000 * p for run in runs for p in run.periods)
+        commits = [run.commits / run.workflows for run in runs if run.commits is not None]
+
+        def cost(*parts: str) -> float | None:
+            if not any(run.cpu for run in runs):
+                return None
+            return median(
+                1e6 * sum(run.cpu.get(part, 0.0) for part in parts) / run.steps(kind)
+                for run in runs
+            )
+
+        return {
+            "steps_per_s": median(run.steps_per_s for run in runs),
+            "lowest_steps_per_s": min(run.steps_per_s for run in runs),
+            "highest_steps_per_s": max(run.steps_per_s for run in runs),
+            "p50_ms": percentile(periods, 50) if periods else None,
+            "p99_ms": percentile(periods, 99) if periods else None,
+            "latencies": len(periods),
+            "cpu_us": cost("itself", "postgres", "redis"),
+            "itself_us": cost("itself"),
+            "postgres_us": cost("postgres"),
+            "redis_us": cost("redis"),
+            "commits": median(commits) if commits else None,
+            "workflows": median(run.workflows for run in runs),
+            "repeated": sum(run.repeated for run in runs),
+            "rounds": len(runs),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """All that is known of the engine."""
+        return {
+            "name": self.name,
+            "title": self.title,
+            "version": self.version,
+            "setting": self.setting,
+            "trouble": self.trouble,
+            "numbers": {kind: self.numbers(kind) for kind in STEPS},
+        }
+
+
+def write(conditions: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, Any]:
+    """The results stand in FILE; they are the answer, too."""
+    found = {"conditions": dict(conditions), "engines": [entry.to_json() for entry in entries]}
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    FILE.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    return found
+
+
+def show(results: Mapping[str, Any], console: Console) -> None:
+    """The tables are printed, one for each workload, and what went wrong below them."""
+    engines = results["engines"]
+    for kind, title in TITLES.items():
+        table = Table(title=title, title_justify="left")
+        table.add_column("engine", no_wrap=True)
+        for column in (
+            "steps/s",
+            "p50 ms",
+            "p99 ms",
+            "CPU us/step",
+            "of it Postgres",
+            "commits/wf",
+        ):
+            table.add_column(column, justify="right")
+        ranked = sorted(
+            engines, key=lambda e: -((e["numbers"][kind] or {}).get("steps_per_s") or 0)
+        )
+        for engine in ranked:
+            table.add_row(f"{engine['title']} {engine['version']}", *_cells(engine, kind))
+        console.print(table)
+    for engine in engines:
+        for trouble in engine["trouble"]:
+            console.print(f"{engine['title']}: {trouble}", highlight=False, markup=False)
+
+
+def _cells(engine: Mapping[str, Any], kind: str) -> list[str]:
+    numbers = engine["numbers"][kind]
+    if numbers is None:
+        reason = engine["trouble"][0] if engine["trouble"] else "no round was run"
+        return [f"not measured: {reason[:40]}"]
+    shown = {
+        "steps_per_s": "{:,.0f}",
+        "p50_ms": "{:.1f}",
+        "p99_ms": "{:.1f}",
+        "cpu_us": "{:,.0f}",
+        "postgres_us": "{:,.0f}",
+        "commits": "{:.1f}",
+    }
+    return [
+        form.format(numbers[name]) if numbers[name] is not None else "-"
+        for name, form in shown.items()
+    ]
