@@ -22,10 +22,10 @@ PYTEST_ARGS := -n 2 --dist loadgroup
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo dev test check cover format bench chaos clean
+.PHONY: help venv demo dev test check cover format bench bench-peers chaos clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 venv: $(TESTING) ## Make .venv with everything that runs and tests orch8
 
@@ -55,6 +55,9 @@ format: $(TESTING) ## Format the code and repair what can be repaired
 
 bench: $(TESTING) ## Measure throughput and latency on this machine
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-peers: $(TESTING) ## Measure other engines beside it, in environments of their own
+	@$(BIN)/python -m tests.peers $(ARGS)
 
 chaos: $(TESTING) ## Kill processes and servers at random, then count the charges
 	@$(BIN)/python -m tests.chaos $(ARGS)

@@ -10,9 +10,9 @@ from api import requests
 from api.answers import answer, nothing
 from api.auth import DEFAULT_TENANT, caller
 from api.operations import operation
-from api.schemas.handlers import LimitBody, LimitSchema, LimitsSchema
+from api.schemas.limits import LimitBody, LimitSchema, LimitsQuery, LimitsSchema
 from api.surface import surface
-from orch8.errors import NotFound
+from orch8.errors import NotFound, Problem, Unprocessable
 from orch8.limits import Limit
 from orch8.runtime import registry
 from orch8.runtime.office import read_limits
@@ -22,14 +22,32 @@ from orch8.storage.transaction import Tx
 blueprint: Final = Blueprint("limits", __name__)
 
 _LIMIT = LimitBody()
+_LIST = LimitsQuery()
+UNLIMITED: Final = "unlimited"
+# What an unlimited key shows in place of a limit.
+_NONE: Final = {
+    "source": None, "max": None, "window_seconds": None, "max_in_flight": None,
+    "slack_seconds": None, "effective": False,
+}  # fmt: skip
 
 
 @blueprint.get("/rate-limits")
-@operation("List every stated rate limit", answers={200: LimitsSchema})
+@operation(
+    "List every stated rate limit, or the keys that have none",
+    query=LimitsQuery,
+    answers={200: LimitsSchema},
+)
 def list_all() -> Response:
-    """The operator's and those that sequences state; the effective one of each key is marked."""
+    """The operator's and those that sequences state, the effective one of each key marked; with
+    ``state=unlimited`` the keys that steps were called with while nobody stated a limit.
+    """
+    asked = requests.query(_LIST)
+    tenant = caller().tenant
     with surface().office.begin() as tx:
-        return answer({"items": _stated(tx, caller().tenant)})
+        if asked.get("state") == UNLIMITED:
+            rows = fleet.unlimited(tx, tenant)
+            return answer({"items": [{**row._asdict(), **_NONE} for row in rows]})
+        return answer({"items": _stated(tx, tenant)})
 
 
 @blueprint.get("/rate-limits/<path:key>")
@@ -47,15 +65,16 @@ def read(key: str) -> Response:
 def put(key: str) -> Response:
     """It wins over what sequences state, within a second in every process."""
     body = requests.body(_LIMIT)
-    Limit(key, body["max"], body["window_seconds"])  # refuses what the limiter could not keep
+    _check(key, body)
     tenant = caller().tenant or DEFAULT_TENANT
     with surface().office.begin() as tx:
         registry.put_limit(
             tx,
             key,
             tenant_id=tenant,
-            maximum=body["max"],
-            window=body["window_seconds"],
+            maximum=body.get("max"),
+            window=body.get("window_seconds"),
+            max_in_flight=body.get("max_in_flight"),
             actor=requests.actor(),
         )
         return answer(_effective(tx, key))
@@ -74,25 +93,47 @@ def delete(key: str) -> Response:
     return nothing()
 
 
+def _check(key: str, body: dict[str, Any]) -> None:
+    """Raises Unprocessable or InvalidArgument for what the limiter could not keep."""
+    if ("max" in body) != ("window_seconds" in body):
+        missing = "window_seconds" if "max" in body else "max"
+        hint = 'such as "max": 95, "window_seconds": 1'
+        raise Unprocessable(
+            f"{missing} is missing: a window needs both max and window_seconds",
+            errors=[Problem(f"/{missing}", "is missing", hint, "missing", shape=True)],
+        )
+    window = body.get("window_seconds", 1.0)
+    Limit(key, body.get("max"), window, max_in_flight=body.get("max_in_flight"))
+
+
 def _stated(tx: Tx, tenant: str | None) -> list[dict[str, Any]]:
-    """Every stated limit, with whether it is the one that holds for its key."""
+    """Every stated limit, with whether its window, or what it says of calls in flight, holds."""
     rows = [row for row in fleet.rate_limits(tx) if tenant in (None, row.tenant_id)]
     holding = read_limits(tx).stated
-    marked: set[tuple[str, str]] = set()
+    marked: set[tuple[str, str, str]] = set()
     shown = []
     # The operator's first: of two equal limits it is the one that holds.
     for row in sorted(rows, key=lambda row: row.source != fleet.OPERATOR):
-        at, limit = (row.tenant_id, row.key), holding[row.tenant_id, row.key]
-        effective = at not in marked and (row.max, row.window_seconds) == (limit.max, limit.window)
-        if effective:
-            marked.add(at)
-        shown.append({**row._asdict(), "effective": effective})
+        limit = holding[row.tenant_id, row.key]
+        window = row.max is not None and (row.max, row.window_seconds) == (limit.max, limit.window)
+        in_flight = row.max_in_flight is not None and row.max_in_flight == limit.max_in_flight
+        parts = {
+            (row.tenant_id, row.key, part)
+            for part, holds in (("window", window), ("in flight", in_flight))
+            if holds
+        }
+        shown.append({**row._asdict(), "effective": bool(parts - marked)})
+        marked |= parts
     return sorted(shown, key=lambda each: (each["tenant_id"], each["key"], not each["effective"]))
 
 
 def _effective(tx: Tx, key: str) -> dict[str, Any]:
-    stated = _stated(tx, caller().tenant or DEFAULT_TENANT)
-    found = next((each for each in stated if each["key"] == key and each["effective"]), None)
+    tenant = caller().tenant or DEFAULT_TENANT
+    found = next((e for e in _stated(tx, tenant) if e["key"] == key and e["effective"]), None)
     if found is None:
         raise NotFound(f"rate limit {key!r}: nobody has stated one")
-    return found
+    limit = read_limits(tx).stated[tenant, key]
+    window = None if limit.max is None else limit.window
+    return {
+        **found, "max": limit.max, "window_seconds": window, "max_in_flight": limit.max_in_flight,
+    }  # fmt: skip

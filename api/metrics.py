@@ -86,7 +86,7 @@ class Backlog(Collector):
         with self._office.database.begin() as tx:
             lanes = gauges.backlog(tx)
             live = sum(1 for row in fleet.fleet(tx) if row.alive)
-            queues = gauges.waiting(tx)
+            queues, unlimited = gauges.waiting(tx), fleet.unlimited(tx, None, gauges.LANES)
             in_doubt, resolved = gauges.doubts(tx), gauges.resolutions(tx)
             people = gauges.needing_people(tx)
         due = GaugeMetricFamily(
@@ -109,7 +109,7 @@ class Backlog(Collector):
         )
         for row in queues:
             waiting.add_metric((row.tenant_id, row.limit_key), row.waiting)
-        yield from (due, oldest, workers, waiting)
+        yield from (due, oldest, workers, waiting, _unlimited(unlimited))
         yield from _doubts(in_doubt, resolved)
         yield from _people(people)
 
@@ -134,6 +134,17 @@ def _doubts(in_doubt: Sequence[Row], resolved: Sequence[Row]) -> Iterator[Metric
         ways.add_metric((way,), counts.pop(way, 0))
     ways.add_metric(("other",), sum(counts.values()))
     yield from (unknown, oldest, ways)
+
+
+def _unlimited(rows: Sequence[Row]) -> Metric:
+    calls = GaugeMetricFamily(
+        "orch8_rate_limit_unlimited_calls",
+        "About how many calls were made with a rate-limit key that nobody states a limit for.",
+        labels=("tenant", "key"),
+    )
+    for row in rows:
+        calls.add_metric((row.tenant_id, row.key), row.calls)
+    return calls
 
 
 def _people(row: Row) -> Iterator[Metric]:

@@ -46,6 +46,7 @@ KEEPERS = {
     "flask": ("api",),
     "redis": ("orch8.limits", "orch8.dev"),
     "pycurl": ("orch8.handlers",),
+    "holidays": ("orch8.blocks.calendars",),
     "marshmallow": ("orch8.blocks", "orch8.definition", "api"),
 }
 # What would make the core depend on when, where and by chance it runs.

@@ -47,35 +47,6 @@ class HandlersSchema(Shown):
     registered = fields.List(fields.Nested(HandlerSchema), required=True)
 
 
-class LimitBody(Body):
-    """How many calls may share a key."""
-
-    max = described(Whole(required=True, least=1, most=1_000_000), "Calls in any window", 95)
-    window_seconds = described(Positive(required=True), "Length of the window", 1)
-
-
-class LimitSchema(Shown):
-    """A stated limit: the operator's, which wins, or an inline one of a sequence."""
-
-    tenant_id = fields.String(required=True)
-    key = fields.String(required=True)
-    source = fields.String(
-        required=True, metadata={"description": '"operator", or the id of a sequence\'s version'}
-    )
-    max = fields.Integer(required=True)
-    window_seconds = fields.Float(required=True)
-    slack_seconds = fields.Float(required=True, metadata={"description": "Between token and call"})
-    effective = fields.Boolean(
-        required=True, metadata={"description": "Whether this is the one that holds"}
-    )
-
-
-class LimitsSchema(Shown):
-    """Every stated limit."""
-
-    items = fields.List(fields.Nested(LimitSchema), required=True)
-
-
 class ClockBody(Body):
     """How to move the engine's clock."""
 

@@ -55,10 +55,18 @@ def lint(found: Outline, findings: Findings) -> None:
             _unlimited(node, limited, findings)
         for slot, below in node.chains:
             _after_the_end(below, findings)
-            if not below and slot.json == [] and not isinstance(node.block, try_catch.TryCatch):
+            if not below and slot.json == [] and not _says_nothing(node.block, slot.name):
                 at = node.pointer + slot.pointer
                 findings.warn(Problem(at, f"{node.owner}no blocks here", "", "empty"))
     _after_the_end(found.top, findings)
+
+
+def _says_nothing(block: Any, slot: str) -> bool:
+    """Whether no blocks are meant there: an empty default says that nothing is to happen, and an
+    empty catch has a remark of its own.
+    """
+    default = isinstance(block, router.Router) and slot == "default"
+    return default or isinstance(block, try_catch.TryCatch)
 
 
 def _router(node: Node, block: Any) -> Iterator[Remark]:
@@ -162,7 +170,8 @@ def _limited_keys(found: Outline) -> set[str]:
     return {
         node.values["rate_limit_key"]
         for node in found.nodes
-        if "rate_limit_key" in node.values and "rate_limit" in node.values
+        if "rate_limit_key" in node.values
+        and ("rate_limit" in node.values or "max_in_flight" in node.values)
     } | {
         each["key"]
         for node in found.nodes

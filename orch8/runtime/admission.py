@@ -32,10 +32,13 @@ def admit_waiting(office: Office, tx: Tx) -> bool:
         if not steps.look_after(tx, queue.tenant_id, queue.limit_key):
             continue
         state = steps.queue_state(tx, queue.tenant_id, queue.limit_key)
-        inline = Limit(*state.deferred_under) if state.deferred_under else None
-        stated = limits.stated.get((queue.tenant_id, queue.limit_key)) or inline
+        refused = Limit(*state.deferred_under) if state.deferred_under else None
+        stated = limits.stated.get((queue.tenant_id, queue.limit_key))
+        if stated is None or stated.max is None or _in_flight(refused):
+            stated = refused
+        unchanged = stated is None or (refused is not None and stated.pace == refused.pace)
         ahead = state.now + timedelta(seconds=HORIZON)
-        if stated == inline and state.free_at is not None and state.free_at > ahead:
+        if unchanged and state.free_at is not None and state.free_at > ahead:
             continue  # the limit is spent for longer: whoever is admitted now would come back
         plan = slots(stated, state.admitted, state.last, state.now)
         if plan:
@@ -51,7 +54,12 @@ def slots(
     """
     if limit is None:
         return [now] * MAX_AHEAD
-    pace = AHEAD_OF_PACE * limit.max / (limit.window + limit.slack)
+    pace = AHEAD_OF_PACE * limit.pace
     wanted = min(max(int(pace * HORIZON), 1), MAX_AHEAD) - admitted
     begin = now if last is None or last < now else last + timedelta(seconds=1 / pace)
     return [begin + timedelta(seconds=n / pace) for n in range(wanted)]
+
+
+def _in_flight(refused: Limit | None) -> bool:
+    """Whether the calls in flight refused, so that their number and duration are the pace."""
+    return refused is not None and refused.max_in_flight is not None

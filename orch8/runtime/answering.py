@@ -16,6 +16,7 @@ from orch8.money.evidence import Observation, judge
 from orch8.runtime import declines, doubts
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.horizon import key_ttl, on_unknown, timeout_of
+from orch8.runtime.pacing import spared
 from orch8.runtime.routes import Kind
 from orch8.runtime.ruling import (
     PUSH_DEFAULT,
@@ -59,7 +60,7 @@ def answer(run: Run, key: NodeKey, got: Answer, *, actor: str = ENGINE, by: str 
             ruling = Ask(timedelta(), "exists")
     else:
         got = _still_unknown(row, got)
-        ruling = rule(case_of(run, row, got), got)
+        ruling = spared(run, row, got) or rule(case_of(run, row, got), got)
     declines.note(run, row, got)
     row.claimed_by = row.lease_until = row.asking = None
     match ruling:

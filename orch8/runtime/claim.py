@@ -99,7 +99,7 @@ def _taken(office: Office, tx: Tx, rows: Sequence[StepRow], worker_id: UUID) -> 
         )
     office.loader.carry_out(tx, works)
     taken = [task for own in tasks.values() for task in own]
-    behind = fencing.stand_back(tx, taken, moment)
+    behind = fencing.stand_back(fencing.TxFences(tx), taken, moment)
     steps.mark_claimed(tx, [task.row for task in taken])
     sent = [task for task in taken if task not in behind]
     write(tx, Changes(counted=budgets.counted(sent, moment.at)))
@@ -127,8 +127,6 @@ def own_claim(run: Run, row: StepRow, worker_id: UUID, limits: Limits) -> Task:
     row.state = StepState.RUNNING
     overdue = row.deadline_at is not None and run.now >= row.deadline_at
     row.due_at = row.limit_key = None  # its place in the queue, queued_at, stays its own
-    if row.waits_for == fencing.FENCE:
-        row.waits_for = None
     if not run.route(row).kind.calls_out or (overdue and row.asking is None):
         return Task(row, run.route(row))
     if row.asking is None:

@@ -9,27 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
 from uuid import UUID
 
-from orch8.blocks.step import Effect
-from orch8.engine.lifecycle import LIVE, StepState
-from orch8.engine.outcome import Answer, Verdict
+from orch8.engine.outcome import Verdict
 from orch8.errors import InvalidArgument
-from orch8.runtime.answering import answer
-from orch8.runtime.doubts import UNRESOLVED, contradiction, told
+from orch8.runtime.doubts import contradiction, told
 from orch8.runtime.office import Office
-from orch8.runtime.run import Run
 from orch8.runtime.signal import change
+from orch8.runtime.words import TELLING, Word, body_of, open_to_words, resolve
 from orch8.storage import attempts, instances, steps
 from orch8.storage.changes import Changes, write
 from orch8.storage.fences import Hold
 from orch8.storage.rows import AuditEntry, Evidence, StepRow
 from orch8.storage.transaction import Row, Tx
-
-TELLING: Final = frozenset(
-    {Verdict.SUCCEEDED, Verdict.DECLINED, Verdict.REQUIRES_ACTION, Verdict.FAILED}
-)
 
 
 class Standing(StrEnum):
@@ -40,24 +32,6 @@ class Standing(StrEnum):
     CONTRARY = "contrary"  # it contradicts what is recorded: an incident is open
     SEEN = "seen"  # the same event was told before
     UNMATCHED = "unmatched"  # no attempt is known by these names
-
-
-@dataclass(frozen=True, kw_only=True)
-class Word:
-    """How an attempt ended, and by which names the teller knows it.
-
-    ``source`` is webhook, signal or person; ``event_id`` makes telling it twice harmless.
-    """
-
-    outcome: Verdict
-    idempotency_key: str | None = None
-    provider_ref: str | None = None
-    at: tuple[UUID, str] | None = None  # instance and node key
-    output: Any = None
-    event_id: str | None = None
-    source: str = "webhook"
-    actor: str = "api"
-    request_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,34 +68,6 @@ def testify(office: Office, tx: Tx, word: Word, *, tenant_id: str) -> Testimony:
     return Testimony(_keep(tx, row, generation, word), instance_id, node_key)
 
 
-def open_to_words(row: StepRow) -> bool:
-    """Whether a step's present attempt may have been made and is not known to have ended."""
-    if row.state not in LIVE or not row.dispatches or Effect(row.effect).repeatable:
-        return False
-    return row.state in (StepState.RUNNING, StepState.PARKED) or row.outcome in UNRESOLVED
-
-
-def resolve(run: Run, row: StepRow, word: Word) -> None:
-    """The word has taken effect on its open attempt, as an answer of the provider."""
-    step = run.step(row.key)
-    step.epoch += 1  # whatever is still on its way is evidence from now on
-    step.claimed_by = None
-    error = {"message": f"{word.source}: {word.outcome}", "code": word.source}
-    reference = {"provider_ref": word.provider_ref} if word.provider_ref else {}
-    run.observe(step, word.source, word.outcome, _body(word))
-    run.audit(
-        "step.resolved", word.outcome, step, actor=word.actor, request_id=word.request_id,
-        reason=f"told by {word.source}" + (f" {word.event_id}" if word.event_id else ""),
-    )  # fmt: skip
-    answer(
-        run,
-        step.key,
-        Answer(word.outcome, word.output, error, evidence=reference),
-        actor=word.actor,
-        by=word.source,
-    )
-
-
 def _find(tx: Tx, word: Word, tenant_id: str) -> tuple[UUID, str, int | None] | None:
     if word.idempotency_key:
         rows = attempts.by_key(tx, tenant_id, word.idempotency_key)
@@ -148,7 +94,7 @@ def _keep(tx: Tx, row: StepRow, generation: int, word: Word) -> Standing:
     """The word about an attempt that has ended is kept; whether it contradicts what is recorded."""
     kept = Evidence(
         row.tenant_id, row.instance_id, row.node_key, row.epoch, word.source, word.outcome,
-        _body(word),
+        body_of(word),
     )  # fmt: skip
     changes = Changes(evidence=[kept])
     against = contradiction(row, generation, word.outcome)
@@ -165,13 +111,3 @@ def _keep(tx: Tx, row: StepRow, generation: int, word: Word) -> Standing:
         )  # fmt: skip
     write(tx, changes)
     return Standing.AGREES if against is None else Standing.CONTRARY
-
-
-def _body(word: Word) -> dict[str, Any]:
-    told_ = {
-        "event_id": word.event_id,
-        "provider_ref": word.provider_ref,
-        "actor": word.actor,
-        "output": word.output,
-    }
-    return {name: value for name, value in told_.items() if value is not None}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Final, Protocol
+from uuid import UUID
 
 from orch8.blocks.money import OnFence
 from orch8.engine.lifecycle import StepState
@@ -21,9 +23,46 @@ FENCE: Final = "fence"  # what a step waits for that finds another behind its fe
 # Whoever lets go of the fence wakes those who wait; this is for a wake-up that crossed with them.
 _FIRST_LOOK: Final = 2.0
 _LONGEST_LOOK: Final = 60.0
+Taken = tuple[str, str, UUID, str | None]  # tenant, fence, instance, node key
 
 
-def stand_back(tx: Tx, tasks: Sequence[Task], moment: Moment) -> list[Task]:
+class Fences(Protocol):
+    """Who holds which fence, wherever that is kept."""
+
+    def take(self, holds: Sequence[Hold]) -> set[Taken]:
+        """The steps that have their fence now."""
+
+    def holder(self, tenant_id: str, fence: str) -> tuple[UUID, str] | None:
+        """The instance and node that hold a fence."""
+
+    def waited_for(self, behind: Sequence[StepRow], entries: Sequence[AuditEntry]) -> None:
+        """Steps have begun to wait: attempts in doubt that hold them up are asked about now, and
+        the audit log tells of it.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class TxFences:
+    """The fences of a database."""
+
+    tx: Tx
+
+    def take(self, holds: Sequence[Hold]) -> set[Taken]:
+        """The steps that have their fence once the transaction commits."""
+        return fences.take(self.tx, holds)
+
+    def holder(self, tenant_id: str, fence: str) -> tuple[UUID, str] | None:
+        """The instance and node that hold a fence."""
+        found = fences.holder(self.tx, tenant_id, fence)
+        return None if found is None else (found.instance_id, found.node_key)
+
+    def waited_for(self, behind: Sequence[StepRow], entries: Sequence[AuditEntry]) -> None:
+        """Whoever holds the steps up is asked about now, and the audit log tells of it."""
+        fences.hurry(self.tx, [(row.tenant_id, row.fence or "") for row in behind])
+        write(self.tx, Changes(audit=list(entries)))
+
+
+def stand_back(held_by: Fences, tasks: Sequence[Task], moment: Moment) -> list[Task]:
     """Those of the claimed tasks that must not be sent, since another step holds their fence: their
     rows are scheduled again, behind it. One that is not to wait keeps its place among the tasks,
     with its end. Every other task that has a fence holds it once the transaction commits.
@@ -31,17 +70,29 @@ def stand_back(tx: Tx, tasks: Sequence[Task], moment: Moment) -> list[Task]:
     wanting = [task for task in tasks if task.row.fence is not None and task.sends]
     if not wanting:
         return []
-    held = fences.take(tx, [_hold(task) for task in wanting])
-    refused = [task for task in wanting if _named(task.row) not in held]
+    taken = held_by.take([_hold(task) for task in wanting])
+    refused = [task for task in wanting if _named(task.row) not in taken]
     behind = [task for task in refused if task.on_fence is not OnFence.FAIL]
     for task in refused:
         if task.on_fence is OnFence.FAIL:
-            task.answer = _taken(tx, task.row)
-        else:
+            task.answer = _taken(held_by, task.row)
+    first = [task.row for task in behind if task.row.waits_for != FENCE]
+    for task in wanting:
+        if task in behind:
             _wait(task.row, moment)
-    if behind:
-        _tell(tx, behind)
+        elif task.row.waits_for == FENCE:
+            task.row.waits_for = None
+    if first:
+        held_by.waited_for(first, [_entry(row) for row in first])
     return behind
+
+
+def unsend(row: StepRow) -> None:
+    """The row's last dispatch was not made: its intent is withdrawn, no attempt used up."""
+    row.dispatches -= 1
+    if row.dispatches == 0:
+        row.first_dispatched_at = row.last_dispatched_at = None
+        row.fingerprint = row.request = None
 
 
 def _hold(task: Task) -> Hold:
@@ -51,7 +102,7 @@ def _hold(task: Task) -> Hold:
     return Hold(row.tenant_id, row.fence, row.instance_id, row.node_key, supersedes=supersedes)
 
 
-def _named(row: StepRow) -> tuple[str, str | None, object, str]:
+def _named(row: StepRow) -> tuple[str, str | None, UUID, str]:
     return row.tenant_id, row.fence, row.instance_id, row.node_key
 
 
@@ -63,32 +114,16 @@ def _wait(row: StepRow, moment: Moment) -> None:
     row.due_at = moment.at + timedelta(seconds=after * moment.rate)
 
 
-def unsend(row: StepRow) -> None:
-    """The row's last dispatch was not made: its intent is withdrawn, no attempt used up."""
-    row.dispatches -= 1
-    if row.dispatches == 0:
-        row.first_dispatched_at = row.last_dispatched_at = None
-        row.fingerprint = row.request = None
+def _entry(row: StepRow) -> AuditEntry:
+    return AuditEntry(
+        row.tenant_id, ENGINE, "step.fenced", "deferred", row.instance_id, row.node_key,
+        reason=f"another step holds the fence {row.fence}"[:500],
+    )  # fmt: skip
 
 
-def _tell(tx: Tx, behind: Sequence[Task]) -> None:
-    """Attempts in doubt that hold up others are asked about now; first waits are in the log."""
-    fences.hurry(tx, [(t.row.tenant_id, t.row.fence) for t in behind if t.row.fence is not None])
-    first = [task.row for task in behind if task.row.epoch == 1]
-    if first:
-        entries = [
-            AuditEntry(
-                row.tenant_id, ENGINE, "step.fenced", "deferred", row.instance_id, row.node_key,
-                reason=f"another step holds the fence {row.fence}"[:500],
-            )
-            for row in first
-        ]  # fmt: skip
-        write(tx, Changes(audit=entries))
-
-
-def _taken(tx: Tx, row: StepRow) -> Answer:
+def _taken(held_by: Fences, row: StepRow) -> Answer:
     assert row.fence is not None
-    found = fences.holder(tx, row.tenant_id, row.fence)
-    who = f" by step {found.node_key} of instance {found.instance_id}" if found else ""
+    found = held_by.holder(row.tenant_id, row.fence)
+    who = f" by step {found[1]} of instance {found[0]}" if found else ""
     error = {"message": f"the fence {row.fence!r} is held{who}", "code": "fence_taken"}
     return Answer(Verdict.REFUSED, error=error)

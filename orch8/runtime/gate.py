@@ -1,41 +1,65 @@
 """The gate: rate-limit tokens for a whole batch of calls, right before they are made.
 
 A call whose token comes within a moment is held here; for a longer wait it goes back to Postgres,
-into its key's queue. Without Redis nothing passes: the steps stay scheduled.
+into its key's queue. When calls have ended, the gate gives their leases back and passes on what the
+provider said of its limits. Without Redis calls go on within this process's share.
 """
 
 from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import count
+from typing import Protocol
+from uuid import UUID
 
 import structlog
 
+from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import Orch8Error
-from orch8.limits import Grant, Limit, Limiter, LimiterUnavailable, Refusal
+from orch8.handlers import pressure
+from orch8.limits import Ended, Grant, Limit, Limiter, LimiterUnavailable, Refusal, Share
 from orch8.runtime.preparing import Task
 from orch8.runtime.settle import Deferral, Item
 
 log = structlog.get_logger(__name__)
 
 HOLD = 0.25  # seconds: waiting this long here is cheaper than two writes
-AWAY = 1.0  # seconds until a step is tried again when Redis is away
+AWAY = 1.0  # seconds until Redis is tried again when it is away
 BATCH = 256
-History = Callable[[str, Limit], Sequence[float]]  # tenant -> ages of its calls, in seconds
+REBUILDS = 3  # times that a batch is asked for again after lost histories were rebuilt
+TOOK = 0.5  # seconds that a call is thought to take before one was measured
+MOST_KEYS = 10_000  # of which the durations of calls are kept in mind
+OBJECT_LOCK = "lock_timeout"  # Stripe: another request holds the object, no limit is reached
+
+
+class Records(Protocol):
+    """What the database knows; runtime/standing.py reads it."""
+
+    def used(
+        self, tenant_id: str, limit: Limit, waiting: Sequence[UUID]
+    ) -> tuple[list[float], int]:
+        """The ages of used units in seconds, and how many calls may be in flight."""
+
+    def live(self) -> int | None:
+        """How many worker processes there are; None if that is not known."""
 
 
 class Gate:
-    """Decides which calls may go now. Used by the pump's own thread only.
+    """Decides which calls may go now. Used by the pump's own thread only."""
 
-    ``history`` says which calls may have been made in a window that the limiter's server has lost.
-    """
-
-    def __init__(self, limiter: Limiter | None, history: History) -> None:
-        self._limiter, self._history = limiter, history
-        self._held: list[tuple[float, int, Task]] = []
+    def __init__(self, limiter: Limiter | None, records: Records) -> None:
+        self._limiter, self._records = limiter, records
+        self._held: list[tuple[float, int, Task, float]] = []  # the last: held since when
         self._order = count()
+        self._share = Share()
+        self._away_until = 0.0
+        self._flying: Counter[tuple[str, str]] = Counter()  # calls in flight here, by key
+        self._took: dict[tuple[str, str], float] = {}
+        self._ended: list[tuple[str, Ended]] = []
 
     @property
     def held(self) -> int:
@@ -50,10 +74,13 @@ class Gate:
         """The calls that may be made right now with their grants, and those that go back; held
         calls whose time has come are among them.
         """
-        ready: list[Task] = []
-        while self._held and self._held[0][0] <= time.monotonic():
-            ready.append(heapq.heappop(self._held)[2])
-        ready.extend(tasks)
+        self._report()
+        now = time.monotonic()
+        ready: list[tuple[Task, float]] = []
+        while self._held and self._held[0][0] <= now:
+            _, _, task, since = heapq.heappop(self._held)
+            ready.append((task, since))
+        ready.extend((task, now) for task in tasks)
         granted: list[tuple[Task, Grant]] = []
         back: list[Item] = []
         for first in range(0, len(ready), BATCH):
@@ -62,50 +89,172 @@ class Gate:
 
     def release(self, task: Task, grant: Grant) -> None:
         """Tokens of a call that was not made are free again."""
-        if self._limiter is None or not grant.tokens:
-            return
-        try:
-            self._limiter.release(task.row.tenant_id, [grant])
-        except LimiterUnavailable as problem:  # they stay spent for one window, which is safe
-            log.warning("limiter.release_failed", error=str(problem))
+        self._landed(task)
+        if Share.owns(grant):
+            self._share.give_back(task.row.tenant_id, grant)
+        elif self._limiter is not None and grant.tokens:
+            try:
+                self._limiter.release(task.row.tenant_id, [grant])
+            except LimiterUnavailable as problem:  # they stay spent for one window, which is safe
+                log.warning("limiter.release_failed", error=str(problem))
 
-    def _restore(self, tenant_id: str, limit: Limit) -> None:
-        """A long window whose history the server lost, or never had, is counted from our own."""
-        if self._limiter is None:
-            return
-        try:
-            ages = self._history(tenant_id, limit)
-            self._limiter.restore(tenant_id, limit, ages)
-        except (LimiterUnavailable, Orch8Error) as problem:  # asked again with the next call
-            log.warning("limiter.restore_failed", key=limit.key, error=str(problem))
-            return
-        log.info("limiter.restored", tenant=tenant_id, key=limit.key, calls=len(ages))
+    def ended(self, task: Task, grant: Grant, answer: Answer) -> None:
+        """A call was made and answered: it is no longer in flight, and the next admit() tells every
+        process what the provider said of its limits.
+        """
+        tenant_id, took = task.row.tenant_id, time.monotonic() - grant.granted_at
+        blocked, crowded = self._felt(task, answer)
+        self._landed(task)
+        for limit in task.limits:
+            if limit.max_in_flight is not None:
+                self._measure((tenant_id, limit.key), took)
+        if Share.owns(grant):
+            self._share.give_back(tenant_id, grant)
+            grant = replace(grant, leased=False, tokens=())
+        if grant.leased or blocked or crowded:
+            succeeded = answer.verdict not in (Verdict.FAILED_SAFE, Verdict.UNKNOWN)
+            call = Ended(task.limits, grant, took, succeeded, blocked, crowded)
+            self._ended.append((tenant_id, call))
 
     def empty(self) -> list[Item]:
         """Every held call goes back: the process is stopping."""
         held, self._held = self._held, []
-        return [Item(task, Deferral()) for _, _, task in held]
+        return [Item(task, Deferral()) for _, _, task, _ in held]
 
-    def _acquire(self, tasks: list[Task]) -> list[Grant]:
-        if self._limiter is None:
-            raise LimiterUnavailable("ORCH8_REDIS_URL is not set")
-        return self._limiter.acquire_many([(task.row.tenant_id, task.limits) for task in tasks])
+    # -- what providers say ----------------------------------------------------------------------
+    def _felt(self, task: Task, answer: Answer) -> tuple[dict[str, float], dict[str, int]]:
+        """The keys for which the provider wants no calls, with the seconds; and those of which too
+        many calls are in flight, with how many are in flight here.
 
-    def _ask(self, tasks: list[Task], granted: list[tuple[Task, Grant]], back: list[Item]) -> None:
-        try:
-            grants = self._acquire(tasks)
-        except LimiterUnavailable as problem:
-            log.warning("limiter.away", error=str(problem), steps=len(tasks))
-            back.extend(Item(task, Deferral(AWAY)) for task in tasks)
-            return
+        Steps name the widest key first: that is what a limit of the whole account concerns, one of
+        an endpoint the last. A limit of a single object concerns this call only.
+        """
+        told = pressure.read(answer.evidence)
+        if told is None or (answer.error or {}).get("code") == OBJECT_LOCK:
+            return {}, {}
+        keys = [limit.key for limit in task.limits]
+        concerned = {"global": keys[:1], "endpoint": keys[-1:], "resource": []}
+        found = concerned.get(told.scope or "", keys)
+        if told.concurrent:
+            return {}, {key: self._flying[task.row.tenant_id, key] for key in found}
+        seconds = told.seconds or 0.0
+        if seconds and found:
+            log.warning("limiter.pushed_back", keys=found, seconds=seconds)
+        return dict.fromkeys(found, seconds) if seconds else {}, {}
+
+    def _report(self) -> None:
+        while self._ended and self._limiter is not None:
+            batch, self._ended = self._ended[:BATCH], self._ended[BATCH:]
+            try:
+                self._limiter.ended(batch)
+            except LimiterUnavailable as problem:  # leases run out by themselves
+                log.warning("limiter.report_failed", error=str(problem), calls=len(batch))
+                self._ended.clear()
+
+    def _landed(self, task: Task) -> None:
+        for limit in task.limits:
+            at = (task.row.tenant_id, limit.key)
+            self._flying[at] -= 1
+            if self._flying[at] <= 0:
+                del self._flying[at]
+
+    def _measure(self, at: tuple[str, str], took: float) -> None:
+        if len(self._took) >= MOST_KEYS:
+            self._took.clear()
+        self._took[at] = 0.8 * self._took.get(at, took) + 0.2 * took
+
+    # -- asking ----------------------------------------------------------------------------------
+    def _ask(
+        self,
+        ready: list[tuple[Task, float]],
+        granted: list[tuple[Task, Grant]],
+        back: list[Item],
+    ) -> None:
+        tasks = [task for task, _ in ready]
+        grants = self._acquire(tasks)
+        for _ in range(REBUILDS):
+            lost = [i for i, grant in enumerate(grants) if grant.refusal is Refusal.REBUILD]
+            if not lost or not self._rebuild([tasks[i] for i in lost], tasks):
+                break
+            for i, grant in zip(lost, self._acquire([tasks[i] for i in lost]), strict=True):
+                grants[i] = grant
         now = time.monotonic()
-        for task, grant in zip(tasks, grants, strict=True):
+        for (task, since), grant in zip(ready, grants, strict=True):
             if grant.granted:
+                self._flying.update((task.row.tenant_id, limit.key) for limit in task.limits)
                 granted.append((task, grant))
-            elif grant.retry_after <= HOLD:
-                heapq.heappush(self._held, (now + grant.retry_after, next(self._order), task))
+                continue
+            # When a call in flight ends is a guess, and whoever waits here takes up a slot.
+            patience = HOLD if grant.refusal is not Refusal.HELD else since + HOLD - now
+            if grant.retry_after <= patience:
+                at = now + grant.retry_after
+                heapq.heappush(self._held, (at, next(self._order), task, since))
             else:
-                refused = next(limit for limit in task.limits if limit.key == grant.refused_by)
-                if grant.refusal is Refusal.REBUILD:
-                    self._restore(task.row.tenant_id, refused)
-                back.append(Item(task, Deferral(grant.retry_after, refused)))
+                back.append(Item(task, Deferral(grant.retry_after, self._queue(task, grant))))
+
+    def _acquire(self, tasks: Sequence[Task]) -> list[Grant]:
+        asked = [(task.row.tenant_id, task.limits) for task in tasks]
+        if self._limiter is not None and time.monotonic() >= self._away_until:
+            try:
+                for tenant_id in sorted(self._share.tenants):
+                    self._limiter.distrust(tenant_id)  # it does not know of the share's calls
+                grants = self._limiter.acquire_many(asked)
+            except LimiterUnavailable as problem:
+                self._away_until = time.monotonic() + AWAY
+                if not self._share.in_use:
+                    log.warning("limiter.away", error=str(problem))
+            else:
+                if self._share.in_use:
+                    self._share.found()
+                    log.info("limiter.back")
+                return grants
+        self._share.lost()
+        live = self._records.live()
+        if live is None:
+            return [_unknown(limits) for _, limits in asked]
+        return [self._share.acquire(tenant_id, limits, live) for tenant_id, limits in asked]
+
+    def _rebuild(self, lost: Sequence[Task], tasks: Sequence[Task]) -> bool:
+        """Whether histories that the server lost, or never had, were counted from our own."""
+        waiting = [task.row.id for task in tasks]
+        waiting += [task.row.id for _, _, task, _ in self._held]
+        limits = {
+            (task.row.tenant_id, limit)
+            for task in lost
+            for limit in task.limits
+            if limit.long or limit.max_in_flight is not None
+        }
+        for tenant_id, limit in limits:
+            assert self._limiter is not None
+            asked = limit if limit.long else replace(limit, max=None)
+            try:
+                ages, in_flight = self._records.used(tenant_id, asked, waiting)
+                bounded = None if limit.max_in_flight is None else in_flight
+                self._limiter.restore(tenant_id, asked, ages, bounded)
+            except (LimiterUnavailable, Orch8Error) as problem:  # asked again with the next call
+                log.warning("limiter.restore_failed", key=limit.key, error=str(problem))
+                return False
+            log.info(
+                "limiter.restored",
+                tenant=tenant_id, key=limit.key, calls=len(ages), in_flight=in_flight,
+            )  # fmt: skip
+        return bool(limits)
+
+    def _queue(self, task: Task, grant: Grant) -> Limit:
+        """The limit whose queue a refused step joins. Calls in flight are a pace, too: so many in
+        the time that one takes.
+        """
+        limit = next(limit for limit in task.limits if limit.key == grant.refused_by)
+        if grant.refusal is not Refusal.HELD and limit.max is not None:
+            return replace(limit, weight=1, max_in_flight=None)
+        took = self._took.get((task.row.tenant_id, limit.key), TOOK)
+        return replace(limit, max=limit.max_in_flight or 1, window=max(took, 0.01), slack=0.0,
+                       weight=1, max_in_flight=limit.max_in_flight or 1)  # fmt: skip
+
+
+def _unknown(limits: Sequence[Limit]) -> Grant:
+    """A refusal for as long as nobody knows how many processes share a limit."""
+    return Grant(
+        granted=False, tokens=(), granted_at=time.monotonic(), slack=0.0,
+        refused_by=limits[0].key, refusal=Refusal.FULL, retry_after=AWAY,
+    )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -22,7 +22,7 @@ from orch8.runtime.surroundings import Surroundings
 from orch8.storage import fleet
 from orch8.storage.ids import uuid7
 from orch8.storage.rows import InstanceRow, Moment
-from orch8.storage.transaction import Database, Tx
+from orch8.storage.transaction import Database, Row, Tx
 
 LIMITS_REFRESH = 1.0  # seconds: how soon an edited limit holds in every process
 
@@ -84,21 +84,30 @@ class Office:
 
 
 def read_limits(tx: Tx) -> Limits:
-    """Every stated limit, one for each tenant and key."""
-    stated: dict[tuple[str, str], Limit] = {}
-    operators: set[tuple[str, str]] = set()
+    """Every stated limit, one for each tenant and key: of its window and of what is in flight, each
+    time the operator's, else the smallest.
+    """
+    rows: dict[tuple[str, str], list[Row]] = {}
     for row in fleet.rate_limits(tx):
-        at, limit = (
-            (row.tenant_id, row.key),
-            Limit(row.key, row.max, row.window_seconds, row.slack_seconds),
-        )
-        known = stated.get(at)
-        if row.source == fleet.OPERATOR:
-            operators.add(at)
-        elif at in operators or (known and known.max / known.window <= limit.max / limit.window):
-            continue
-        stated[at] = limit
-    return Limits(stated)
+        rows.setdefault((row.tenant_id, row.key), []).append(row)
+    return Limits({at: _in_force(stated) for at, stated in rows.items()})
+
+
+def _in_force(stated: list[Row]) -> Limit:
+    def first(holds: Callable[[Row], bool], size: Callable[[Row], float]) -> Row | None:
+        found = [row for row in stated if holds(row)]
+        own = [row for row in found if row.source == fleet.OPERATOR]
+        return min(own or found, key=size, default=None)
+
+    window = first(lambda row: row.max is not None, lambda row: row.max / row.window_seconds)
+    room = first(lambda row: row.max_in_flight is not None, lambda row: row.max_in_flight)
+    in_flight = None if room is None else room.max_in_flight
+    key = stated[0].key
+    if window is None:
+        return Limit(key, None, max_in_flight=in_flight)
+    return Limit(
+        key, window.max, window.window_seconds, window.slack_seconds, max_in_flight=in_flight
+    )
 
 
 def only(found: dict[UUID, InstanceRow], instance_id: UUID, tenant_id: str | None) -> InstanceRow:

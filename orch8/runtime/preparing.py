@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid5
 
 from orch8.blocks.money import KEY_HEADER, OnFence
-from orch8.blocks.step import Effect, Step
+from orch8.blocks.step import MAX_COST, Effect, Step
 from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import ExpressionError, InvalidArgument, KeyReused
 from orch8.handlers.request import StepRequest
-from orch8.limits import Limit
+from orch8.limits.grant import MAX_KEY_LENGTH, MAX_LEASE, Limit
 from orch8.money.evidence import Rule
+from orch8.money.presets import preset
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.horizon import still_known
-from orch8.runtime.routes import Route
+from orch8.runtime.routes import Kind, Route
 from orch8.runtime.run import Run
 from orch8.storage.rows import StepRow
 
+if TYPE_CHECKING:
+    from orch8.engine.expressions import Template
+
+LEASE_MARGIN: Final = 10.0  # seconds after its time-out in which a call is surely over
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
 
 
@@ -43,6 +48,7 @@ class Task:
     body: bytes = b""
     timeout: float = 30.0
     limits: tuple[Limit, ...] = ()
+    unlimited: tuple[str, ...] = ()  # keys that nobody states a limit for
     park: str | None = None  # why this must not be sent, but looked at by a person
     too_late: bool = False  # the key of an attempt in doubt may be forgotten by now
     answer: Answer | None = (
@@ -71,12 +77,24 @@ class Limits:
 
     stated: dict[tuple[str, str], Limit] = field(default_factory=dict)
 
-    def of(self, tenant_id: str, key: str, inline: tuple[int, float] | None) -> Limit | None:
-        """The limit of a key; None when nobody states one."""
+    def of(
+        self,
+        tenant_id: str,
+        key: str,
+        inline: tuple[int, float] | None,
+        in_flight: int | None = None,
+    ) -> Limit | None:
+        """The limit of a key, ``inline`` and ``in_flight`` being the step's own; None when nobody
+        states one.
+        """
         stated = self.stated.get((tenant_id, key))
-        if stated is not None:
-            return stated
-        return Limit(key, inline[0], inline[1]) if inline is not None else None
+        if stated is not None and stated.max is not None:
+            most = stated.max_in_flight or in_flight
+            return stated if most == stated.max_in_flight else replace(stated, max_in_flight=most)
+        most = (stated.max_in_flight if stated is not None else None) or in_flight
+        if inline is None:
+            return None if most is None else Limit(key, None, max_in_flight=most)
+        return Limit(key, inline[0], inline[1], max_in_flight=most)
 
 
 def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> Task:
@@ -98,7 +116,7 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
         if row.outcome in UNRESOLVED and not effect.repeatable and not still_known(run, row):
             return Task(row, route, too_late=True)
         request, body = _frozen(row) or _rendered(run, row, block)
-        keys = tuple(_limits(run, row, block, limits))
+        named = _limits(run, row, block, limits, timeout)
     except (ExpressionError, InvalidArgument) as problem:
         # Nothing was sent; but an earlier dispatch of this attempt may be unresolved.
         verdict = Verdict.REFUSED if row.dispatches <= 1 else Verdict.UNKNOWN
@@ -110,11 +128,23 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
     row.fingerprint = fingerprint
     if effect.frozen:
         row.request = body
+    keys = tuple(limit for limit in named.values() if limit is not None)
+    _note_uses(row, keys)
     return Task(
         row, route, request, body, timeout, keys,
-        key_header=block.idempotency.header or KEY_HEADER,
+        unlimited=tuple(key for key, limit in named.items() if limit is None),
+        key_header=_key_header(block, route),
         provider=block.provider, outcome_map=block.outcome_map, on_fence=block.on_fence,
     )  # fmt: skip
+
+
+def _key_header(block: Step, route: Route) -> str:
+    """The header that carries the key: as the step says; a provider that is called without a
+    handler in between reads its own.
+    """
+    known = preset(block.provider) if block.provider and route.kind is Kind.HTTP else None
+    own = known.key.header if known is not None else None
+    return block.idempotency.header or own or KEY_HEADER
 
 
 def _frozen(row: StepRow) -> tuple[StepRequest, bytes] | None:
@@ -224,9 +254,16 @@ def _with_key(params: Any, path: str, key: str | None) -> Any:
 
 
 def limited(run: Run, row: StepRow) -> bool:
-    """Whether the step's calls need rate-limit tokens."""
+    """Whether the step's calls need rate-limit tokens, or leases."""
     block = run.block(row)
-    return isinstance(block, Step) and bool(block.rate_limits)
+    if not isinstance(block, Step):
+        return False
+    return bool(block.rate_limits) or block.max_in_flight is not None
+
+
+def handler_key(handler: str) -> str:
+    """The key that calls of a handler share when their step names none."""
+    return f"handler:{handler}"
 
 
 def _note_key(run: Run, row: StepRow, block: Step) -> None:
@@ -248,17 +285,51 @@ def _note_key(run: Run, row: StepRow, block: Step) -> None:
     row.idempotency_key = key
 
 
-def _limits(run: Run, row: StepRow, block: Step, limits: Limits) -> Any:
-    seen = set()
+def _limits(
+    run: Run, row: StepRow, block: Step, limits: Limits, timeout: float
+) -> dict[str, Limit | None]:
+    """The limit of each key of the step; None for a key that nobody states one for."""
+    lease = min(timeout + LEASE_MARGIN, MAX_LEASE)
+    found: dict[str, Limit | None] = {}
+
+    def name(key: str, inline: tuple[int, float] | None, weight: int) -> None:
+        limit = limits.of(row.tenant_id, key, inline, block.max_in_flight)
+        found[key] = None if limit is None else replace(limit, weight=weight, lease=lease)
+
     for stated in block.rate_limits:
         key = run.scope.render(stated.key, row.key, run.error(row.key))
-        if not isinstance(key, str) or not key:
-            raise ExpressionError(f"a rate limit key came to {key!r}; it must be a text")
-        inline = None if stated.max is None else (stated.max, stated.window)
-        limit = limits.of(row.tenant_id, key, inline)
-        if limit is not None and key not in seen:
-            seen.add(key)
-            yield limit
+        key = _text(key, "a rate limit key", MAX_KEY_LENGTH)
+        if key not in found:
+            inline = None if stated.max is None else (stated.max, stated.window)
+            name(key, inline, _cost(run, row, stated.cost))
+    if block.max_in_flight is not None and not block.rate_limits:
+        name(handler_key(row.handler), None, 1)
+    return found
+
+
+def _cost(run: Run, row: StepRow, cost: Template | None) -> int:
+    if cost is None:
+        return 1
+    value = run.scope.render(cost, row.key, run.error(row.key))
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_COST:
+        raise ExpressionError(
+            f"the cost of a rate limit came to {value!r:.60}; it must be a whole number from 1 to "
+            f"{MAX_COST}"
+        )
+    return value
+
+
+def _note_uses(row: StepRow, limits: tuple[Limit, ...]) -> None:
+    """The row tells what has to be counted from the database if Redis loses it."""
+    uses = {
+        limit.key: limit.weight
+        for limit in limits
+        if limit.long or limit.max_in_flight is not None
+    }
+    before = row.progress or {}
+    if uses != before.get("uses", {}):
+        others = {name: value for name, value in before.items() if name != "uses"}
+        row.progress = {**others, "uses": uses} if uses else others or None
 
 
 def _visible(context: Any, access: Any) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
+from orch8.blocks.step import Step
 from orch8.definition import Sequence, load
 from orch8.errors import AlreadyExists, Forbidden, Problem
+from orch8.limits import Limit
 from orch8.runtime.library import Published
 from orch8.runtime.office import Office
+from orch8.runtime.preparing import handler_key
 from orch8.storage import fleet, sequences
 from orch8.storage.changes import Changes, write
 from orch8.storage.ids import uuid7
@@ -63,8 +66,12 @@ def publish(
             "another body; versions never change, so raise the version or leave it out"
         )
     published = office.library.keep(row)
-    for key, maximum, window in inline_limits(sequence):
-        fleet.put_rate_limit(tx, tenant, key, str(row.id), maximum, window)
+    for limit in inline_limits(sequence):
+        window = None if limit.max is None else limit.window
+        fleet.put_rate_limit(
+            tx, tenant, limit.key, str(row.id),
+            maximum=limit.max, window=window, max_in_flight=limit.max_in_flight,
+        )  # fmt: skip
     entry = AuditEntry(
         tenant, actor, "sequence.published", "success", sequence_id=row.id, request_id=request_id,
         body={"name": row.name, "version": row.version, "sha256": bytes(row.sha256).hex()},
@@ -73,19 +80,29 @@ def publish(
     return Publication(published, created=True, warnings=sequence.warnings)
 
 
-def inline_limits(sequence: Sequence) -> list[tuple[str, int, float]]:
-    """The limits that a definition states for keys that are known when it is published."""
-    found: dict[str, tuple[str, int, float]] = {}
+def inline_limits(sequence: Sequence) -> list[Limit]:
+    """The limits that a definition states for keys that are known when it is published: of each key
+    the smallest.
+    """
+    found: dict[str, Limit] = {}
     for block in sequence.index.values():
-        for limit in getattr(block, "rate_limits", ()):
-            if limit.key.is_constant and limit.max is not None:
-                key = limit.key.render(None)
-                smaller = (
-                    key not in found or limit.max / limit.window < found[key][1] / found[key][2]
-                )
-                if smaller:
-                    found[key] = (key, limit.max, limit.window)
+        if not isinstance(block, Step):
+            continue
+        most = block.max_in_flight
+        if most is not None and not block.rate_limits:
+            _keep(found, Limit(handler_key(block.handler), None, max_in_flight=most))
+        for limit in block.rate_limits:
+            if limit.key.is_constant and (limit.max, most) != (None, None):
+                key = limit.key.render(None)  # type: ignore[arg-type] # a constant reads nothing
+                _keep(found, Limit(key, limit.max, limit.window, max_in_flight=most))
     return list(found.values())
+
+
+def _keep(found: dict[str, Limit], limit: Limit) -> None:
+    known = found.get(limit.key, limit)
+    smaller = limit if limit.pace < known.pace else known
+    in_flight = [each.max_in_flight for each in (known, limit) if each.max_in_flight is not None]
+    found[limit.key] = replace(smaller, max_in_flight=min(in_flight, default=None))
 
 
 def _tenant(sequence: Sequence, tenant_id: str | None) -> str:

@@ -14,7 +14,7 @@ from orch8.errors import Conflict, LeaseLost, NotFound, PayloadTooLarge
 from orch8.handlers.classify import spoken
 from orch8.runtime import budgets
 from orch8.runtime.claim import dispatched
-from orch8.runtime.fencing import stand_back
+from orch8.runtime.fencing import TxFences, stand_back
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Limits, Task, prepare
 from orch8.runtime.routes import pull_lane
@@ -66,7 +66,7 @@ def poll(
             run.known.values[StepRef(row.key)] = row
         works.append((run, partial(_offered, own=own, worker_id=worker_id)))
     office.loader.carry_out(tx, works)
-    behind = stand_back(tx, [task for run, _ in works for task in run.tasks], moment)
+    behind = stand_back(TxFences(tx), [task for run, _ in works for task in run.tasks], moment)
     steps.mark_claimed(tx, [task.row for task in behind])
     for run, _ in works:
         run.tasks = [task for task in run.tasks if task not in behind]

@@ -15,8 +15,9 @@ from uuid import UUID
 
 import structlog
 
+from orch8.engine.outcome import Answer
 from orch8.errors import Orch8Error, Unavailable
-from orch8.limits import Doorbell, Grant, Limit, Limiter
+from orch8.limits import Doorbell, Grant, Limiter
 from orch8.runtime.admission import admit_waiting
 from orch8.runtime.claim import claim, claim_each
 from orch8.runtime.crew import Crew, SendTask
@@ -26,7 +27,9 @@ from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
 from orch8.runtime.run import JANITOR, Claimer
 from orch8.runtime.settle import Broken, Deferral, Item, Lost, Settled, settle, unsent
-from orch8.storage import audit, instances, steps
+from orch8.runtime.standing import Standing
+from orch8.runtime.unlimited import Unlimited
+from orch8.storage import instances, steps
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +63,8 @@ class Pump:
         self._crew = Crew(
             office.settings, lambda item, grant: self._inbox.put((item, grant)), send_task
         )
-        self._gate = Gate(limiter, self._history)
+        self._gate = Gate(limiter, Standing(office))
+        self._unlimited = Unlimited(office)
         self.lease = Lease(office, node, lambda: sorted(self._lanes), lambda: self._in_flight)
         self._lanes: dict[str, None] = {}
         self._pokes = 0
@@ -142,6 +146,7 @@ class Pump:
                     continue
             self._pass_gate(())
             self._admit()
+            self._unlimited.write()
             if stopping and now >= self._ends_at:
                 return
             if self._in_flight or self._gate.held or self._unsettled:
@@ -178,12 +183,18 @@ class Pump:
                 if came is not None:
                     item, grant = came
                     self._in_flight -= 1
-                    if isinstance(item.came, Deferral) and grant is not None:
-                        self._gate.release(item.task, grant)
+                    if grant is not None:
+                        self._let_go(item, grant)
                     self._unsettled.append(item)
                 came = self._inbox.get_nowait()
         except Empty:
             return
+
+    def _let_go(self, item: Item, grant: Grant) -> None:
+        if isinstance(item.came, Answer):
+            self._gate.ended(item.task, grant, item.came)
+        else:
+            self._gate.release(item.task, grant)
 
     def _claim(self, free: int) -> bool:
         """Free slots are filled from the lanes in the order in which they were asked for; whether
@@ -212,13 +223,6 @@ class Pump:
             free -= len(tasks)
             self._launch(tasks)
         return more
-
-    def _history(self, tenant_id: str, limit: Limit) -> list[float]:
-        """When calls were made that may have used tokens of the limit: every call of the tenant
-        counts, since which key each one had is not kept. Rather too many than too few.
-        """
-        with self._office.begin() as tx:
-            return audit.call_ages(tx, tenant_id, limit.window + limit.slack, limit.max)
 
     def _reconcile(self) -> None:
         """After a commit that was not confirmed: what this process holds without knowing it, since
@@ -251,6 +255,7 @@ class Pump:
     def _launch(self, tasks: Sequence[Task]) -> None:
         """Each claimed step is on its way: to the gate, to the crew, or to be settled as it is."""
         limited = []
+        self._unlimited.note(tasks)
         self._known.update((task.row.id, task.row.epoch) for task in tasks)
         for task in tasks:
             item = unsent(task)

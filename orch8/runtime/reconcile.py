@@ -128,8 +128,10 @@ def _absent(run: Run, row: StepRow) -> None:
 
 def _ask_again(run: Run, row: StepRow, finding: Finding) -> None:
     wanted = on_unknown(run, row)
-    asked = (row.progress or {}).get("asked", 0) + 1
-    row.progress = {**(row.progress or {}), "asked": asked, "asked_at": run.now.isoformat()}
+    progress = dict(row.progress or {})
+    # A question that somebody's waiting brought about is none of the schedule.
+    asked = progress.get("asked", 0) + (not progress.pop("hurried", False))
+    row.progress = {**progress, "asked": asked, "asked_at": run.now.isoformat()}
     expecting = finding.found == "no"  # another look is bound to count
     if asked >= len(wanted.schedule) and not expecting:
         park(run, row, "reconcile_exhausted", Verdict.UNKNOWN)

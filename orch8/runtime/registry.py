@@ -53,18 +53,22 @@ def delete_handler(office: Office, tx: Tx, name: str, *, tenant_id: str, actor: 
     _note(tx, tenant_id, actor, "handler.removed", {"name": name})
 
 
-def put_limit(tx: Tx, key: str, *, tenant_id: str, maximum: int, window: float, actor: str) -> None:
-    """From now on no more than ``maximum`` calls in any ``window`` seconds share the key, whatever
-    sequences say. Known to every worker within a second.
+def put_limit(
+    tx: Tx, key: str, *, tenant_id: str, maximum: int | None = None, window: float | None = None,
+    max_in_flight: int | None = None, actor: str,
+) -> None:  # fmt: skip
+    """From now on no more than ``maximum`` calls in any ``window`` seconds share the key, and no
+    more than ``max_in_flight`` at a time, whatever sequences say; None leaves that to them. Known
+    to every worker within a second.
     """
-    fleet.put_rate_limit(tx, tenant_id, key, fleet.OPERATOR, maximum, window)
-    _note(
-        tx,
-        tenant_id,
-        actor,
-        "limit.changed",
-        {"key": key, "max": maximum, "window_seconds": window},
-    )
+    fleet.put_rate_limit(
+        tx, tenant_id, key, fleet.OPERATOR,
+        maximum=maximum, window=window, max_in_flight=max_in_flight,
+    )  # fmt: skip
+    body = {
+        "key": key, "max": maximum, "window_seconds": window, "max_in_flight": max_in_flight,
+    }  # fmt: skip
+    _note(tx, tenant_id, actor, "limit.changed", body)
 
 
 def delete_limit(tx: Tx, key: str, *, tenant_id: str, actor: str) -> None:

@@ -17,7 +17,7 @@ from orch8.engine.lifecycle import StepState
 from orch8.engine.outcome import CANCELLED, SKIPPED, Answer, Outcome, Status, Verdict
 from orch8.errors import Conflict, InvalidArgument, NotFound, Problem
 from orch8.handlers.classify import named_outcome, spoken
-from orch8.runtime import doubts
+from orch8.runtime import budgets, doubts
 from orch8.runtime.answering import answer, ask, new_attempt, send_again
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.horizon import on_unknown, still_known
@@ -202,6 +202,7 @@ def _check_output(schema: Any, output: Any) -> None:
 def _end(
     run: Run, row: StepRow, outcome: Outcome, judgement: Judgement, verdict: Verdict | None = None
 ) -> None:
+    budgets.judge(run, row, Verdict.NOT_SENT)
     run.end(row, outcome, verdict=verdict, actor=judgement.actor, by=PERSON)
 
 
@@ -210,6 +211,7 @@ def _send_anew(run: Run, row: StepRow) -> None:
     since only a person may say that it did not happen.
     """
     doubts.resolved(run, row, PERSON, Verdict.FAILED_SAFE)
+    budgets.judge(run, row, Verdict.NOT_SENT)
     if not still_known(run, row):
         new_attempt(row)
     row.outcome, row.crashes, row.failures = None, 0, 0

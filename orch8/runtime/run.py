@@ -304,6 +304,9 @@ class Run:
             body = {"handler": row.handler, "dispatches": row.dispatches, "epoch": row.epoch}
             if row.idempotency_key:
                 body["idempotency_key"] = row.idempotency_key
+            uses = (row.progress or {}).get("uses")
+            if uses:  # what a lost limiter is rebuilt from
+                body["limits"] = uses
         self.changes.audit.append(
             AuditEntry(
                 self.row.tenant_id, actor, action, outcome, self.row.id,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -22,7 +22,7 @@ from orch8.runtime import budgets
 from orch8.runtime.answering import answer, ask, lost, park
 from orch8.runtime.claim import own_claim
 from orch8.runtime.doubts import UNRESOLVED, contradiction, doubt, told
-from orch8.runtime.fencing import stand_back, unsend
+from orch8.runtime.fencing import TxFences, stand_back, unsend
 from orch8.runtime.horizon import still_known
 from orch8.runtime.office import Office
 from orch8.runtime.performing import expire, perform
@@ -156,7 +156,7 @@ def _follow(tx: Tx, runs: Sequence[Run], changes: Changes, result: Settled) -> N
     fences.release(tx, changes.let_go)
     changes.let_go = []
     moment = runs[0].moment
-    behind = stand_back(tx, result.tasks, moment)
+    behind = stand_back(TxFences(tx), result.tasks, moment)
     result.tasks = [task for task in result.tasks if task not in behind]
     changes.counted += budgets.counted(result.tasks, moment.at)
     if not behind:
@@ -246,7 +246,7 @@ def _give_back(run: Run, row: StepRow, came: Deferral) -> None:
     row.deferrals += 1
     row.limit_key, row.queued_at = came.limit.key, row.queued_at or run.now
     free_at = run.now + timedelta(seconds=came.after * run.moment.rate)
-    stated = [came.limit.key, came.limit.max, came.limit.window, came.limit.slack]
+    stated = list(astuple(came.limit))
     row.progress = {**(row.progress or {}), "limit": stated, "free_at": free_at.isoformat()}
     if row.held_due_at is None:
         row.due_at = None  # the key's queue says when

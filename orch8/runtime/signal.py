@@ -14,6 +14,7 @@ from orch8.errors import InvalidArgument, Unprocessable
 from orch8.runtime.interrupt import interrupt
 from orch8.runtime.office import Office, only
 from orch8.runtime.run import Run
+from orch8.runtime.words import heed
 from orch8.storage import instances, signals, steps
 from orch8.storage.changes import write
 from orch8.storage.ids import uuid7
@@ -134,9 +135,10 @@ def cancel(office: Office, instance_id: UUID, *, actor: str, reason: str | None 
 
 
 def _custom(timers: Timers, run: Run, request: SignalRequest) -> None:
-    """An interrupt takes the signal, or else a wait for it looks again; without either it stays in
-    the inbox.
+    """What it tells of an attempt in doubt is heeded. Then an interrupt takes the signal, or else a
+    wait for it looks again; without either it stays in the inbox.
     """
+    heed(run, request)
     if interrupt(run, request):
         return
     for node_key in timers.waiting_for(run.row.id, f"signal:{request.name}"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -27,20 +28,32 @@ def evidence_of(tx: Tx, instance_id: UUID, limit: int = 1000) -> list[Row]:
     return tx.rows(sql, {"id": instance_id, "limit": limit})
 
 
-def call_ages(tx: Tx, tenant_id: str, window: float, most: int) -> list[float]:
-    """How many seconds ago a tenant's calls of the last ``window`` seconds were answered, the
-    newest first, at most ``most``; calls in flight for more than a second count as made just now.
-    A call that came to nothing may be among them.
+def call_ages(tx: Tx, tenant_id: str, key: str, window: float, most: int) -> list[float]:
+    """How many seconds ago the units of a rate-limit key were used by calls that were answered in
+    the last ``window`` seconds, the newest first, at most ``most``. A call that came to nothing may
+    be among them, and a step that was answered twice counts twice.
     """
     # Ids are made by the processes' clocks: a minute's difference to the database's is allowed for.
     since = first_of(datetime.now(UTC) - timedelta(seconds=window + 60))
     sql = """
-    SELECT 0::float8 AS age FROM steps WHERE claimed_by IS NOT NULL AND tenant_id = %(tenant)s
-        AND idempotency_key IS NOT NULL AND first_dispatched_at < orch8_now() - interval '1 second'
-    UNION ALL
-    (SELECT extract(epoch FROM clock_timestamp() - at)::float8 AS age FROM audit_log
-     WHERE id >= %(since)s AND tenant_id = %(tenant)s AND body ? 'idempotency_key'
+    SELECT extract(epoch FROM clock_timestamp() - at)::float8 AS age,
+        (body -> 'limits' ->> %(key)s)::integer AS units
+    FROM audit_log WHERE id >= %(since)s AND tenant_id = %(tenant)s AND body -> 'limits' ? %(key)s
         AND action NOT IN ('step.deferred', 'step.cancelled')
-     ORDER BY id DESC LIMIT %(most)s)"""
-    rows = tx.rows(sql, {"tenant": tenant_id, "since": since, "most": most})
-    return sorted(max(row.age, 0.0) for row in rows if row.age < window)[:most]
+    ORDER BY id DESC LIMIT %(most)s"""
+    rows = tx.rows(sql, {"tenant": tenant_id, "since": since, "most": most, "key": key})
+    ages = [max(row.age, 0.0) for row in rows for _ in range(row.units) if row.age < window]
+    return sorted(ages)[:most]
+
+
+def calls_in_flight(
+    tx: Tx, tenant_id: str, key: str, but: Sequence[UUID], most: int = 10_000
+) -> list[int]:
+    """The units that each claimed step with a rate-limit key uses, those in ``but`` left out."""
+    sql = """SELECT (progress -> 'uses' ->> %(key)s)::integer AS units FROM steps
+             WHERE claimed_by IS NOT NULL AND tenant_id = %(tenant)s
+                 AND progress -> 'uses' ? %(key)s AND NOT id = ANY(%(but)s::uuid[])
+             LIMIT %(most)s"""
+    params = {"tenant": tenant_id, "key": key, "but": list(but), "most": most}
+    return [row.units for row in tx.rows(sql, params)]
+

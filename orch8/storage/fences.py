@@ -99,7 +99,7 @@ WHERE (s.instance_id, s.node_key) = (w.instance_id, w.node_key)"""
 
 def hurry(tx: Tx, fences: Sequence[tuple[str, str]]) -> int:
     """Attempts in doubt that hold these fences are asked about now, if that is not under way and
-    was not done a moment ago: somebody waits for them.
+    was not done a moment ago: somebody waits for them. That question is none of their schedule.
     """
     sql = """
     WITH held AS (
@@ -111,8 +111,9 @@ def hurry(tx: Tx, fences: Sequence[tuple[str, str]]) -> int:
             AND COALESCE((s.progress ->> 'asked_at')::timestamptz, '-infinity')
                 < orch8_now() - interval '10 seconds'
         FOR UPDATE OF s SKIP LOCKED)
-    UPDATE steps s SET due_at = orch8_now() FROM held h
-    WHERE (s.instance_id, s.node_key) = (h.instance_id, h.node_key)"""
+    UPDATE steps s SET due_at = orch8_now(),
+        progress = COALESCE(s.progress, '{}') || '{"hurried": true}'
+    FROM held h WHERE (s.instance_id, s.node_key) = (h.instance_id, h.node_key)"""
     return tx.run(sql, {"fences": dumps([{"t": t, "f": f} for t, f in fences])})
 
 

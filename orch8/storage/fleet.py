@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from orch8.storage.transaction import Row, Tx
@@ -123,16 +124,20 @@ OPERATOR = "operator"
 
 
 def put_rate_limit(
-    tx: Tx, tenant_id: str, key: str, source: str, maximum: int, window: float
-) -> None:
-    """The limit of a key, as this source states it."""
-    sql = """INSERT INTO rate_limits (tenant_id, key, source, max, window_seconds)
-             VALUES (%(tenant)s, %(key)s, %(source)s, %(max)s, %(window)s)
+    tx: Tx, tenant_id: str, key: str, source: str, *,
+    maximum: int | None, window: float | None, max_in_flight: int | None = None,
+) -> None:  # fmt: skip
+    """The limit of a key, as this source states it: a window, calls in flight, or both."""
+    sql = """INSERT INTO rate_limits (tenant_id, key, source, max, window_seconds, max_in_flight)
+             VALUES (%(tenant)s, %(key)s, %(source)s, %(max)s, %(window)s, %(in_flight)s)
              ON CONFLICT (tenant_id, key, source) DO UPDATE SET max = excluded.max,
-                 window_seconds = excluded.window_seconds, updated_at = clock_timestamp()"""
-    tx.run(
-        sql, {"tenant": tenant_id, "key": key, "source": source, "max": maximum, "window": window}
-    )
+                 window_seconds = excluded.window_seconds, max_in_flight = excluded.max_in_flight,
+                 updated_at = clock_timestamp()"""
+    params = {
+        "tenant": tenant_id, "key": key, "source": source, "max": maximum, "window": window,
+        "in_flight": max_in_flight,
+    }  # fmt: skip
+    tx.run(sql, params)
 
 
 def delete_rate_limit(tx: Tx, tenant_id: str, key: str) -> bool:
@@ -144,8 +149,48 @@ def delete_rate_limit(tx: Tx, tenant_id: str, key: str) -> bool:
 
 def rate_limits(tx: Tx, limit: int = 10_000) -> list[Row]:
     """Every stated limit: an operator's, or an inline one of a version that is not deprecated."""
-    sql = """SELECT l.tenant_id, l.key, l.source, l.max, l.window_seconds, l.slack_seconds
+    sql = """SELECT l.tenant_id, l.key, l.source, l.max, l.window_seconds, l.slack_seconds,
+                 l.max_in_flight
              FROM rate_limits l WHERE l.source = 'operator' OR EXISTS (
                  SELECT FROM sequences q WHERE q.id::text = l.source AND NOT q.deprecated)
              ORDER BY l.tenant_id, l.key, l.source LIMIT %(limit)s"""
     return tx.rows(sql, {"limit": limit})
+
+
+UNLIMITED_KEPT = 1000  # keys of a tenant
+UNLIMITED_DAYS = 7
+
+
+def count_unlimited(tx: Tx, calls: Sequence[tuple[str, str, int]]) -> None:
+    """So many more calls, by tenant and key, were made without a limit. Of each tenant the first
+    UNLIMITED_KEPT keys of the last UNLIMITED_DAYS days are kept.
+    """
+    tx.run(
+        "DELETE FROM unlimited_keys WHERE last_at < clock_timestamp() - %(days)s * interval '1 day'",
+        {"days": UNLIMITED_DAYS},
+    )
+    sql = """INSERT INTO unlimited_keys AS u (tenant_id, key, calls)
+             SELECT r.tenant, r.key, r.calls FROM
+                 unnest(%(tenants)s::text[], %(keys)s::text[], %(calls)s::bigint[])
+                     AS r(tenant, key, calls)
+             WHERE EXISTS (SELECT FROM unlimited_keys k
+                     WHERE k.tenant_id = r.tenant AND k.key = r.key)
+                 OR (SELECT count(*) FROM unlimited_keys k WHERE k.tenant_id = r.tenant) < %(most)s
+             ON CONFLICT (tenant_id, key) DO UPDATE SET calls = u.calls + excluded.calls,
+                 last_at = clock_timestamp()"""
+    tenants, keys, counts = zip(*calls, strict=True)
+    params = {"tenants": list(tenants), "keys": list(keys), "calls": list(counts)}
+    tx.run(sql, params | {"most": UNLIMITED_KEPT})
+
+
+def unlimited(tx: Tx, tenant_id: str | None, limit: int = UNLIMITED_KEPT) -> list[Row]:
+    """The keys that steps are called with without a limit, the busiest first: tenant_id, key,
+    calls, first_at, last_at. One for which there is a limit by now is left out.
+    """
+    sql = """SELECT u.tenant_id, u.key, u.calls, u.first_at, u.last_at FROM unlimited_keys u
+             WHERE (%(tenant)s::text IS NULL OR u.tenant_id = %(tenant)s)
+                 AND NOT EXISTS (SELECT FROM rate_limits l WHERE l.tenant_id = u.tenant_id
+                     AND l.key = u.key AND (l.source = 'operator' OR EXISTS (
+                         SELECT FROM sequences q WHERE q.id::text = l.source AND NOT q.deprecated)))
+             ORDER BY u.calls DESC, u.tenant_id, u.key LIMIT %(limit)s"""
+    return tx.rows(sql, {"tenant": tenant_id, "limit": limit})

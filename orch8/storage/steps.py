@@ -61,7 +61,7 @@ def mark_claimed(tx: Tx, rows: Iterable[StepRow]) -> None:
     columns = (
         "state", "due_at", "epoch", "claimed_by", "worker", "lease_until", "dispatches",
         "idempotency_key", "fingerprint", "first_dispatched_at", "context_version", "limit_key",
-        "queued_at", "pull", "waits_for", "fence", "last_dispatched_at", "money",
+        "queued_at", "pull", "waits_for", "fence", "last_dispatched_at", "money", "progress",
     )  # fmt: skip
     claimed = [
         {c: row.__dict__[c] for c in columns}
@@ -79,7 +79,7 @@ WITH r AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r(i u
     lease_until timestamptz, dispatches integer, idempotency_key text, fingerprint text,
     first_dispatched_at timestamptz, context_version integer, limit_key text,
     queued_at timestamptz, pull boolean, waits_for text, fence text,
-    last_dispatched_at timestamptz, money jsonb, request text)),
+    last_dispatched_at timestamptz, money jsonb, progress jsonb, request text)),
 claimed AS (
     UPDATE steps s SET state = r.state, due_at = r.due_at, epoch = r.epoch,
         claimed_by = r.claimed_by, worker = r.worker, lease_until = r.lease_until,
@@ -87,7 +87,7 @@ claimed AS (
         first_dispatched_at = r.first_dispatched_at, context_version = r.context_version,
         limit_key = r.limit_key, queued_at = r.queued_at, waits_for = r.waits_for,
         fence = r.fence, last_dispatched_at = r.last_dispatched_at, money = r.money,
-        request = decode(r.request, 'base64')
+        progress = r.progress, request = decode(r.request, 'base64')
     FROM r WHERE s.instance_id = r.i AND s.node_key = r.k),
 -- An instance that a settle holds right now is passed over: that settle writes its state anyway.
 shown AS (

@@ -24,6 +24,8 @@ from orch8.engine.scope import StepRef
 from orch8.handlers.request import StepRequest
 from orch8.runtime.budgets import counted
 from orch8.runtime.claim import own_claim
+from orch8.runtime.doubts import contradiction, told
+from orch8.runtime.fencing import stand_back
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.loading import carry_out
 from orch8.runtime.preparing import Limits, Task
@@ -162,9 +164,11 @@ class Driver:
             run.tasks = [own_claim(run, run.step(row.key), worker, NO_LIMITS) for row in own]
 
         carry_out([(run, take)], self.store.load)
+        behind = stand_back(self.store.fences, run.tasks, self.clock.moment)
         for task in run.tasks:
             self.store.put_step(task.row)
-        if instance.state == "scheduled":
+        run.tasks = [task for task in run.tasks if task not in behind]
+        if instance.state == "scheduled" and run.tasks:
             self.store.put_instance(replace(instance, state="running"))
         self._launch(run)
 
@@ -216,9 +220,18 @@ class Driver:
         elif holds(item.task.row, row.epoch, row.state):
             self._settle(item)
         elif isinstance(item.came, Answer):
-            self.store.write(Changes(evidence=[late_evidence(item.task.row, item.came)]))
-            if resolves(row, item.task.row, item.came):
-                self._settle(Item(replace(item.task, row=row), item.came))
+            self._late(row, item.task, item.came)
+
+    def _late(self, row: StepRow, task: Task, came: Answer) -> None:
+        """An answer under an old claim: evidence, the attempt's end, or an incident."""
+        if task.row.asking is not None:
+            return
+        self.store.write(Changes(evidence=[late_evidence(task.row, came)]))
+        against = contradiction(row, task.row.generation, came.verdict)
+        if resolves(row, task.row, came):
+            self._settle(Item(replace(task, row=row), came, late=True))
+        elif against is not None:
+            self.store.write(Changes(incidents=[against], audit=[told(against)]))
 
     def _settle(self, item: Item) -> None:
         row = item.task.row
@@ -229,6 +242,9 @@ class Driver:
         self._done(run)
 
     def _done(self, run: Run) -> None:
+        self.store.fences.release(run.collected.let_go)
+        behind = stand_back(self.store.fences, run.tasks, self.clock.moment)
+        run.tasks = [task for task in run.tasks if task not in behind]
         self.store.write(run.collected)
         self._launch(run)
         for child_id in run.cancel_children:

@@ -20,15 +20,25 @@ from orch8.engine.keys import NodeKey
 from orch8.engine.lifecycle import LIVE, StepState
 from orch8.engine.scope import CONTEXT, STATE, OutputRef, Ref, StepRef
 from orch8.runtime.budgets import asked_history
+from orch8.runtime.fencing import FENCE
 from orch8.runtime.identity import holder_key
 from orch8.runtime.library import Published
 from orch8.runtime.loading import MAX_CHILD_OUTPUTS, SIGNALS, Missing, summary
 from orch8.runtime.run import Run
 from orch8.storage.changes import Changes
-from orch8.storage.rows import AuditEntry, Evidence, InstanceRow, StepRow, with_outcome
+from orch8.storage.rows import (
+    AuditEntry,
+    Doubt,
+    Evidence,
+    Incident,
+    InstanceRow,
+    StepRow,
+    with_outcome,
+)
 from orch8.storage.transaction import dumps
 from orch8.testing.attempts import Attempts
 from orch8.testing.clock import VirtualClock
+from orch8.testing.fences import SimFences
 
 _WAKEABLE = frozenset({StepState.WAITING, StepState.SCHEDULED})
 
@@ -61,6 +71,9 @@ class Store:
         self._live: dict[UUID, dict[str, StepRow]] = defaultdict(dict)  # those that have not ended
         self._contexts: dict[tuple[UUID, int], Any] = {}
         self._state: dict[UUID, dict[str, Any]] = defaultdict(dict)
+        self.doubts: dict[tuple[UUID, str, int], Doubt] = {}
+        self.incidents: list[Incident] = []
+        self.fences = SimFences(self._wake_behind, self._ask_now, self._tell)
         self._attempts = Attempts()
         self._business_keys: dict[tuple[str, str], tuple[UUID, bool]] = {}  # and if it is lasting
         self._correlations: dict[UUID, dict[str, str]] = {}  # of the open instances
@@ -185,11 +198,32 @@ class Store:
         self._identify(changes)
         for instance_id, node_key in changes.woken:
             self._wake(instance_id, node_key)
-        for entry in changes.audit:
-            assert entry.instance_id is not None
-            self.audit[entry.instance_id].append((self._clock.now, entry))
+        self._tell(changes.audit)
+        for doubt in (*changes.doubted, *changes.undoubted):
+            self.doubts[doubt.instance_id, doubt.node_key, doubt.generation] = doubt
+        self.incidents.extend(changes.incidents)
         for seen in changes.evidence:
             self.evidence[seen.instance_id].append(seen)
+
+    def _tell(self, entries: Iterable[AuditEntry]) -> None:
+        for entry in entries:
+            assert entry.instance_id is not None
+            self.audit[entry.instance_id].append((self._clock.now, entry))
+
+    def _wake_behind(self, tenant_id: str, fence: str) -> None:
+        for rows in self._live.values():
+            for row in rows.values():
+                waits = (row.tenant_id, row.fence, row.waits_for) == (tenant_id, fence, FENCE)
+                if waits and row.due_at is not None:
+                    row.due_at = self._clock.now
+                    self._set_timer(row)
+
+    def _ask_now(self, instance_id: UUID, node_key: str) -> None:
+        row = self._live[instance_id].get(node_key)
+        if row is not None and row.asking and row.state == StepState.SCHEDULED:
+            row.due_at = self._clock.now
+            row.progress = {**(row.progress or {}), "hurried": True}
+            self._set_timer(row)
 
     def _identify(self, changes: Changes) -> None:
         freed = set(changes.freed_keys)
@@ -225,7 +259,7 @@ class Store:
     def hold_due(self, instance_id: UUID) -> None:
         """The instance's due times are held: nothing of it is claimed until they are released."""
         for row in self._live[instance_id].values():
-            if row.due_at is not None and row.held_due_at is None:
+            if row.due_at is not None and row.held_due_at is None and row.asking is None:
                 row.held_due_at, row.due_at = row.due_at, None
 
     def release_due(self, instance_id: UUID) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Final
 
 from tests.chaos_money.history import Doubt, History, Payment
@@ -136,7 +137,7 @@ def _look_for_overlaps(found: Finding, payments: Iterable[Payment]) -> None:
             behind[payment.invoice].append(payment)
     for those in behind.values():
         those.sort(key=_begun)
-        for before, after in zip(those, those[1:], strict=False):
+        for before, after in pairwise(those):
             if before.ended_at is None or before.ended_at > _begun(after):
                 found.overlaps += 1
                 found.problems.append(f"two at once behind a fence: {before.name}, {after.name}")

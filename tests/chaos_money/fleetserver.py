@@ -20,7 +20,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import orjson
 
@@ -78,14 +78,17 @@ class Fleet:
     def _fork(self, wanted: dict[str, Any]) -> int:
         number = next(self._numbers)
         pid = os.fork()
-        if pid:
-            return pid
-        os.close(_STDIN)
+        if not pid:
+            os.close(_STDIN)
+            self._live(wanted, f"doomed-{number}")
+        return pid
+
+    def _live(self, wanted: dict[str, Any], node: str) -> NoReturn:
         chance = random.SystemRandom()
         point = wanted.get("point")
         if point is not None:
             arm(chance.choice(POINTS[point]), chance.randint(1, wanted["passages"]))
-        pump(self._settings, wanted["lane"], f"doomed-{number}", width=wanted["width"])
+        pump(self._settings, wanted["lane"], node, width=wanted["width"])
 
 
 def serve() -> None:

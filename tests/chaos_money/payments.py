@@ -93,6 +93,7 @@ ANNOUNCED: Final = Kind(
 )
 KINDS: Final = {k.name: k for k in (KEYED, THEN_ASKED, READ_BACK, WEBHOOK, ANNOUNCED)}
 
+DECLINES: Final[Mapping[str, Any]] = {"do": "decline", "chance": 0.2}
 # How providers misbehave, by chance: each of these is survived without a person.
 HOSTILITY: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {
     "keys": (
@@ -101,21 +102,21 @@ HOSTILITY: Final[Mapping[str, Sequence[Mapping[str, Any]]]] = {
         {"do": "hang_up", "chance": 0.02},
         {"do": "fail_before", "chance": 0.02},
         {"do": "fail_after", "chance": 0.02},
-        {"do": "decline", "chance": 0.2},
+        DECLINES,
     ),
     "reads": (
         {"do": "search_cannot_tell", "chance": 0.1},
         {"do": "search_fail", "chance": 0.1},
         {"do": "commit_then_hang_up", "chance": 0.03},
         {"do": "hang_up", "chance": 0.02},
-        {"do": "decline", "chance": 0.2},
+        DECLINES,
     ),
     "tells": (
         {"do": "search_cannot_tell", "chance": 0.5},
         {"do": "webhook_late", "chance": 0.6, "delay_ms": 3500},
         {"do": "webhook_duplicate", "chance": 0.2},
         {"do": "commit_then_hang_up", "chance": 0.03},
-        {"do": "decline", "chance": 0.2},
+        DECLINES,
     ),
 }
 PROVIDERS: Final[Mapping[str, Sequence[str]]] = {

@@ -16,7 +16,7 @@ from orch8.runtime.claim import claim
 from orch8.runtime import evidence
 from orch8.runtime.evidence import Standing, Word
 from orch8.runtime.settle import Item, settle
-from orch8.testing.misbehaviour import Do
+from orch8.testing.misbehaviour import Do, Rule
 from tests.support.house import House
 
 HOUR = timedelta(hours=1)
@@ -197,3 +197,39 @@ def test_late_answer_that_contradicts_a_person_is_an_incident(house: House) -> N
         settle(house.office, tx, [Item(task, Answer(Verdict.SUCCEEDED, {"ok": True}))], None)
     assert house.step(instance_id).state == "failed"
     assert incidents(house)[0]["said"] == "succeeded"
+
+
+def test_signal_that_a_step_says_tells_of_it_resolves_its_doubt(house: House) -> None:
+    """on_unknown.signals: what a signal of that name means for the attempt; its payload is the
+    output, and a wait for the signal gets it as well.
+    """
+    tells = {"policy": "park", "signals": {"payment.failed": "declined"}}
+    instance_id = doubtful(house, on_unknown=tells)
+    house.signal(instance_id, name="payment.failed", payload={"code": "expired_card"})
+    row = house.step(instance_id)
+    assert (row.state, row.outcome) == ("completed", "declined")
+    assert row.output == {"code": "expired_card"}
+    found = house.sql("SELECT resolved_by, verdict FROM doubts")
+    assert [tuple(each) for each in found] == [("signal", "declined")]
+
+
+def test_signal_with_the_key_of_an_attempt_resolves_its_doubt(house: House) -> None:
+    """A payload that names the key and the outcome needs no member in the definition."""
+    instance_id = doubtful(house)
+    key = house.step(instance_id).idempotency_key
+    told = {"idempotency_key": key, "outcome": "succeeded", "output": {"id": 1}}
+    house.signal(instance_id, name="whatever", payload=told)
+    assert house.step(instance_id).output == {"id": 1}
+
+
+def test_signal_about_another_attempt_changes_nothing(house: House) -> None:
+    """A key that is another's, or two attempts that could be meant, resolve neither."""
+    tells = {"policy": "park", "signals": {"payment.failed": "declined"}}
+    instance_id = doubtful(house, on_unknown=tells)
+    house.signal(instance_id, name="payment.failed", payload={"idempotency_key": "another"})
+    assert house.step(instance_id).state == "parked"
+    house.provider_does(Rule(Do.COMMIT_THEN_HANG_UP))
+    branches = [[charge(id="a", on_unknown=tells)], [charge(id="b", on_unknown=tells)]]
+    both = house.run({"type": "parallel", "branches": branches}, name="two")
+    house.signal(both, name="payment.failed")
+    assert {row.state for row in house.steps(both).values()} == {"parked"}

@@ -1,4 +1,4 @@
-"""Draws the results as an SVG: a bar for each engine and workload, on a logarithmic scale.
+"""Draws the results as an SVG: a bar for each engine and workload, all from zero on one scale.
 
 Written by hand, so that a picture needs no library; its colours can be read on light and dark.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.peers.report import TITLES
 
-WIDTH, LEFT, RIGHT = 860, 250, 90
+WIDTH, LEFT, RIGHT = 860, 270, 80
 ROW, BAR, HEAD, GAP = 26, 16, 62, 26
 _OURS, _PEERS, _INK, _LINE = "#2f6fed", "#8a94a6", "#6b7280", "#d1d5db"
 _FONT = "font-family='system-ui, -apple-system, Segoe UI, sans-serif'"
@@ -22,13 +22,14 @@ def draw(results: Mapping[str, Any]) -> str:
     """The picture's text."""
     engines: Sequence[Mapping[str, Any]] = results["engines"]
     highest = max((_rate(e, kind) or 1 for e in engines for kind in TITLES), default=1)
-    top = math.ceil(math.log10(max(highest, 10)))
+    step = _step(highest)
+    top = step * math.ceil(highest / step)
     panel = HEAD + ROW * len(engines) + GAP
     height = panel * len(TITLES) + 34
     body = [
         line
         for number, (kind, title) in enumerate(TITLES.items())
-        for line in _panel(engines, kind, title, number * panel, top)
+        for line in _panel(engines, kind, title, number * panel, step, top)
     ]
     body.append(_text(16, height - 12, _conditions(results["conditions"]), size=11))
     return (
@@ -40,14 +41,14 @@ def draw(results: Mapping[str, Any]) -> str:
 
 
 def _panel(
-    engines: Sequence[Mapping[str, Any]], kind: str, title: str, y: int, top: int
+    engines: Sequence[Mapping[str, Any]], kind: str, title: str, y: int, step: int, top: int
 ) -> list[str]:
     lines = [_text(16, y + 24, f"Steps per second: {title}", size=14, weight=600)]
     bottom = y + HEAD + ROW * len(engines)
-    for power in range(top + 1):
-        x = _place(10**power, top)
+    for mark in range(0, top + 1, step):
+        x = _place(mark, top)
         lines.append(f"<path d='M{x:.1f} {y + 48}V{bottom}' stroke='{_LINE}' stroke-width='0.6'/>")
-        lines.append(_text(x, y + 42, f"{10**power:,}", size=10, anchor="middle"))
+        lines.append(_text(x, y + 42, f"{mark:,}", size=10, anchor="middle"))
     ranked = sorted(engines, key=lambda e: -(_rate(e, kind) or 0))
     for number, engine in enumerate(ranked):
         middle = y + HEAD + ROW * number
@@ -58,7 +59,8 @@ def _panel(
 def _row(engine: Mapping[str, Any], rate: float | None, y: int, top: int) -> list[str]:
     ours = engine["name"] == "orch8"
     weight = 600 if ours else 400
-    name = _text(LEFT - 10, y + 12, f"{engine['title']}", anchor="end", weight=weight)
+    title = f"{engine['title']} {engine['version']}"
+    name = _text(LEFT - 10, y + 12, title, anchor="end", weight=weight)
     if rate is None:
         return [name, _text(LEFT + 4, y + 12, "not measured", size=11)]
     end = _place(rate, top)
@@ -70,8 +72,15 @@ def _row(engine: Mapping[str, Any], rate: float | None, y: int, top: int) -> lis
 
 
 def _place(value: float, top: int) -> float:
-    share = math.log10(max(value, 1.0)) / top
-    return LEFT + share * (WIDTH - LEFT - RIGHT)
+    return LEFT + value / top * (WIDTH - LEFT - RIGHT)
+
+
+def _step(highest: float) -> int:
+    """A round distance between marks that gives four to eight of them."""
+    power = 10 ** math.floor(math.log10(max(highest, 10)))
+    return int(
+        next(step for step in (power // 5, power // 2, power, 2 * power) if highest <= 8 * step)
+    )
 
 
 def _rate(engine: Mapping[str, Any], kind: str) -> float | None:
@@ -86,8 +95,7 @@ def _number(value: float) -> str:
 def _conditions(found: Mapping[str, Any]) -> str:
     return (
         f"{found['cores']} cores of {found['cpu']}, everything on them; Postgres "
-        f"{found['postgres']}, fsync on; Python {found['python']}; {found['at'][:10]}. "
-        "Logarithmic scale."
+        f"{found['postgres']}, fsync on; Python {found['python']}; {found['at'][:10]}."
     )
 
 

@@ -144,7 +144,7 @@ class PeerSession:
         """Those that are stopped while workflows are submitted."""
         return [] if self._peer.server else [companion.pid for companion in self._workers]
 
-    def begin(self, kind: str) -> None:
+    def begin(self, kind: str) -> None:  # noqa: ARG002 - both kinds are recorded alike
         """Arrivals are counted from now on."""
         self._records.begin()
         self._before = self._count()

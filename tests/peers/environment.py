@@ -14,6 +14,7 @@ FOLDER = Path("build/peers/environments")
 LOCKS = Path(__file__).with_name("requirements")
 
 _WITHIN = 300.0
+_failed: dict[str, str] = {}
 _PIP = ("-m", "pip", "install", "--disable-pip-version-check", "--quiet")
 
 
@@ -26,6 +27,16 @@ def python_of(name: str) -> Path:
 
     Unavailable if something that the lock file pins cannot be installed.
     """
+    if name in _failed:  # not again in every round
+        raise Unavailable(_failed[name])
+    try:
+        return _made(name)
+    except Unavailable as reason:
+        _failed[name] = str(reason)
+        raise
+
+
+def _made(name: str) -> Path:
     lock = LOCKS / f"{name}.txt"
     folder = (FOLDER / name).absolute()
     python, stamp = folder / "bin" / "python", folder / ".stamp"

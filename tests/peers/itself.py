@@ -89,7 +89,9 @@ class Itself:
         load.create_all(self._stack.urls.http, f"peers_{kind}", ids, connections)
 
     def finished(self, kind: str, ids: Sequence[str]) -> bool:
-        """Whether nothing is due or under way, and as many instances are completed."""
+        """Whether all steps began, nothing is due or under way, and the instances are completed."""
+        if kind == "noop" and self._records.count() < len(ids) * STEPS[kind]:
+            return False
         ((unfinished,),) = self._bed.ask(_UNFINISHED, database=DATABASE)
         return not unfinished and self._count() - self._before >= len(ids)
 

@@ -21,6 +21,8 @@ from tests.peers.programs.step import STEPS
 from tests.peers.session import Measured
 
 FILE = Path("build/peers/results.json")
+WIDTH = 110  # characters, where nobody looks at a terminal
+COLUMNS = ("steps/s", "p50 ms", "p99 ms", "CPU us", "Postgres us", "commits")
 TITLES = {
     "noop": "10 no-op steps a workflow, functions in the engine's own workers",
     "http": "5 HTTP steps a workflow, the handler answers at once",
@@ -101,31 +103,29 @@ def show(results: Mapping[str, Any], console: Console) -> None:
     for kind, title in TITLES.items():
         table = Table(title=title, title_justify="left")
         table.add_column("engine", no_wrap=True)
-        for column in (
-            "steps/s",
-            "p50 ms",
-            "p99 ms",
-            "CPU us/step",
-            "of it Postgres",
-            "commits/wf",
-        ):
-            table.add_column(column, justify="right")
+        for column in COLUMNS:
+            table.add_column(column, justify="right", no_wrap=True)
         ranked = sorted(
             engines, key=lambda e: -((e["numbers"][kind] or {}).get("steps_per_s") or 0)
         )
         for engine in ranked:
-            table.add_row(f"{engine['title']} {engine['version']}", *_cells(engine, kind))
+            name = f"{engine['title']} {engine['version']}"
+            cells = _cells(engine["numbers"][kind])
+            table.add_row(name if cells else f"{name}: not measured", *cells)
         console.print(table)
     for engine in engines:
-        for trouble in engine["trouble"]:
-            console.print(f"{engine['title']}: {trouble}", highlight=False, markup=False)
+        for words in (*engine["trouble"], *_repeats(engine)):
+            console.print(f"{engine['title']}: {words}", highlight=False, markup=False)
 
 
-def _cells(engine: Mapping[str, Any], kind: str) -> list[str]:
-    numbers = engine["numbers"][kind]
+def _repeats(engine: Mapping[str, Any]) -> list[str]:
+    found = {kind: (engine["numbers"][kind] or {}).get("repeated") for kind in TITLES}
+    return [f"{n} steps of the kind {kind} began more than once" for kind, n in found.items() if n]
+
+
+def _cells(numbers: Mapping[str, Any] | None) -> list[str]:
     if numbers is None:
-        reason = engine["trouble"][0] if engine["trouble"] else "no round was run"
-        return [f"not measured: {reason[:40]}"]
+        return []
     shown = {
         "steps_per_s": "{:,.0f}",
         "p50_ms": "{:.1f}",

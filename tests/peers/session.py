@@ -15,6 +15,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tests.bench import cpu
@@ -141,7 +142,7 @@ def periods_of(arrivals: Arrivals) -> list[float]:
     by_workflow: defaultdict[str, list[float]] = defaultdict(list)
     for at, workflow in arrivals:
         by_workflow[workflow].append(at)
-    return [b - a for each in by_workflow.values() for a, b in zip(each, each[1:], strict=False)]
+    return [b - a for each in by_workflow.values() for a, b in pairwise(each)]
 
 
 def descendants(pids: Sequence[int]) -> list[int]:

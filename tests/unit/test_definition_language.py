@@ -378,7 +378,7 @@ REMARKS: list[tuple[dict[str, Any], str, str]] = [
     ({"type": "router", "routes": [ROUTE]}, "no_default", "/routes"),
     ({"type": "router", "routes": [{"default": True, "blocks": [CHARGE]}, ROUTE]}, "order", "/routes/0"),
     ({"type": "router", "routes": [{**ROUTE, "condition": "{{ true }}"}], "default": [CHARGE]}, "unreachable", "/routes/0/condition"),
-    ({"type": "router", "routes": [ROUTE], "default": []}, "empty", "/default"),
+    ({"type": "router", "routes": [{**ROUTE, "blocks": []}], "default": [CHARGE]}, "empty", "/routes/0/blocks"),
     ({"type": "parallel", "branches": [[CHARGE], []]}, "empty", "/branches/1"),
     ({"type": "race", "branches": [[CHARGE]]}, "lint", "/branches"),
     ({"type": "loop", "body": [CHARGE]}, "unbounded", ""),
@@ -409,6 +409,7 @@ def test_suspicious_block_is_remarked_on(block: dict[str, Any], code: str, point
 
 SOUND: list[dict[str, Any]] = [
     {"type": "router", "routes": [ROUTE, {"default": True, "blocks": [CHARGE]}]},
+    {"type": "router", "routes": [ROUTE, {"default": True, "blocks": []}]},
     {"type": "loop", "max_iterations": 3, "body": [CHARGE]},
     {"type": "loop", "condition": "{{data.more}}", "body": [CHARGE]},
     {"type": "race", "branches": [[CHARGE], [CHARGE]]},

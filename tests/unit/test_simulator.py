@@ -369,7 +369,21 @@ def test_retry_goes_on_where_it_failed() -> None:
     assert [call.step for call in dunning.calls][1:] == ["book", "book~2", "book~3"]
     assert dunning.outputs["pay"] == {"paid": 1}
     assert dunning.outputs["book"] == {"booked": "{{data.x}}"}
-    assert len({call.key for call in dunning.calls[1:]}) == 1  # refused: surely no effect
+    # Refused before it was executed: corrected, it is another attempt, under another key.
+    assert len({call.key for call in dunning.calls[1:]}) == 3
+
+
+def test_retry_keeps_the_key_of_what_failed_safely() -> None:
+    """The same attempt goes on: it surely had no effect, and its request is the same."""
+    once = {**CHARGE, "retry": {"max_attempts": 1}}
+    sim = Simulator(seed(once), {"charge": [TryAgain, TryAgain, {"paid": 1}]})
+    dunning = sim.start()
+    for _ in range(2):
+        sim.run()
+        sim.retry(dunning)
+    sim.run()
+    assert dunning.state == "completed"
+    assert len({call.key for call in dunning.calls}) == 1
 
 
 def test_retry_needs_a_failed_instance() -> None:

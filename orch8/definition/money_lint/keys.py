@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Final
 
-from orch8.blocks.money import KEY_HEADER, SCHEDULE, Policy
+from orch8.blocks.money import SCHEDULE, Policy
 from orch8.blocks.step import Effect, Step
 from orch8.definition.findings import closest
 from orch8.definition.outline import Node
@@ -46,12 +46,9 @@ def key_remarks(node: Node, step: Step, loops: list[Node]) -> Iterator[Remark]:
 def _against_preset(step: Step, known: Preset) -> Iterator[Remark]:
     wishes, rule = step.idempotency, known.key
     header = wishes.header
-    if header is None and step.handler == "http_request" and wishes.field is None:
-        header = KEY_HEADER  # it speaks to the provider itself, and this is what it sends
     if header is not None and rule.header and header.lower() != rule.header.lower():
         message = f"{known.title} reads the key from {rule.header}, not from {header}"
-        pointer = "/idempotency/header" if wishes.header else "/provider"
-        yield pointer, message, f'"header": "{rule.header}" in idempotency', "money.key_header"
+        yield "/idempotency/header", message, f'"header": "{rule.header}"', "money.key_header"
     if wishes.ttl is not None and rule.ttl is not None and wishes.ttl > rule.ttl:
         kept, claimed = shown(rule.ttl), shown(wishes.ttl)
         message = (

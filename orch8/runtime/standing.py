@@ -1,0 +1,54 @@
+"""What the database knows of the limits when Redis does not: calls made, and processes alive."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+
+from orch8.errors import Orch8Error
+from orch8.limits import Limit
+from orch8.runtime.office import Office
+from orch8.storage import audit, fleet
+
+log = structlog.get_logger(__name__)
+
+REFRESH = 1.0  # seconds: how soon a process that has started or gone is counted
+
+
+class Standing:
+    """Reads for the gate of one process. Used by the pump's own thread only."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self._live: int | None = None
+        self._read_at = float("-inf")
+
+    def used(
+        self, tenant_id: str, limit: Limit, waiting: Sequence[UUID]
+    ) -> tuple[list[float], int]:
+        """How many seconds ago units of a key were used in its last window, and how many of its
+        calls may be in flight. A unit of a call that came to nothing may be among them, and so is
+        every step of other processes that is claimed; those in ``waiting`` are known to be unsent.
+        """
+        with self._office.begin() as tx:
+            in_flight = audit.calls_in_flight(tx, tenant_id, limit.key, waiting)
+            if limit.max is None:
+                return [], len(in_flight)
+            window = limit.window + limit.slack
+            made = audit.call_ages(tx, tenant_id, limit.key, window, limit.max)
+        return [0.0] * sum(in_flight) + made, len(in_flight)
+
+    def live(self) -> int | None:
+        """How many worker processes are alive; None if that is not known."""
+        if time.monotonic() - self._read_at > REFRESH:
+            try:
+                with self._office.begin() as tx:
+                    self._live = sum(1 for row in fleet.fleet(tx) if row.alive)
+            except Orch8Error as problem:
+                log.warning("fleet.unknown", error=problem.detail)
+                self._live = None
+            self._read_at = time.monotonic()
+        return self._live
