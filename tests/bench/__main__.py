@@ -12,7 +12,7 @@ from rich.console import Console
 from tests.bench import ceiling, statements, strictness
 from tests.bench.conditions import conditions
 from tests.bench.report import Results, last_line, show
-from tests.bench.road import Road
+from tests.bench.road import SEQUENCES, Road
 
 _PREFIX = "orch8-bench-"
 
@@ -58,16 +58,17 @@ def _road(folder: Path, runs: int, instances: int, workers: int, console: Consol
         ceiling.prepare(server)
         road.publish()
         status.update("warming up")
-        for name in ("bench_free", "bench_limited"):
-            road.drain(name, f"warm-{name}", max(instances // 10, 50))
+        for name in SEQUENCES:
+            road.drain(f"bench_{name}", f"warm-{name}", max(instances // 10, 50))
         for run in range(1, runs + 1):
             at = f"run {run} of {runs}: "
-            status.update(f"{at}{instances} instances, limiter off")
             statements.forget(server)
-            results.free.append(road.drain("bench_free", f"free-{run}", instances))
-            results.statements = statements.busiest(server)
-            status.update(f"{at}{instances} instances, limiter on")
-            results.limited.append(road.drain("bench_limited", f"limited-{run}", instances))
+            for name in SEQUENCES:
+                status.update(f"{at}{instances} instances, steps: {name}")
+                drain = road.drain(f"bench_{name}", f"{name}-{run}", instances)
+                results.drains.setdefault(name, []).append(drain)
+                if name == "free":
+                    results.statements = statements.busiest(server)
             status.update(f"{at}start latency, 20 starts/s for {seconds} s")
             asked, answered = road.start_latencies(f"start-{run}", seconds)
             results.asked.append(asked)

@@ -17,7 +17,7 @@ from tests.bench.road import Drain
 from tests.bench.statements import Statement
 
 FILE = Path("build/bench.json")
-TARGET_STEPS, TARGET_START_MS = 3000, 20
+TARGET_STEPS, TARGET_START_MS, TARGET_MONEY = 3000, 20, 15
 MOST_THREADS = 24
 
 
@@ -26,8 +26,7 @@ class Results:
     """Every measurement, one per run; the report takes the medians."""
 
     conditions: Mapping[str, Any]
-    free: list[Drain] = field(default_factory=list)
-    limited: list[Drain] = field(default_factory=list)
+    drains: dict[str, list[Drain]] = field(default_factory=dict)  # by the kind of steps
     ceilings: list[float] = field(default_factory=list)
     asked: list[list[float]] = field(default_factory=list)  # ms, ascending, by run
     answered: list[list[float]] = field(default_factory=list)
@@ -38,18 +37,36 @@ class Results:
         return {
             "steps_per_s": median(d.steps_per_s for d in self.free),
             "steady_steps_per_s": median(d.steady_per_s for d in self.free),
-            "limited_steps_per_s": median(d.steps_per_s for d in self.limited),
+            **{
+                f"{name}_steps_per_s": median(d.steps_per_s for d in drains)
+                for name, drains in self.drains.items()
+                if name != "free"
+            },
+            "money_costs_percent": self._money_costs(),
             "ceiling_per_s": median(self.ceilings),
             "start_p50_ms": median(percentile(run, 50) for run in self.asked),
             "start_p99_ms": median(percentile(run, 99) for run in self.asked),
             "after_answer_p50_ms": median(percentile(run, 50) for run in self.answered),
             "after_answer_p99_ms": median(percentile(run, 99) for run in self.answered),
-            "creations_per_s": median(d.creations_per_s for d in [*self.free, *self.limited]),
+            "creations_per_s": median(
+                d.creations_per_s for all_ in self.drains.values() for d in all_
+            ),
         }
+
+    @property
+    def free(self) -> list[Drain]:
+        """The drains of plain steps."""
+        return self.drains["free"]
+
+    def _money_costs(self) -> float:
+        """By how many percent fewer money steps are done in a second than steps with effect none,
+        run by run: the median.
+        """
+        pairs = zip(self.drains["none"], self.drains["money"], strict=True)
+        return median(100 * (1 - money.steps_per_s / none.steps_per_s) for none, money in pairs)
 
     def to_json(self) -> dict[str, Any]:
         """All that build/bench.json holds."""
-        drains = {"limiter_off": self.free, "limiter_on": self.limited}
         return {
             "numbers": self.numbers(),
             "conditions": self.conditions,
@@ -64,7 +81,7 @@ class Results:
                     }
                     for d in found
                 ]
-                for name, found in drains.items()
+                for name, found in self.drains.items()
             }
             | {"ceiling_per_s": self.ceilings, "start_ms": self.asked},
         }
@@ -78,9 +95,13 @@ def percentile(ascending: Sequence[float], percent: float) -> float:
 
 def last_line(numbers: Mapping[str, float]) -> str:
     """The line that programs look for."""
-    names = ("steps_per_s", "ceiling_per_s", "start_p50_ms", "start_p99_ms", "creations_per_s")
+    names = (
+        "steps_per_s", "ceiling_per_s", "start_p50_ms", "start_p99_ms", "creations_per_s",
+        "money_costs_percent",
+    )  # fmt: skip
     shown = (
-        f"{n}={numbers[n]:.1f}" if n.endswith("_ms") else f"{n}={numbers[n]:.0f}" for n in names
+        f"{n}={numbers[n]:.1f}" if n.endswith(("_ms", "_percent")) else f"{n}={numbers[n]:.0f}"
+        for n in names
     )
     return f"bench: {' '.join(shown)}"
 
@@ -96,6 +117,12 @@ def show(results: Results, console: Console, *, profile: bool) -> None:
     table.add_row("durable steps/s, limiter off", f"{steps:,.0f}", f"{TARGET_STEPS:,}")
     table.add_row("  its steady part", f"{numbers['steady_steps_per_s']:,.0f}", "")
     table.add_row("durable steps/s, limiter on", f"{numbers['limited_steps_per_s']:,.0f}", "")
+    table.add_row("durable steps/s, effect none", f"{numbers['none_steps_per_s']:,.0f}", "")
+    table.add_row(
+        "durable steps/s, effect money, fenced", f"{numbers['money_steps_per_s']:,.0f}", ""
+    )
+    costs, most = numbers["money_costs_percent"], f"at most {TARGET_MONEY} %"
+    table.add_row("  slower than effect none, by the run", f"{costs:.1f} %", most)
     table.add_row("ceiling: pgbench transitions/s", f"{ceiling:,.0f}", "")
     table.add_row("  steps/s as a share of it", f"{steps / ceiling:.0%}", "")
     table.add_row(

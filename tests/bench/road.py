@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from orch8.dev.stack import StackOptions
 from tests.bench import cpu, load
@@ -63,7 +63,9 @@ class Drain:
 
 
 class Road:
-    """A real stack with its own handler process; two sequences of five steps, one rate-limited."""
+    """A real stack with its own handler process, and sequences of five steps that differ in what
+    each step costs: SEQUENCES.
+    """
 
     def __init__(self, folder: Path, *, workers: int = 2) -> None:
         self.workers = workers
@@ -76,8 +78,8 @@ class Road:
 
     def publish(self) -> None:
         """The sequences exist."""
-        self.world.publish(sequence("bench_free"))
-        self.world.publish(sequence("bench_limited", limit=LIMIT))
+        for name, members in SEQUENCES.items():
+            self.world.publish(sequence(name, members))
 
     def drain(self, name: str, prefix: str, instances: int) -> Drain:
         """A backlog of instances has been created over HTTP and worked off. Checks that each step
@@ -153,12 +155,23 @@ class Road:
         }
 
 
-def sequence(name: str, *, steps: int = STEPS, limit: int | None = None) -> dict[str, Any]:
-    """A definition of steps that follow each other, each on the same rate-limit key if any."""
-    more = (
-        {}
-        if limit is None
-        else {"rate_limit_key": name, "rate_limit": {"max": limit, "window_seconds": 1}}
-    )
-    blocks = [{"type": "step", "handler": f"s{n + 1}", **more} for n in range(steps)]
-    return {"id": name, "blocks": blocks}
+def sequence(name: str, members: Mapping[str, Any], *, steps: int = STEPS) -> dict[str, Any]:
+    """A definition of steps with these members that follow each other."""
+    blocks = [{"type": "step", "handler": f"s{n + 1}", **members} for n in range(steps)]
+    return {"id": f"bench_{name}", "blocks": blocks}
+
+
+# By what each of their five steps says. A money step has everything that keeps money safe.
+SEQUENCES: Final[Mapping[str, Mapping[str, Any]]] = {
+    "free": {},
+    "limited": {
+        "rate_limit_key": "bench", "rate_limit": {"max": LIMIT, "window_seconds": 1},
+    },
+    "none": {"effect": "none"},
+    "money": {
+        "effect": "money",
+        "fence": "bench:{{instance_id}}",
+        "money": {"amount": 9900, "currency": "EUR"},
+        "on_unknown": {"policy": "reconcile", "handler": "find"},
+    },
+}  # fmt: skip
