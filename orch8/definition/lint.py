@@ -134,7 +134,7 @@ def _step(node: Node, block: Any) -> Iterator[Remark]:
         hint = "make the deadline longer than the timeout of one call"
         yield "/timeout", "timeout is longer than the deadline", hint, "lint"
     timed = block.delay or block.schedule or block.not_before or block.align or block.send_window
-    waits = timed or params
+    waits = timed or block.spread or params
     if block.handler == "wait" and not waits:
         hint = 'add "delay": {"days": 3}'
         yield "", "this wait does not wait", hint, "lint"

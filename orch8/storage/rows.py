@@ -186,8 +186,11 @@ def with_outcome(
     finished_at: datetime | None = None,
 ) -> Any:
     """``output`` as expressions see it: an object says what its ``outcome`` is, and when the step
-    was entered and ended, unless it says so itself.
+    was entered and ended, unless it says so itself. So does one that left nothing behind: a payment
+    must not look unpaid because its answer had no body.
     """
+    if output is None and outcome is not None:
+        output = {}
     if not isinstance(output, dict):
         return output
     more = {

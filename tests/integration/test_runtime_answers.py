@@ -145,9 +145,9 @@ def test_answer_that_stays_unknown_parks_when_the_key_is_too_old(house: House) -
         house.work()
     row = house.step(instance_id)
     assert (row.state, row.outcome) == ("parked", "unknown")
-    assert row.attention["reason"] == "outcome_unknown"
+    assert row.attention["reason"] == "key_too_old"  # between its planning and its turn
     assert house.state(instance_id) == "waiting"
-    assert house.instance(instance_id).attention["reason"] == "outcome_unknown"
+    assert house.instance(instance_id).attention["reason"] == "key_too_old"
     assert house.totals()["keys"] == 1
     sent = row.dispatches
     assert 3 < sent < 100

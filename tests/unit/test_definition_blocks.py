@@ -200,6 +200,19 @@ def test_rate_limits_are_one_or_several() -> None:
     assert [(each.max, each.window) for each in block.rate_limits] == [(95, 1.0), (24, 0.5)]
 
 
+def test_rate_limit_may_cost_more_than_one_and_bound_what_is_in_flight() -> None:
+    """A cost is a number or an expression; calls at a time are bounded with or without a key."""
+    block = step(
+        rate_limits=[{"key": "a", "max": 9, "window_seconds": 1, "cost": 2},
+                     {"key": "b", "max": 9, "window_seconds": 1, "cost": "{{data.items}}"}],
+        max_in_flight=30,
+    )  # fmt: skip
+    fixed, given = (each.cost for each in block.rate_limits)
+    assert fixed is not None
+    assert given is not None
+    assert (fixed.is_constant, given.is_constant, block.max_in_flight) == (True, False, 30)
+
+
 def test_wait_is_a_step_that_becomes_due() -> None:
     """The short form, its two spellings and the seed's step are the same block."""
     written = only({"type": "step", "handler": "wait", "delay": {"days": 3}})

@@ -104,6 +104,12 @@ REJECTIONS: list[tuple[Any, int, str, str, str]] = [
     (charge(rate_limit_key="k", rate_limit={"max": 5.0, "window_seconds": 1}), SHAPE, "/blocks/0/rate_limit/max", "whole number", ""),
     (charge(rate_limit_key="k", rate_limit={"max": 5, "window_seconds": 0}), FOUR_HUNDRED, "/blocks/0/rate_limit/window_seconds", "> 0", ""),
     (charge(rate_limits=[{"key": "k", "max": 1}]), SHAPE, "/blocks/0/rate_limits/0/window_seconds", "is required", ""),
+    (charge(rate_limits=[{"key": "k", "max": 2, "window_seconds": 1, "cost": 3}]), FOUR_HUNDRED, "/blocks/0/rate_limits/0/cost", "more than max 2", "lower cost"),
+    (charge(rate_limits=[{"key": "k", "max": 2, "window_seconds": 1, "cost": 0}]), FOUR_HUNDRED, "/blocks/0/rate_limits/0/cost", "from 1 to 100", "such as 2"),
+    (charge(rate_limit_key="k", rate_limit={"max": 2, "window_seconds": 1, "cost": 1.5}), SHAPE, "/blocks/0/rate_limit/cost", "whole number", ""),
+    (charge(rate_limit_key="k", rate_limit={"max": 2, "window_seconds": 1, "cost": "{{nope}}"}), FOUR_HUNDRED, "/blocks/0/rate_limit/cost", "unknown root", ""),
+    (charge(max_in_flight=0), FOUR_HUNDRED, "/blocks/0/max_in_flight", "must be > 0", ""),
+    (charge(max_in_flight="3"), SHAPE, "/blocks/0/max_in_flight", "whole number", ""),
     (charge(rate_limits=[7]), SHAPE, "/blocks/0/rate_limits/0", "must be an object", ""),
     (charge(priority="urgent"), SHAPE, "/blocks/0/priority", "'urgent'", "interactive"),
     (charge(effect="mony"), SHAPE, "/blocks/0/effect", "'mony'", "money"),
@@ -227,7 +233,6 @@ NOT_YET: list[tuple[dict[str, Any], str]] = [
         (charge(**{name: value}), f"/blocks/0/{name}")
         for name, value in {
             "wait_for_input": {"prompt": ""},
-            "max_in_flight": 2,
             "cache_key": "k",
             "fallback_handler": "h",
             "compensation": {"handler": "h"},

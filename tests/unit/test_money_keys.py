@@ -67,7 +67,7 @@ def test_key_differs_wherever_another_effect_is_meant(changed: str) -> None:
 
 
 def test_key_of_an_iteration_outlives_its_attempts() -> None:
-    """With the scope iteration a new attempt has the key of the one before, another item has not."""
+    """With the scope iteration a new attempt keeps the key; another item has one of its own."""
     assert key(**ORDER, per=True) == key(**ORDER, per=True, generation=2)
     assert key(**ORDER, per=True) != key(**ORDER, per=True, path=(1,))
 
