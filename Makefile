@@ -22,7 +22,7 @@ PYTEST_ARGS := -n 2 --dist loadgroup
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo dev test check cover format bench bench-peers chaos clean
+.PHONY: help venv demo dev test check cover format bench bench-peers mutants chaos chaos-money clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -59,8 +59,14 @@ bench: $(TESTING) ## Measure throughput and latency on this machine
 bench-peers: $(TESTING) ## Measure other engines beside it, in environments of their own
 	@$(BIN)/python -m tests.peers $(ARGS)
 
+mutants: $(TESTING) ## Seed bugs in the money code, and see whether the tests notice
+	@$(BIN)/python -m tests.mutants $(ARGS)
+
 chaos: $(TESTING) ## Kill processes and servers at random, then count the charges
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-money: $(TESTING) ## Kill workers at each line where money could move twice
+	@$(BIN)/python -m tests.chaos_money $(ARGS)
 
 clean: ## Remove .venv, caches and build results; data in .orch8 stays
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

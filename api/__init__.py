@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 from flask import Flask, Response
@@ -10,14 +11,20 @@ from api import (
     attempts,
     attention,
     auth,
+    capacity,
     clock,
+    cluster,
     fences,
+    forecast,
     handlers,
     health,
     instances,
+    keys,
     limits,
     metrics,
+    mounting,
     openapi,
+    origins,
     problems,
     sequences,
     signals,
@@ -25,15 +32,17 @@ from api import (
     workers,
 )
 from api.answers import OrjsonProvider
+from api.mounting import API
 from api.requests import request_id
 from api.surface import EXTENSION, Surface
 from orch8.config import Settings
+from orch8.runtime.lease import Lease
 from orch8.runtime.office import Office
+from orch8.storage import fleet
 
-API = "/api/v1"
 _BUSINESS = (
-    sequences, instances, signals, attempts, attention, fences, workers, handlers, limits, tenants,
-    clock,
+    sequences, instances, signals, attempts, attention, fences, workers, handlers, forecast, limits,
+    tenants, clock, keys, cluster,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)
 
@@ -41,7 +50,7 @@ _ROOT = (health, metrics, openapi)
 def create_app(settings: Settings, office: Office, announce: Callable[[str], None]) -> Flask:
     """The app, every route bare and under /api/v1. ``announce(lane)`` must return at once.
 
-    Raises ConfigurationError if nobody said that it may serve without an API key.
+    Raises ConfigurationError if nobody said that it may serve without an API key, or to any page.
     """
     app = Flask("api", static_folder=None)
     # One more than allowed: a stream without a length ends there, and is seen to be too long.
@@ -49,9 +58,13 @@ def create_app(settings: Settings, office: Office, announce: Callable[[str], Non
     app.json = OrjsonProvider(app)
     app.url_map.strict_slashes = True
     counters = metrics.Counters()
-    app.extensions[EXTENSION] = Surface(settings, office, announce, counters)
     metrics.install(app, counters)
+    room = capacity.install(app, settings)
+    origins.install(app, settings)
     auth.install(app, settings)
+    mounting.install(app)
+    node = Lease(office, f"api@{os.uname().nodename}", list, lambda: room.taken, role=fleet.API)
+    app.extensions[EXTENSION] = Surface(settings, office, announce, counters, node)
     problems.install(app)
     app.after_request(_sign)
     for part in _BUSINESS:

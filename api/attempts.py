@@ -16,7 +16,8 @@ from api.schemas.base import refuse_unknown
 from api.surface import surface
 from orch8.engine.outcome import Verdict
 from orch8.errors import NotFound, Problem, Unprocessable
-from orch8.runtime.evidence import Word, testify
+from orch8.runtime.evidence import testify
+from orch8.runtime.words import Word
 from orch8.storage import instances
 
 blueprint: Final = Blueprint("attempts", __name__)

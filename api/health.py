@@ -7,7 +7,7 @@ from typing import Final
 from flask import Blueprint, Response
 
 import orch8
-from api.answers import answer
+from api.answers import answer, nothing
 from api.operations import operation
 from api.schemas.health import InfoSchema, StatusSchema
 from api.surface import surface
@@ -20,16 +20,21 @@ CONTRACT_VERSION: Final = 1
 
 
 @blueprint.get("/health/live")
-@operation("Whether the process answers", answers={200: StatusSchema}, public=True)
+@operation("Whether the process answers", answers={200: None}, public=True)
 def live() -> Response:
-    """Always 200: nothing else is asked."""
-    return answer({"status": "ok"})
+    """Always 200 and nothing in it: nothing else is asked."""
+    return nothing(200)
 
 
 @blueprint.get("/health/ready")
 @operation("Whether the process can serve", answers={200: StatusSchema}, errors=(503,), public=True)
 def ready() -> Response:
-    """200 when the database answers and is migrated, else 503 with the reason."""
+    """200 when the database answers and is migrated and nobody drains this process, else 503 with
+    the reason. From the first 200 on the process is in the list of nodes.
+    """
+    node = surface().node
+    if node.draining:
+        raise Unavailable("this process is drained", extra={"reasons": ["draining"]})
     with surface().office.database.begin() as tx:
         at = revision.present(tx)
     needed = revision.needed()
@@ -39,6 +44,7 @@ def ready() -> Response:
             "run `orch8 migrate`",
             extra={"reasons": ["migrations"]},
         )
+    node.hold()
     return answer({"status": "ok"})
 
 

@@ -12,9 +12,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from api.auth import caller
 from api.operations import operation
 from api.surface import surface
+from api.tallies import Tallies
 from orch8.errors import Orch8Error
+from orch8.runtime.forecast import MOST_KEYS, forecast
 from orch8.runtime.office import Office
 from orch8.storage import fleet, gauges
 from orch8.storage.transaction import Row
@@ -110,8 +113,50 @@ class Backlog(Collector):
         for row in queues:
             waiting.add_metric((row.tenant_id, row.limit_key), row.waiting)
         yield from (due, oldest, workers, waiting, _unlimited(unlimited))
+        yield from self._ahead()
         yield from _doubts(in_doubt, resolved)
         yield from _people(people)
+
+    def _ahead(self) -> Iterator[Metric]:
+        """What becomes of the queues; nothing if that takes too long, the rest is told anyway."""
+        try:
+            with self._office.database.begin() as tx:
+                found = forecast(self._office, tx, tenant_id=None, idle=False)
+        except Orch8Error:
+            return
+        labels = ("tenant", "key")
+        drain = GaugeMetricFamily(
+            "orch8_rate_limit_drain_seconds",
+            f"Until the last step that waits for a key has its turn; at most {MOST_KEYS} keys.",
+            labels=labels,
+        )
+        late = GaugeMetricFamily(
+            "orch8_rate_limit_will_miss",
+            "Steps that wait for a key and whose deadline, SLA or send window ends before their "
+            "turn.",
+            labels=labels,
+        )
+        for each in found:
+            drain.add_metric((each.tenant_id, each.key), each.drain)
+            late.add_metric((each.tenant_id, each.key), each.will_miss)
+        yield from (drain, late)
+
+
+class Scoped(Collector):
+    """What a collector tells, without the samples of other tenants than ``tenant`` (None: all)."""
+
+    def __init__(self, inner: Collector, tenant: str | None) -> None:
+        self._inner, self._tenant = inner, tenant
+
+    def collect(self) -> Iterator[Metric]:
+        """The metrics that the tenant may see."""
+        for metric in self._inner.collect():
+            if self._tenant is not None:
+                own = [
+                    s for s in metric.samples if s.labels.get("tenant", self._tenant) == self._tenant
+                ]
+                metric.samples = own
+            yield metric
 
 
 def _doubts(in_doubt: Sequence[Row], resolved: Sequence[Row]) -> Iterator[Metric]:
@@ -179,9 +224,12 @@ def install(app: Flask, counters: Counters) -> None:
 @blueprint.get("/metrics")
 @operation("Read the metrics, in Prometheus' text format", answers={200: "text/plain"})
 def metrics() -> Response:
-    """Counters of this process and gauges of the whole installation."""
+    """Counters of this process and gauges of the whole installation; of other tenants than the
+    caller's nothing that names them.
+    """
     here = surface()
     scrape = CollectorRegistry()
     scrape.register(here.counters.registry)
-    scrape.register(Backlog(here.office))
+    for part in (Backlog(here.office), Tallies(here.office)):
+        scrape.register(Scoped(part, caller().tenant))
     return Response(generate_latest(scrape), content_type=CONTENT_TYPE_PLAIN_0_0_4)

@@ -93,7 +93,8 @@ def describe() -> dict[str, Any]:
 def _operation(rule: Rule, method: str, described: Operation) -> dict[str, Any]:
     """What OpenAPI calls an operation."""
     view = current_app.view_functions[rule.endpoint]
-    statuses = {*described.errors} if described.public else {400, 401, 500, 503, *described.errors}
+    usual = set() if described.public else {400, 401, 403, 500, 503}
+    statuses = {*usual, *described.errors}
     if described.body is not None:
         statuses |= {400, 413, 415, 422}
     answers: dict[str, Any] = {

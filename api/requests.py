@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import orjson
 from flask import g, request
@@ -20,7 +20,7 @@ from orch8.errors import (
     Problem,
     UnsupportedMediaType,
 )
-from orch8.storage.ids import uuid7
+from orch8.runtime.because import Because
 
 MAX_REQUEST_ID: Final = 128
 MAX_KEY: Final = 255
@@ -34,7 +34,7 @@ def request_id() -> str:
     """The caller's x-request-id, sanitised, or a new one; one for the whole request."""
     if "request_id" not in g:
         given = _NOT_IN_ID.sub("", request.headers.get("x-request-id", ""))
-        g.request_id = given[:MAX_REQUEST_ID] or str(uuid7())
+        g.request_id = given[:MAX_REQUEST_ID] or str(uuid4())
     found: str = g.request_id
     return found
 
@@ -44,10 +44,15 @@ def json_body() -> Any:
     if not request.is_json:
         given = request.mimetype or "nothing"
         raise UnsupportedMediaType(f"send the body as application/json, not as {given}")
+    return parse_json(raw_body())
+
+
+def raw_body() -> bytes:
+    """The body as it was sent, for what signatures are about. Raises PayloadTooLarge."""
     _check_size(request.content_length)
-    raw = request.get_data(cache=False)
+    raw = request.get_data()
     _check_size(len(raw))
-    return parse_json(raw)
+    return raw
 
 
 def body(schema: Body) -> dict[str, Any]:
@@ -81,9 +86,17 @@ def path_id(text: str, what: str = "id") -> UUID:
 
 
 def actor(given: str | None = None) -> str:
-    """Who asks, for the audit log: the X-Actor header, or what the body says, or "api"."""
+    """Who asks, for the audit log: the X-Actor header, or what the body says, or the API key's id,
+    or "api".
+    """
     named = header("X-Actor") or (given or "").strip()
-    return "".join(c for c in named if c.isprintable())[:MAX_ACTOR] or "api"
+    key: str | None = getattr(g.get("caller"), "key", None)
+    return "".join(c for c in named if c.isprintable())[:MAX_ACTOR] or key or "api"
+
+
+def because(reason: str | None = None) -> Because:
+    """Who asks, in which request, and why, for the audit log."""
+    return Because(actor=actor(), request_id=request_id(), reason=reason)
 
 
 def named_actor() -> str:

@@ -11,6 +11,7 @@ from flask import current_app
 if TYPE_CHECKING:
     from api.metrics import Counters
     from orch8.config import Settings
+    from orch8.runtime.lease import Lease
     from orch8.runtime.office import Office
 
 EXTENSION = "orch8"
@@ -18,12 +19,15 @@ EXTENSION = "orch8"
 
 @dataclass(frozen=True)
 class Surface:
-    """The parts that the composition root wired. ``announce(lane)`` returns at once, always."""
+    """The parts that the composition root wired. ``announce(lane)`` returns at once, always; by
+    ``node`` this process is known to the others.
+    """
 
     settings: Settings
     office: Office
     announce: Callable[[str], None]
     counters: Counters
+    node: Lease
     described: dict[str, Any] = field(
         default_factory=dict
     )  # the OpenAPI document, once it was asked for

@@ -13,8 +13,9 @@ from typing import Any
 from orch8.errors import ConfigurationError
 
 
-def _var(env: str, default: Any, doc: str, *, secret: bool = False) -> Any:
-    return field(default=default, metadata={"env": env, "doc": doc, "secret": secret})
+def _var(env: str, default: Any, doc: str, *, secret: bool = False, alias: str = "") -> Any:
+    about = {"env": env, "doc": doc, "secret": secret, "alias": alias}
+    return field(default=default, metadata=about)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,17 @@ class Settings:
         False,
         "Let an API key without X-Tenant-Id see every tenant.",
     )
+    cors_origins: str = _var(
+        "ORCH8_CORS_ORIGINS",
+        "",
+        "Origins whose pages may use the API, separated by commas; * for any, without an API key.",
+    )
+    max_requests: int = _var(
+        "ORCH8_MAX_CONCURRENT_REQUESTS",
+        1024,
+        "Requests that one web process works on at a time; further ones are answered 503.",
+        alias="ORCH8_RATE_LIMIT_RPS",
+    )
     key_secret: str = _var(
         "ORCH8_KEY_SECRET", "", "Secret behind every idempotency key; never rotate it.", secret=True
     )
@@ -77,6 +89,11 @@ class Settings:
         "ORCH8_TICK_INTERVAL_MS", 1000, "How often beat looks for due steps."
     )
     worker_width: int = _var("ORCH8_WORKER_WIDTH", 128, "Calls in flight per worker process.")
+    tenant_weights: str = _var(
+        "ORCH8_TENANT_WEIGHTS",
+        "",
+        "Turns of tenants that share a lane: tenant=weight, ...; who is not named has weight 1.",
+    )
     worker_reaper_stale: float = _var(
         "ORCH8_WORKER_REAPER_STALE_SECS", 60.0, "A pull worker silent for this long loses its task."
     )
@@ -120,7 +137,7 @@ class Settings:
         env = os.environ if env is None else env
         given: dict[str, Any] = {}
         for f in fields(cls):
-            raw = env.get(f.metadata["env"])
+            raw = env.get(f.metadata["env"]) or env.get(f.metadata["alias"])
             if raw is not None and raw != "":
                 given[f.name] = _parse(f.metadata["env"], raw, f.default)
         return cls(**given)

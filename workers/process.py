@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from functools import partial
 from typing import Any
@@ -53,6 +54,8 @@ def pump() -> Pump:
                 doorbell=Doorbell(settings.redis_url) if settings.redis_url else None,
                 send_task=hand_over,
                 cancel=partial(cancel, here, actor="engine", reason="the parent was cancelled"),
+                # Drained by an operator: it ends, or it would go on taking wake-ups from others.
+                drained=lambda: os.kill(os.getpid(), signal.SIGTERM),
             )
         return _pump
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import fields
 
-from api.schemas.base import Body, Choice, Positive, Shown, Text, Timestamp, Whole, described
+from api.schemas.base import Body, Choice, Positive, Shown, Text, Timestamp, described
 from orch8.blocks.fields import Span
 from orch8.blocks.step import Effect
 

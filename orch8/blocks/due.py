@@ -1,9 +1,9 @@
-"""The JSON of when a step becomes due: ``delay``, ``schedule``, ``align`` and ``send_window``."""
+"""The JSON of when a step becomes due: its delay or schedule, and what moves that moment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
 
 from orch8.blocks.align import read_align
@@ -21,10 +21,46 @@ from orch8.blocks.schema import Base, Draft
 from orch8.engine.align import Align
 from orch8.engine.calendar import WEEKDAYS, Calendar
 from orch8.engine.duration import Duration
+from orch8.engine.spread import LONGEST, Spread
 from orch8.engine.timing import Delay, Rules, Schedule, SendWindow, admissible
 
 _MOST_OFFSETS: Final = 1000
 _SOME_DAY: Final = datetime(2026, 1, 1, tzinfo=UTC)  # to see whether rules can be obeyed at all
+
+
+class ShortOrLong(Part):
+    """A duration by itself, or an object in which it is the member ``short``."""
+
+    def __init__(self, schema: type[Base], short: str, **more: Any) -> None:
+        super().__init__(schema, **more)
+        self.short = short
+
+    def is_long(self, value: Any) -> bool:
+        """Whether it is written as an object of its own rather than as a duration."""
+        # One in business days is a duration, and refused as such.
+        own = isinstance(value, dict) and not value.keys().isdisjoint(self.schema.fields)
+        return own and "business_days" not in value
+
+    def _deserialize(
+        self, value: Any, attr: Any, data: Any, partial: Any = None, **kwargs: Any
+    ) -> Any:
+        if self.is_long(value):
+            return super()._deserialize(value, attr, data, partial, **kwargs)
+        return {self.short: self.schema.fields[self.short].deserialize(value, attr, data)}
+
+
+class SpreadSchema(Base):
+    """The long form of a spread."""
+
+    over = Span(fixed=True, positive=True, required=True)
+    by = Text(blank=False)
+
+
+class SpreadMember(ShortOrLong):
+    """A spread: how long it is, or an object with that in it."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(SpreadSchema, "over", **more)
 
 
 class DelaySchema(Base):
@@ -34,26 +70,17 @@ class DelaySchema(Base):
     business_days_only = Flag()
     calendar = Text(blank=False)
     jitter = Span(fixed=True)
+    spread = SpreadMember()
     holidays = Many(Text())
     fire_at_local = Text()
     timezone = Text()
 
 
-_LONG = frozenset(DelaySchema().fields)
-
-
-class DelayMember(Part):
-    """A delay: a duration by itself, or an object with one in it."""
+class DelayMember(ShortOrLong):
+    """A delay: how long it is, or an object with that in it."""
 
     def __init__(self, **more: Any) -> None:
-        super().__init__(DelaySchema, **more)
-
-    def _deserialize(
-        self, value: Any, attr: Any, data: Any, partial: Any = None, **kwargs: Any
-    ) -> Any:
-        if is_long_delay(value):
-            return super()._deserialize(value, attr, data, partial, **kwargs)
-        return {"duration": Span().deserialize(value, attr, data)}
+        super().__init__(DelaySchema, "duration", **more)
 
 
 class ScheduleSchema(Base):
@@ -75,12 +102,6 @@ class SendWindowSchema(Base):
     calendar = Text(blank=False)
 
 
-def is_long_delay(value: Any) -> bool:
-    """Whether a delay is written as an object of its own rather than as a duration."""
-    # One in business days is a duration, and refused as such.
-    return isinstance(value, dict) and bool(value.keys() & _LONG) and "business_days" not in value
-
-
 def read_due(draft: Draft) -> dict[str, Any]:
     """The members of a leaf that say when it becomes due; what is wrong is noted in the draft."""
     values = draft.values
@@ -95,6 +116,7 @@ def read_due(draft: Draft) -> dict[str, Any]:
         "not_before": draft.template(values.get("not_before"), "/not_before"),
         "align": align,
         "send_window": window,
+        "spread": _read_spread(draft),
     }
 
 
@@ -115,6 +137,26 @@ def read_delay(draft: Draft, values: Mapping[str, Any] | None, pointer: str) -> 
         read_zone(draft, values.get("timezone"), f"{pointer}/timezone"),
         read_calendar(draft, values, pointer),
     )
+
+
+def _read_spread(draft: Draft) -> Spread | None:
+    """The spread, wherever it stands; what is wrong with it is noted in the draft."""
+    delay = draft.values.get("delay") or {}
+    values, pointer = draft.values.get("spread"), "/spread"
+    if delay.get("spread") is not None:
+        if values is not None:
+            draft.problem(pointer, "spread stands in delay, too: keep one")
+        values, pointer = delay["spread"], "/delay/spread"
+    if values is None:
+        return None
+    if delay.get("jitter"):
+        hint = "spread is the same every time, jitter is by chance"
+        draft.problem("/delay/jitter", "jitter and spread both move the moment: keep one", hint)
+    given: Duration = values.get("over") or Duration()
+    over = timedelta(milliseconds=given.total_ms())
+    if over > LONGEST:
+        draft.problem(pointer, f"spread must not be longer than {LONGEST.days} days")
+    return Spread(over, draft.template(values.get("by"), f"{pointer}/by"))
 
 
 def read_schedule(draft: Draft, values: Mapping[str, Any] | None, pointer: str) -> Schedule | None:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from orch8.blocks.align import AlignSchema
-from orch8.blocks.due import DelayMember, ScheduleSchema, SendWindowSchema, read_due
+from orch8.blocks.due import DelayMember, ScheduleSchema, SendWindowSchema, SpreadMember, read_due
 from orch8.blocks.fields import (
     Anything,
     Choice,
@@ -34,6 +34,7 @@ from orch8.blocks.schema import Base, BlockSchema, Draft
 from orch8.engine.align import Align
 from orch8.engine.block import Leaf
 from orch8.engine.retry import RETRY_FIELDS, RetryPolicy, parse_retry
+from orch8.engine.spread import Spread
 from orch8.engine.timing import Delay, Schedule, SendWindow
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class Step(Leaf):
     schedule: Schedule | None = None
     align: Align | None = None
     send_window: SendWindow | None = None
+    spread: Spread | None = None
     rate_limits: tuple[RateLimit, ...] = ()
     max_in_flight: int | None = None  # calls at a time that share its keys, else its handler
     lane: str | None = None
@@ -171,6 +173,7 @@ class LeafSchema(BlockSchema):
     schedule = Part(ScheduleSchema)
     align = Part(AlignSchema)
     send_window = Part(SendWindowSchema)
+    spread = SpreadMember()
     cancellable = Flag()
     cutoff = Object(later="use send_window")
 
@@ -308,9 +311,7 @@ def _rate_limits(draft: Draft) -> list[RateLimit]:
     return limits
 
 
-def _rate_limit(
-    draft: Draft, key: Template, given: Mapping[str, Any], pointer: str
-) -> RateLimit:
+def _rate_limit(draft: Draft, key: Template, given: Mapping[str, Any], pointer: str) -> RateLimit:
     cost, most = given.get("cost"), given.get("max")
     if cost is not None and not (isinstance(cost, str) and "{{" in cost):
         whole = isinstance(cost, int) and not isinstance(cost, bool)

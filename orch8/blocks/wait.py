@@ -51,7 +51,7 @@ class WaitSchema(LeafSchema):
 _SAYS_WHEN = frozenset(
     {
         "delay", "duration", "schedule", "until", "not_before", "align", "send_window", "cutoff",
-        "anchor",
+        "anchor", "spread",
     }
 )  # fmt: skip
 

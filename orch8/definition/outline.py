@@ -9,7 +9,7 @@ from typing import Any, Final
 from marshmallow import Schema
 
 from orch8.blocks import SCHEMAS
-from orch8.blocks.due import DelayMember, is_long_delay
+from orch8.blocks.due import ShortOrLong
 from orch8.blocks.fields import Known, Many, Part
 from orch8.blocks.interrupt import InterruptSchema
 from orch8.blocks.schema import LONGEST_ID, BlockSchema, Slot, read
@@ -195,7 +195,7 @@ def check_members(
 
 
 def _parts(member: Any, value: Any) -> Iterator[tuple[str, Part, Mapping[str, Any]]]:
-    if isinstance(member, DelayMember) and not is_long_delay(value):
+    if isinstance(member, ShortOrLong) and not member.is_long(value):
         return
     if isinstance(member, Part) and isinstance(value, dict):
         yield "", member, value

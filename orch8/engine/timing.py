@@ -8,7 +8,7 @@ months are wall-clock time in a zone, hours and less are absolute (CALENDAR rule
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING
 
 from orch8.engine.align import Align, aligned
@@ -145,6 +145,21 @@ def opening(
         if start > moment and _is_open(window, start.astimezone(zone), calendar):
             return start
     raise ValueError(f"the send window does not open within {SEARCHED_DAYS} days of {day}")
+
+
+def closing(window: SendWindow, moment: datetime, zone: tzinfo) -> datetime | None:
+    """When the window closes whose hours ``moment`` is in; None if it is in none."""
+    local = moment.astimezone(zone)
+    clock, day, wraps = local.time(), local.date(), window.start > window.end
+    inside = (clock >= window.start, clock < window.end)
+    if not (any(inside) if wraps else all(inside)):
+        return None
+    if wraps and inside[0]:
+        day += timedelta(days=1)
+    closes = datetime.combine(day, window.end)
+    first = from_local(closes, zone)
+    # A clock that goes back shows the end of the window twice.
+    return first if first > moment else closes.replace(tzinfo=zone, fold=1).astimezone(UTC)
 
 
 def _is_open(window: SendWindow, local: datetime, calendar: Calendar) -> bool:

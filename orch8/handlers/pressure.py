@@ -1,4 +1,4 @@
-"""What a 429 or 503 says of the provider's limits: how long to wait, what for, and how many at once.
+"""What a 429 or 503 says of the provider's limits: how long to wait, and what there is too much of.
 
 Read are Retry-After, the IETF draft's RateLimit and RateLimit-Policy, the older RateLimit-* and
 X-RateLimit-* headers, and Stripe's reason. Whatever cannot be read says nothing.

@@ -3,10 +3,12 @@
 -- ARGV[4..]  number of limits, then per limit: key number, max (-1: none), window, '1' if longer
 --            than 60 s, most calls in flight (-1: no bound);
 --            number of requests, then per request: number of limits, microseconds until its leases
---            run out by themselves, then limit number and weight of each.
+--            run out by themselves, who holds them ('': nobody else knows), then limit number
+--            and weight of each.
 -- Returns    {run, code, a, b, code, a, b, ...} with per request
 --            GRANTED: a = counter of the first token (one token per unit, in order),
---                     b = 1 if a key has a lease under its first token, which must be given back
+--                     b = 1 if a key has a lease, which must be given back; its name is that of
+--                     its holder, or of the request's first token
 --            else:    a = number of the refusing limit, b = microseconds until the request could
 --                     be granted if those refused before it on the same key go first
 
@@ -99,20 +101,22 @@ local function window_refusal(limit, weight)
 end
 
 -- Why the calls in flight refuse one more, and a guess from when they would not.
-local function room_refusal(limit)
+local function room_refusal(limit, holder)
   local key = limit.key
   if limit.most < math.huge and not key.held_known then
     return REBUILD, state.now + REBUILD_RETRY
   end
   if not key.closed and key.in_flight + #key.leases / 2 < limit.room then
     return nil
+  elseif holder ~= '' and redis.call('ZSCORE', key.held, holder) then
+    return nil  -- asked again, since the answer of before was lost
   end
   local guess = (key.took or GUESS) * (key.waiting + 1) / limit.room
   return HELD, state.now + math.min(math.max(guess, LEAST_GUESS), MOST_GUESS)
 end
 
 -- Why limit refuses weight units now, and from when it would not; nil if it does not refuse.
-local function refusal(limit, weight)
+local function refusal(limit, weight, holder)
   local key = limit.key
   if limit.max >= 0 and weight > limit.max then
     return CLOSED, state.now + limit.window
@@ -127,7 +131,7 @@ local function refusal(limit, weight)
     also(window_refusal(limit, weight))
   end
   if limit.room then
-    also(room_refusal(limit))
+    also(room_refusal(limit, holder))
   end
   if state.now < key.blocked then
     also(BLOCKED, key.blocked)
@@ -143,14 +147,17 @@ end
 
 local now = whole(state.now)
 
-local function grant(wanted, lease)
+local function grant(wanted, lease, holder)
   local first, leased = state.counter + 1, 0
+  if holder == '' then
+    holder = state.run .. '.' .. whole(first)
+  end
   for _, item in ipairs(wanted) do
     local key, limit = item.limit.key, item.limit
     if limit.room then
       leased = 1
       key.leases[#key.leases + 1] = whole(state.now + lease)
-      key.leases[#key.leases + 1] = state.run .. '.' .. whole(state.counter + 1)
+      key.leases[#key.leases + 1] = holder
       key.lease = math.max(key.lease, lease)
     end
     for _ = 1, item.weight do
@@ -197,19 +204,20 @@ end
 
 while requests_left > 0 do
   local wanted, lacking, free_at = {}, {}, 0
-  local size, lease = next_number(), next_number()
+  local size, lease, holder = next_number(), next_number(), ARGV[cursor]
+  cursor = cursor + 1
   for _ = 1, size do
     local number = next_number()
     local item = { number = number, limit = limits[number], weight = next_number() }
     wanted[#wanted + 1] = item
-    item.code, item.free_at = refusal(item.limit, item.weight)
+    item.code, item.free_at = refusal(item.limit, item.weight, holder)
     if item.code then
       lacking[#lacking + 1] = item
       free_at = math.max(free_at, item.free_at)
     end
   end
   if #lacking == 0 then
-    grant(wanted, lease)
+    grant(wanted, lease, holder)
   else
     refuse(lacking, free_at)
   end

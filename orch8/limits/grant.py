@@ -51,6 +51,7 @@ class Limit:
     weight: int = 1  # units that one call uses
     max_in_flight: int | None = None
     lease: float = 60.0  # seconds after which a call that nobody ended counts as ended
+    holder: str = ""  # names the call, the same whenever it is asked for; '': it has no name
 
     def __post_init__(self) -> None:
         if not 0 < len(self.key) <= MAX_KEY_LENGTH:
@@ -94,7 +95,7 @@ class Grant:
     refused_by: str | None = None
     refusal: Refusal | None = None
     retry_after: float = 0.0  # seconds
-    leased: bool = False  # whether a key counts the call as in flight until ``Limiter.ended``
+    leases: tuple[tuple[str, str], ...] = ()  # (key, name) until ``Limiter.ended``
 
     def expired(self, now: float) -> bool:
         """Whether the grant is too old to be used at ``now`` (time.monotonic()): release it."""

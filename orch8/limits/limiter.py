@@ -12,7 +12,7 @@ therefore is measured against max / (window + slack).
 
 Time is the server's own clock, held still when it jumps back. A server that lost its data (flush,
 restart, failover) has no or another server's sentinel: then windows up to 60 s count as spent until
-they have passed, they have passed, longer ones are refused until ``restore``, and so are keys of which max_in_flight
+they have passed; longer ones are refused until ``restore``, and so are keys of which max_in_flight
 is stated. A new installation is not told apart from a flushed one: the first calls wait one window.
 The server must not evict (noeviction).
 
@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 from orch8.errors import InvalidArgument
 from orch8.limits.connection import Script, ScriptCall, ScriptConnection
-from orch8.limits.grant import MAX_PER_WINDOW, Ended, Grant, Limit, Refusal, Usage
+from orch8.limits.grant import MAX_IN_FLIGHT, MAX_PER_WINDOW, Ended, Grant, Limit, Refusal, Usage
 
 if TYPE_CHECKING:
     import redis
@@ -131,18 +131,20 @@ class Limiter:
         if it was granted within about the last second and the bucket has not run empty since.
         Raises LimiterUnavailable: the tokens then stay spent until their window has passed.
         """
-        members: dict[str, list[str]] = {}
+        found: dict[str, tuple[list[str], list[str]]] = {}
         for grant in grants:
+            for key, name in grant.leases:
+                found.setdefault(key, ([], []))[0].append(name)
             for key, member in grant.tokens:
-                members.setdefault(key, []).append(member)
-        if not members:
+                found.setdefault(key, ([], []))[1].append(member)
+        if not found:
             return 0
-        if sum(map(len, members.values())) > MAX_RELEASE:
-            raise InvalidArgument(f"at most {MAX_RELEASE} tokens can be released at once")
         args: list[str | int] = []
-        for own in members.values():
-            args += (len(own), *own)
-        return int(self._run(_RELEASE, tenant, list(members), args))
+        for leases, members in found.values():
+            args += (len(leases), *leases, len(members), *members)
+        if len(args) > MAX_RELEASE:
+            raise InvalidArgument(f"at most {MAX_RELEASE} tokens can be released at once")
+        return int(self._run(_RELEASE, tenant, list(found), args))
 
     def ended(self, calls: Sequence[tuple[str, Ended]]) -> None:
         """The calls, each with its tenant, are no longer in flight; what the provider said of their
@@ -155,7 +157,7 @@ class Limiter:
         by_tenant: dict[str, dict[str, _Report]] = {}
         for tenant, call in calls:
             reports = by_tenant.setdefault(_name("tenant", tenant), {})
-            leases = dict(reversed(call.grant.tokens)) if call.grant.leased else {}
+            leases = dict(call.grant.leases)
             for limit in call.request:
                 reports.setdefault(limit.key, _Report()).add(limit, call, leases.get(limit.key))
         if not by_tenant:
@@ -171,14 +173,18 @@ class Limiter:
         )
 
     def restore(
-        self, tenant: str, limit: Limit, ages: Sequence[float], in_flight: int | None = None
+        self,
+        tenant: str,
+        limit: Limit,
+        ages: Sequence[float],
+        holders: Sequence[str] | None = None,
     ) -> bool:
         """The key's history is known again: ``ages`` replaces what the server has of its window,
-        and no fewer than ``in_flight`` calls count as in flight until ``limit.lease`` has passed.
+        and the calls of ``holders`` are in flight until they end or ``limit.lease`` has passed.
 
         ``ages`` are the seconds since each unit of the last window (plus slack) was spent, by the
         database's clock, so that the clocks of database and Redis need not agree. A limit without
-        ``max`` leaves the window as it is, ``in_flight`` None what is in flight. False if all was
+        ``max`` leaves the window as it is, ``holders`` None what is in flight. False if all was
         known already; then nothing changes. Raises LimiterUnavailable.
         """
         if len(ages) > MAX_PER_WINDOW:
@@ -186,9 +192,11 @@ class Limiter:
         window = 0 if limit.max is None else _window(limit)
         spent = sorted(age for age in ages if age * MICROSECONDS < window)
         newest = [max(0, int(age * MICROSECONDS)) for age in islice(spent, LOG_MAX)]
-        held = -1 if in_flight is None else min(in_flight, limit.max_in_flight or in_flight)
+        if holders is not None and len(holders) > MAX_IN_FLIGHT:
+            raise InvalidArgument(f"there are at most {MAX_IN_FLIGHT} holders, not {len(holders)}")
+        held = -1 if holders is None else len(holders)
         lease = round(limit.lease * MICROSECONDS)
-        args = [window, len(spent), held, lease, *newest]
+        args: list[str | int] = [window, len(spent), held, lease, *(holders or ()), *newest]
         return bool(self._run(_RESTORE, tenant, [limit.key], args))
 
     def distrust(self, tenant: str) -> None:
@@ -285,7 +293,8 @@ class _Batch:
         body: list[str | int] = []
         for request in requests:
             lease = max((limit.lease for limit in request), default=0.0)
-            body += (len(request), round(lease * MICROSECONDS))
+            holder = request[0].holder if request else ""
+            body += (len(request), round(lease * MICROSECONDS), holder)
             for limit in request:
                 key = numbers.setdefault(limit.key, len(numbers) + 1)
                 most = _or_none(limit.max_in_flight)
@@ -310,7 +319,7 @@ class _Batch:
                     tokens=_tokens(request, run, first),
                     granted_at=asked_at,
                     slack=slack,
-                    leased=other == 1,
+                    leases=_leases(request, run, first) if other else (),
                 )
             else:
                 yield Grant(
@@ -327,6 +336,11 @@ class _Batch:
 def _tokens(request: Request, run: str, first: int) -> tuple[tuple[str, str], ...]:
     units = [limit.key for limit in request for _ in range(limit.weight)]
     return tuple((key, f"{run}.{number}") for number, key in enumerate(units, first))
+
+
+def _leases(request: Request, run: str, first: int) -> tuple[tuple[str, str], ...]:
+    name = request[0].holder or f"{run}.{first}"
+    return tuple((limit.key, name) for limit in request)
 
 
 def _or_none(value: int | None) -> int:

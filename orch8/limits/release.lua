@@ -1,8 +1,8 @@
 -- Takes the tokens and leases of calls that were not made back out of their keys; one that is not
 -- there any more changes nothing.
 --
--- ARGV[4..]  per key: number of members, then the members
--- Returns    how many tokens, and leases without a token, went back
+-- ARGV[4..]  per key: number of leases, the leases, number of tokens, the tokens
+-- Returns    how many tokens and leases went back
 
 local state = open_state()
 local cursor, returned = 4, 0
@@ -18,14 +18,17 @@ end
 
 for number = 1, (#KEYS - 1) / 3 do
   local key = open_key(number, state)
+  for _ = 1, tonumber(ARGV[cursor]) do
+    cursor = cursor + 1
+    returned = returned + redis.call('ZREM', key.held, ARGV[cursor])
+  end
+  cursor = cursor + 1
   if key.had_bucket then
     leak(key, state)
     key.low = math.min(key.low, key.level)  -- leak() forgets it when a new epoch starts
   end
-  local holds = redis.call('EXISTS', key.held) == 1
   for _ = 1, tonumber(ARGV[cursor]) do
     cursor = cursor + 1
-    local leased = holds and redis.call('ZREM', key.held, ARGV[cursor]) == 1
     local granted_at = redis.call('ZSCORE', key.log, ARGV[cursor])
     if granted_at then
       redis.call('ZREM', key.log, ARGV[cursor])
@@ -33,8 +36,6 @@ for number = 1, (#KEYS - 1) / 3 do
       if key.had_bucket then
         refund(key, tonumber(granted_at))
       end
-    elseif leased then
-      returned = returned + 1
     end
   end
   cursor = cursor + 1

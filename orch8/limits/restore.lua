@@ -2,7 +2,7 @@
 --
 -- ARGV[4..]  window (0: the window is not restored), number of units spent within it, number of
 --            calls in flight (-1: they are not restored), microseconds until those must have
---            ended, then the ages of the newest units
+--            ended, the holders of their leases, then the ages of the newest units
 -- Returns    1, or 0 if the key's history is known already (another process was faster)
 
 local state = open_state()
@@ -10,16 +10,12 @@ local key = open_key(1, state)
 local window, spent = tonumber(ARGV[4]), tonumber(ARGV[5])
 local in_flight, lease = tonumber(ARGV[6]), tonumber(ARGV[7])
 
-local function next_member()
-  state.counter = state.counter + 1
-  return state.run .. '.' .. whole(state.counter)
-end
-
 local function restore_window()
   local members = {}
-  for argument = 8, #ARGV do
+  for argument = 8 + math.max(in_flight, 0), #ARGV do
+    state.counter = state.counter + 1
     members[#members + 1] = whole(state.now - tonumber(ARGV[argument]))
-    members[#members + 1] = next_member()
+    members[#members + 1] = state.run .. '.' .. whole(state.counter)
   end
   redis.call('DEL', key.log)
   redis.call('HDEL', key.meta, 'level', 'at', 'rate', 'epoch', 'low')
@@ -33,10 +29,9 @@ local function restore_window()
   end
 end
 
--- Leases that are still here stand for calls that are in flight: only the missing ones are added.
 local function restore_held()
-  for _ = 1, in_flight - count_held(key, state) do
-    redis.call('ZADD', key.held, whole(state.now + lease), next_member())
+  for argument = 8, 7 + in_flight do
+    redis.call('ZADD', key.held, 'NX', whole(state.now + lease), ARGV[argument])
   end
   key.lease = math.max(key.lease, lease)
   redis.call('HSET', key.meta, 'held_run', state.run, 'lease', whole(key.lease))

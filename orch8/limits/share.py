@@ -73,10 +73,11 @@ class Share:
                 kept.leases[member] = now + limit.lease
             tokens.append((limit.key, member))
         self.tenants.add(tenant)
-        leased = any(limit.max_in_flight is not None for limit in request)
-        return Grant(
-            granted=True, tokens=tuple(tokens), granted_at=now, slack=slack, leased=leased
+        # Redis learns of these calls from the database when it is back, and then that they ended.
+        leases = tuple(
+            (e.key, e.holder) for e in request if e.max_in_flight is not None and e.holder
         )
+        return Grant(granted=True, tokens=tuple(tokens), granted_at=now, slack=slack, leases=leases)
 
     def give_back(self, tenant: str, grant: Grant) -> None:
         """The call is no longer in flight; its tokens stay spent, even if it was not made."""

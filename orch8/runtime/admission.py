@@ -1,16 +1,22 @@
 """admission: steps that wait for a rate-limited key become due in their order, at the key's pace.
 
 The pace is about max / (window + slack), so that a step is admitted when a token is free for it:
-one write to defer it, one to admit it, whatever the backlog, and no polling.
+one write to defer it, one to admit it, whatever the backlog, and no polling. Each lane has a line
+of its own and shares the pace as it shares a worker's slots: what comes late to a high lane goes
+ahead of what was admitted before.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from orch8.limits import Limit
+from orch8.runtime.lanes import AGE, AGES, Asking, allot, reserve
 from orch8.runtime.office import Office
-from orch8.storage import steps
+from orch8.runtime.preparing import Limits
+from orch8.storage import queues
 from orch8.storage.transaction import Tx
 
 HORIZON = 2.0  # seconds of work that is admitted ahead
@@ -21,45 +27,87 @@ MAX_KEYS = 200
 MAX_AHEAD = 2000
 
 
-def admit_waiting(office: Office, tx: Tx) -> bool:
-    """Every key that steps wait for has HORIZON seconds of them admitted; whether any wait on.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The steps of one lane that wait for a key: those admitted already and those to come.
+
+    ``last`` is when the last admitted one is due, ``free_at`` when the first was told to come back.
+    """
+
+    lane: str
+    waiting: Sequence[int]  # by age
+    admitted: int = 0
+    last: datetime | None = None
+    free_at: datetime | None = None
+
+
+def admit_waiting(office: Office, tx: Tx) -> frozenset[tuple[str, str]]:
+    """Every key that steps wait for has HORIZON seconds of them admitted; which keys those are.
 
     Several processes may do this at once: one at a time looks after a key.
     """
     limits = office.limits(tx)
-    found = steps.queues(tx, MAX_KEYS)
-    for queue in found:
-        if not steps.look_after(tx, queue.tenant_id, queue.limit_key):
-            continue
-        state = steps.queue_state(tx, queue.tenant_id, queue.limit_key)
-        refused = Limit(*state.deferred_under) if state.deferred_under else None
-        stated = limits.stated.get((queue.tenant_id, queue.limit_key))
-        if stated is None or stated.max is None or _in_flight(refused):
-            stated = refused
-        unchanged = stated is None or (refused is not None and stated.pace == refused.pace)
-        ahead = state.now + timedelta(seconds=HORIZON)
-        if unchanged and state.free_at is not None and state.free_at > ahead:
-            continue  # the limit is spent for longer: whoever is admitted now would come back
-        plan = slots(stated, state.admitted, state.last, state.now)
-        if plan:
-            steps.admit(tx, queue.tenant_id, queue.limit_key, plan)
-    return bool(found)
+    found = frozenset((row.tenant_id, row.limit_key) for row in queues.keys(tx, MAX_KEYS))
+    for tenant_id, key in sorted(found):
+        if queues.look_after(tx, tenant_id, key):
+            _admit(tx, tenant_id, key, limits)
+    return found
 
 
-def slots(
-    limit: Limit | None, admitted: int, last: datetime | None, now: datetime
-) -> list[datetime]:
-    """When the next steps in line become due: evenly at the key's pace, after those admitted
-    already, up to the horizon; at least one if none is admitted. Without a limit all at once.
+def _admit(tx: Tx, tenant_id: str, key: str, limits: Limits) -> None:
+    rows = queues.lines(tx, tenant_id, key, age=AGE, ages=AGES)
+    refused = next((Limit(*row.deferred_under) for row in rows if row.deferred_under), None)
+    limit = in_force(limits.stated.get((tenant_id, key)), refused)
+    unchanged = limit is None or (refused is not None and limit.pace == refused.pace)
+    lines = [
+        Line(row.lane, row.waiting, row.admitted, row.last, row.free_at if unchanged else None)
+        for row in rows
+    ]
+    for lane, plan in slots(limit, lines, rows[0].now).items() if rows else ():
+        queues.admit(tx, tenant_id, key, lane, plan)
+
+
+def in_force(stated: Limit | None, refused: Limit | None) -> Limit | None:
+    """The limit whose pace a queue is admitted at: the stated one, or what refused the first in
+    line if nobody states one, or if it refused by the calls in flight, whose number and duration
+    are the pace.
+    """
+    if stated is None or stated.max is None:
+        return refused
+    if refused is None:
+        return stated
+    in_flight = refused.max_in_flight is not None
+    return refused if in_flight else replace(stated, weight=refused.weight)  # what a call costs
+
+
+def slots(limit: Limit | None, lines: Sequence[Line], now: datetime) -> dict[str, list[datetime]]:
+    """When the next steps of each line become due: evenly, all lines together at the key's pace,
+    each behind those admitted already, up to the horizon. Without a limit all at once.
+
+    A line that is told to come back after the horizon is left alone: whoever is admitted now would
+    be refused. A lane without its reserve of the horizon gets it, whatever others have by now.
     """
     if limit is None:
-        return [now] * MAX_AHEAD
-    pace = AHEAD_OF_PACE * limit.pace
-    wanted = min(max(int(pace * HORIZON), 1), MAX_AHEAD) - admitted
-    begin = now if last is None or last < now else last + timedelta(seconds=1 / pace)
-    return [begin + timedelta(seconds=n / pace) for n in range(wanted)]
-
-
-def _in_flight(refused: Limit | None) -> bool:
-    """Whether the calls in flight refused, so that their number and duration are the pace."""
-    return refused is not None and refused.max_in_flight is not None
+        return {line.lane: [now] * min(sum(line.waiting), MAX_AHEAD) for line in lines}
+    ahead = now + timedelta(seconds=HORIZON)
+    pace = AHEAD_OF_PACE * limit.pace / limit.weight
+    width = min(max(int(pace * HORIZON), 1), MAX_AHEAD)
+    asking = [
+        Asking(line.lane, line.waiting, line.admitted)
+        for line in lines
+        if line.free_at is None or line.free_at <= ahead
+    ]
+    free = max(width - sum(line.admitted for line in lines), 0)
+    given = allot(free, width, asking, advance=True)
+    everybody = sum(line.admitted + given[line.lane] for line in lines)
+    plan = {}
+    for line in lines:
+        if not given[line.lane]:
+            continue
+        own = max(line.admitted + given[line.lane], reserve(line.lane, width))
+        gap = max(everybody / own, 1.0) / pace
+        begin = max(now, line.free_at or now)
+        if line.last is not None and line.last >= now:
+            begin = max(begin, line.last + timedelta(seconds=gap))
+        plan[line.lane] = [begin + timedelta(seconds=n * gap) for n in range(given[line.lane])]
+    return plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -23,6 +23,8 @@ from orch8.storage.transaction import DatabaseProblem, Tx
 
 log = structlog.get_logger(__name__)
 
+Take = Callable[[Tx, str, int], list[StepRow]]  # locks up to so many due rows of a lane
+
 
 class CannotClaim(Exception):
     """A due step cannot even be looked at, its version being unreadable for instance."""
@@ -30,6 +32,22 @@ class CannotClaim(Exception):
     def __init__(self, row: StepRow) -> None:
         super().__init__(str(row.id))
         self.row = row
+
+
+def claim_now(
+    office: Office, lane: str, worker_id: UUID, slots: int, take: Take
+) -> tuple[list[Task], bool]:
+    """As claim, in a transaction of its own; and whether that broke, so that each step was claimed
+    on its own. Raises Unavailable.
+    """
+    try:
+        with office.begin() as tx:
+            return claim(office, tx, lane, worker_id, slots, take), False
+    except Unavailable:
+        raise
+    except Exception:
+        log.exception("claim.broke", lane=lane)
+        return claim_each(office, lane, worker_id, slots), True
 
 
 def claim_each(office: Office, lane: str, worker_id: UUID, slots: int) -> list[Task]:
@@ -66,11 +84,13 @@ def _set_aside(office: Office, problem: CannotClaim) -> None:
             write(tx, Changes(audit=[entry]))
 
 
-def claim(office: Office, tx: Tx, lane: str, worker_id: UUID, slots: int) -> list[Task]:
-    """Up to ``slots`` due steps of a lane, the longest due first, are this process's once the
+def claim(
+    office: Office, tx: Tx, lane: str, worker_id: UUID, slots: int, take: Take = steps.take_due
+) -> list[Task]:
+    """Up to ``slots`` due steps of a lane, those that ``take`` chooses, are this process's once the
     transaction commits. Each has its epoch, key and fingerprint written before anything is sent.
     """
-    rows = steps.take_due(tx, lane, slots)
+    rows = take(tx, lane, slots)
     try:
         return _taken(office, tx, rows, worker_id) if rows else []
     except (DatabaseProblem, Unavailable):

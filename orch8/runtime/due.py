@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from orch8.blocks.calendars import EXAMPLES, calendar_named
 from orch8.blocks.step import Step
 from orch8.engine.calendar import WEEKDAYS, Calendar
 from orch8.engine.keys import NodeKey
+from orch8.engine.spread import Spread, place, spread_from
 from orch8.engine.timing import Rules, admissible, due_after, jittered
 from orch8.errors import ExpressionError
 
@@ -22,9 +24,8 @@ def due_at(run: Run, block: Step, key: NodeKey) -> datetime:
 
     ExpressionError if it cannot be told, or if there is no such moment within 400 days.
     """
-    if (
-        block.delay or block.schedule or block.not_before or block.align or block.send_window
-    ) is None:
+    moved = block.align or block.send_window or block.spread
+    if (block.delay or block.schedule or block.not_before or moved) is None:
         return run.now
     try:
         return _Entered(run, block, key).due_at()
@@ -41,25 +42,42 @@ class _Entered:
     def due_at(self) -> datetime:
         run, block, delay = self.run, self.block, self.block.delay
         align, window = block.align, block.send_window
+        not_before = self._moment(block.not_before, "not_before")
         rules = Rules(
             zone=run.zone,
-            earliest=max(run.now, self._moment(block.not_before, "not_before")),
+            earliest=max(run.now, not_before),
             align=align,
             align_calendar=self._calendar(align.calendar if align else None),
             window=window,
             window_calendar=self._calendar(window.calendar if window else None),
         )
-        due = run.now
+        due = not_before
         if delay is not None:
-            due = due_after(delay, due, run.zone, self._calendar(delay.calendar))
+            due = due_after(delay, run.now, run.zone, self._calendar(delay.calendar))
         elif block.schedule is not None:
             anchor = self._moment(block.schedule.anchor, "the anchor")
             iteration = self.key.path[-1] + 1 if self.key.path else 1
             due = block.schedule.moment(anchor, iteration, run.zone)
+        if block.spread is not None:
+            # A wait that is entered late has its place in the span that has begun already.
+            begin = due if block.not_before is None else max(due, not_before)
+            due = self._spread(block.spread, begin, replace(rules, earliest=begin))
         due = admissible(due, rules)
         if delay is not None and delay.jitter:
             due = jittered(due, delay.jitter, run.around.entropy(), rules)
         return due
+
+    def _spread(self, spread: Spread, begin: datetime, rules: Rules) -> datetime:
+        """The moment of its subject in the span that begins at ``begin``, or when rules allow."""
+        row = self.run.row
+        subject = str(row.id) if spread.by is None else self._rendered(spread.by)
+        if isinstance(subject, bool) or not isinstance(subject, str | int) or subject == "":
+            raise ExpressionError(
+                f"spread.by came to {subject!r:.200}; it must be a text or a whole number, such as "
+                "the customer's id"
+            )
+        begin = admissible(begin, rules)
+        return spread_from(begin, spread.over, place(row.tenant_id, str(subject)), rules)
 
     def _moment(self, template: Template | None, name: str) -> datetime:
         """What the template renders to; now if there is none, or null."""

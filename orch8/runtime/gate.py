@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 from typing import Protocol
@@ -22,6 +22,7 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import Orch8Error
 from orch8.handlers import pressure
 from orch8.limits import Ended, Grant, Limit, Limiter, LimiterUnavailable, Refusal, Share
+from orch8.runtime.newcomers import Newcomers
 from orch8.runtime.preparing import Task
 from orch8.runtime.settle import Deferral, Item
 
@@ -32,6 +33,7 @@ AWAY = 1.0  # seconds until Redis is tried again when it is away
 BATCH = 256
 REBUILDS = 3  # times that a batch is asked for again after lost histories were rebuilt
 TOOK = 0.5  # seconds that a call is thought to take before one was measured
+MOST_REPORTS = 5000  # ended calls that are kept until Redis is back
 MOST_KEYS = 10_000  # of which the durations of calls are kept in mind
 OBJECT_LOCK = "lock_timeout"  # Stripe: another request holds the object, no limit is reached
 
@@ -41,8 +43,8 @@ class Records(Protocol):
 
     def used(
         self, tenant_id: str, limit: Limit, waiting: Sequence[UUID]
-    ) -> tuple[list[float], int]:
-        """The ages of used units in seconds, and how many calls may be in flight."""
+    ) -> tuple[list[float], list[str]]:
+        """The ages of used units in seconds, and the holders of leases that may be in flight."""
 
     def live(self) -> int | None:
         """How many worker processes there are; None if that is not known."""
@@ -56,6 +58,7 @@ class Gate:
         self._held: list[tuple[float, int, Task, float]] = []  # the last: held since when
         self._order = count()
         self._share = Share()
+        self._newcomers = Newcomers()
         self._away_until = 0.0
         self._flying: Counter[tuple[str, str]] = Counter()  # calls in flight here, by key
         self._took: dict[tuple[str, str], float] = {}
@@ -74,15 +77,20 @@ class Gate:
         """The calls that may be made right now with their grants, and those that go back; held
         calls whose time has come are among them.
         """
-        self._report()
         now = time.monotonic()
         ready: list[tuple[Task, float]] = []
         while self._held and self._held[0][0] <= now:
             _, _, task, since = heapq.heappop(self._held)
             ready.append((task, since))
-        ready.extend((task, now) for task in tasks)
         granted: list[tuple[Task, Grant]] = []
         back: list[Item] = []
+        for task in tasks:
+            joins = self._newcomers.arrive(task)
+            if joins is None:
+                ready.append((task, now))
+            else:
+                back.append(Item(task, Deferral(joins[0], _line(joins[1]))))
+        ready.sort(key=lambda each: self._newcomers.place(each[0]))
         for first in range(0, len(ready), BATCH):
             self._ask(ready[first : first + BATCH], granted, back)
         return granted, back
@@ -99,8 +107,8 @@ class Gate:
                 log.warning("limiter.release_failed", error=str(problem))
 
     def ended(self, task: Task, grant: Grant, answer: Answer) -> None:
-        """A call was made and answered: it is no longer in flight, and the next admit() tells every
-        process what the provider said of its limits.
+        """A call was made and answered: it is no longer in flight. report() passes that on, with
+        what the provider said of its limits.
         """
         tenant_id, took = task.row.tenant_id, time.monotonic() - grant.granted_at
         blocked, crowded = self._felt(task, answer)
@@ -110,11 +118,26 @@ class Gate:
                 self._measure((tenant_id, limit.key), took)
         if Share.owns(grant):
             self._share.give_back(tenant_id, grant)
-            grant = replace(grant, leased=False, tokens=())
-        if grant.leased or blocked or crowded:
+        if self._limiter is not None and (grant.leases or blocked or crowded):
             succeeded = answer.verdict not in (Verdict.FAILED_SAFE, Verdict.UNKNOWN)
             call = Ended(task.limits, grant, took, succeeded, blocked, crowded)
             self._ended.append((tenant_id, call))
+
+    def report(self) -> None:
+        """What ended() took in is known to every process, once Redis is there."""
+        while self._ended and self._limiter is not None and time.monotonic() >= self._away_until:
+            try:
+                self._limiter.ended(self._ended[:BATCH])
+            except LimiterUnavailable as problem:
+                log.warning("limiter.report_failed", error=str(problem), calls=len(self._ended))
+                self._away_until = time.monotonic() + AWAY
+                del self._ended[:-MOST_REPORTS]  # leases run out by themselves
+            else:
+                del self._ended[:BATCH]
+
+    def stand(self, queues: Collection[tuple[str, str]]) -> None:
+        """These keys, each with its tenant, are all that have a queue."""
+        self._newcomers.stand(queues)
 
     def empty(self) -> list[Item]:
         """Every held call goes back: the process is stopping."""
@@ -141,15 +164,6 @@ class Gate:
         if seconds and found:
             log.warning("limiter.pushed_back", keys=found, seconds=seconds)
         return dict.fromkeys(found, seconds) if seconds else {}, {}
-
-    def _report(self) -> None:
-        while self._ended and self._limiter is not None:
-            batch, self._ended = self._ended[:BATCH], self._ended[BATCH:]
-            try:
-                self._limiter.ended(batch)
-            except LimiterUnavailable as problem:  # leases run out by themselves
-                log.warning("limiter.report_failed", error=str(problem), calls=len(batch))
-                self._ended.clear()
 
     def _landed(self, task: Task) -> None:
         for limit in task.limits:
@@ -193,7 +207,7 @@ class Gate:
                 back.append(Item(task, Deferral(grant.retry_after, self._queue(task, grant))))
 
     def _acquire(self, tasks: Sequence[Task]) -> list[Grant]:
-        asked = [(task.row.tenant_id, task.limits) for task in tasks]
+        asked = [(task.row.tenant_id, self._newcomers.asks(task)) for task in tasks]
         if self._limiter is not None and time.monotonic() >= self._away_until:
             try:
                 for tenant_id in sorted(self._share.tenants):
@@ -211,32 +225,32 @@ class Gate:
         self._share.lost()
         live = self._records.live()
         if live is None:
-            return [_unknown(limits) for _, limits in asked]
-        return [self._share.acquire(tenant_id, limits, live) for tenant_id, limits in asked]
+            return [_unknown(task.limits) for task in tasks]
+        return [self._share.acquire(task.row.tenant_id, task.limits, live) for task in tasks]
 
     def _rebuild(self, lost: Sequence[Task], tasks: Sequence[Task]) -> bool:
         """Whether histories that the server lost, or never had, were counted from our own."""
         waiting = [task.row.id for task in tasks]
         waiting += [task.row.id for _, _, task, _ in self._held]
         limits = {
-            (task.row.tenant_id, limit)
+            (task.row.tenant_id, limit.key): (task.row.tenant_id, limit)
             for task in lost
             for limit in task.limits
             if limit.long or limit.max_in_flight is not None
         }
-        for tenant_id, limit in limits:
+        for tenant_id, limit in limits.values():
             assert self._limiter is not None
             asked = limit if limit.long else replace(limit, max=None)
             try:
-                ages, in_flight = self._records.used(tenant_id, asked, waiting)
-                bounded = None if limit.max_in_flight is None else in_flight
-                self._limiter.restore(tenant_id, asked, ages, bounded)
+                ages, holders = self._records.used(tenant_id, asked, waiting)
+                in_flight = None if limit.max_in_flight is None else holders
+                self._limiter.restore(tenant_id, asked, ages, in_flight)
             except (LimiterUnavailable, Orch8Error) as problem:  # asked again with the next call
                 log.warning("limiter.restore_failed", key=limit.key, error=str(problem))
                 return False
             log.info(
                 "limiter.restored",
-                tenant=tenant_id, key=limit.key, calls=len(ages), in_flight=in_flight,
+                tenant=tenant_id, key=limit.key, calls=len(ages), in_flight=len(holders),
             )  # fmt: skip
         return bool(limits)
 
@@ -246,10 +260,16 @@ class Gate:
         """
         limit = next(limit for limit in task.limits if limit.key == grant.refused_by)
         if grant.refusal is not Refusal.HELD and limit.max is not None:
-            return replace(limit, weight=1, max_in_flight=None)
+            if grant.refusal is Refusal.FULL:
+                self._newcomers.refused(task.row.tenant_id, limit.key, grant.retry_after)
+            return _line(limit)
         took = self._took.get((task.row.tenant_id, limit.key), TOOK)
-        return replace(limit, max=limit.max_in_flight or 1, window=max(took, 0.01), slack=0.0,
-                       weight=1, max_in_flight=limit.max_in_flight or 1)  # fmt: skip
+        room = limit.max_in_flight or 1
+        return Limit(limit.key, room, max(took, 0.01), 0.0, max_in_flight=room)
+
+
+def _line(limit: Limit) -> Limit:
+    return replace(limit, max_in_flight=None, holder="")
 
 
 def _unknown(limits: Sequence[Limit]) -> Grant:

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 from orch8.blocks.money import KEY_HEADER, OnFence
 from orch8.blocks.step import MAX_COST, Effect, Step
@@ -129,7 +129,8 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
     if effect.frozen:
         row.request = body
     keys = tuple(limit for limit in named.values() if limit is not None)
-    _note_uses(row, keys)
+    if not calls:  # a pull worker calls when it likes: it is not limited
+        _note_uses(row, keys)
     return Task(
         row, route, request, body, timeout, keys,
         unlimited=tuple(key for key, limit in named.items() if limit is None),
@@ -266,6 +267,11 @@ def handler_key(handler: str) -> str:
     return f"handler:{handler}"
 
 
+def holder(step_id: UUID, epoch: int) -> str:
+    """The name under which a claimed step holds the leases of its keys."""
+    return f"{step_id}/{epoch}"
+
+
 def _note_key(run: Run, row: StepRow, block: Step) -> None:
     if row.idempotency_key is not None:
         return
@@ -289,12 +295,12 @@ def _limits(
     run: Run, row: StepRow, block: Step, limits: Limits, timeout: float
 ) -> dict[str, Limit | None]:
     """The limit of each key of the step; None for a key that nobody states one for."""
-    lease = min(timeout + LEASE_MARGIN, MAX_LEASE)
+    lease, held_by = min(timeout + LEASE_MARGIN, MAX_LEASE), holder(row.id, row.epoch)
     found: dict[str, Limit | None] = {}
 
     def name(key: str, inline: tuple[int, float] | None, weight: int) -> None:
         limit = limits.of(row.tenant_id, key, inline, block.max_in_flight)
-        found[key] = None if limit is None else replace(limit, weight=weight, lease=lease)
+        found[key] = limit and replace(limit, weight=weight, lease=lease, holder=held_by)
 
     for stated in block.rate_limits:
         key = run.scope.render(stated.key, row.key, run.error(row.key))
@@ -322,9 +328,7 @@ def _cost(run: Run, row: StepRow, cost: Template | None) -> int:
 def _note_uses(row: StepRow, limits: tuple[Limit, ...]) -> None:
     """The row tells what has to be counted from the database if Redis loses it."""
     uses = {
-        limit.key: limit.weight
-        for limit in limits
-        if limit.long or limit.max_in_flight is not None
+        limit.key: limit.weight for limit in limits if limit.long or limit.max_in_flight is not None
     }
     before = row.progress or {}
     if uses != before.get("uses", {}):

@@ -19,17 +19,19 @@ from orch8.engine.outcome import Answer
 from orch8.errors import Orch8Error, Unavailable
 from orch8.limits import Doorbell, Grant, Limiter
 from orch8.runtime.admission import admit_waiting
-from orch8.runtime.claim import claim, claim_each
+from orch8.runtime.claim import claim_now
 from orch8.runtime.crew import Crew, SendTask
 from orch8.runtime.gate import Gate
+from orch8.runtime.lanes import AGE, AGES, Slots
 from orch8.runtime.lease import Lease
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
 from orch8.runtime.run import JANITOR, Claimer
 from orch8.runtime.settle import Broken, Deferral, Item, Lost, Settled, settle, unsent
 from orch8.runtime.standing import Standing
+from orch8.runtime.turns import Turns, weights
 from orch8.runtime.unlimited import Unlimited
-from orch8.storage import instances, steps
+from orch8.storage import instances, queues, steps
 
 log = structlog.get_logger(__name__)
 
@@ -54,20 +56,25 @@ class Pump:
         doorbell: Doorbell | None = None,
         send_task: SendTask | None = None,
         cancel: Callable[[UUID], None] | None = None,
+        drained: Callable[[], None] = lambda: None,
         width: int | None = None,
     ) -> None:
         self._office, self._doorbell, self._cancel = office, doorbell, cancel
-        self._limiter = limiter
         self.width = width or office.settings.worker_width
         self._inbox: SimpleQueue[tuple[Item, Grant | None] | None] = SimpleQueue()
         self._crew = Crew(
             office.settings, lambda item, grant: self._inbox.put((item, grant)), send_task
         )
         self._gate = Gate(limiter, Standing(office))
+        self._slots = Slots(self.width)
+        self._turns = Turns(weights(office.settings.tenant_weights))
         self._unlimited = Unlimited(office)
-        self.lease = Lease(office, node, lambda: sorted(self._lanes), lambda: self._in_flight)
+        self.lease = Lease(
+            office, node, lambda: sorted(self._lanes), lambda: self._in_flight,
+            drain=lambda: self.wind_down(float("inf")), drained=drained,
+        )  # fmt: skip
         self._lanes: dict[str, None] = {}
-        self._pokes = 0
+        self._pokes = self._seen = 0  # wake-ups, and how many of them were followed by a look
         self._state = threading.Lock()
         self._running = False
         self._stopping = threading.Event()
@@ -122,25 +129,20 @@ class Pump:
 
     # -- the loop ------------------------------------------------------------------------------
     def _run(self) -> None:
-        more, looked_at, seen = True, float("-inf"), -1
+        more, looked_at = True, float("-inf")
         while True:
             now = time.monotonic()
             stopping = self._stopping.is_set()
             if stopping:
-                self._unsettled += self._gate.empty()
+                self._back(self._gate.empty())
+            self._gate.report()
             self._settle_all()
             if self._unsure and not self._unsettled:
                 self._reconcile()
             free = self.width - self._in_flight - self._gate.held
-            poked = self._pokes != seen
-            wants = poked or more or now - looked_at >= LOOK
-            if (
-                not stopping
-                and not self._unsettled
-                and wants
-                and (free >= self.width // 4 or not self._in_flight)
-            ):
-                seen, looked_at = self._pokes, now
+            wants = self._poked or more or now - looked_at >= LOOK
+            if not stopping and not self._unsettled and wants and self._worth_a_look(free):
+                self._seen, looked_at = self._pokes, now
                 more = self._claim(free)
                 if self._unsettled:
                     continue
@@ -157,11 +159,11 @@ class Pump:
             if self._unsure:
                 self._take_in(RETRY)
                 continue
-            if more or self._pokes != seen:
+            if more or self._poked:
                 continue
             wait = self._until_next()
             with self._state:
-                if self._pokes == seen and wait is None:
+                if not self._poked and wait is None:
                     self._running = False
                     return
             if wait is not None:
@@ -183,6 +185,7 @@ class Pump:
                 if came is not None:
                     item, grant = came
                     self._in_flight -= 1
+                    self._slots.give_back(item.task.row.lane)
                     if grant is not None:
                         self._let_go(item, grant)
                     self._unsettled.append(item)
@@ -196,33 +199,49 @@ class Pump:
         else:
             self._gate.release(item.task, grant)
 
+    @property
+    def _poked(self) -> bool:
+        """Whether there was a wake-up since the last look."""
+        return self._pokes != self._seen
+
+    @property
+    def _owed(self) -> int:
+        """How many slots follow-ups leave to other lanes: a wake-up may be of one without any."""
+        return max(self._slots.owed, int(self._poked and len(self._lanes) > 1))
+
+    def _worth_a_look(self, free: int) -> bool:
+        """Whether enough slots are free to claim for, or a lane may be waiting for its own."""
+        enough = free >= self.width // 4 or not self._in_flight
+        return free > 0 and (enough or self._owed > 0)
+
     def _claim(self, free: int) -> bool:
-        """Free slots are filled from the lanes in the order in which they were asked for; whether
-        there may be more.
-        """
-        more = False
-        for lane in list(self._lanes):
-            if free <= 0:
-                return True
-            if self._doorbell is not None:
+        """Free slots are filled, each lane getting its share; whether there may be more."""
+        taken = 0
+        try:
+            for lane, slots in self._dealt(free):
+                worker_id, take = self.lease.hold(), self._turns.take
+                tasks, broke = claim_now(self._office, lane, worker_id, slots, take)
+                self._unsure |= broke
+                taken += len(tasks)
+                self._launch(tasks)
+        except Unavailable as problem:
+            log.warning("claim.failed", error=problem.detail)
+            self._unsure = True
+            self._take_in(RETRY)
+            return True
+        return taken == free
+
+    def _dealt(self, free: int) -> Sequence[tuple[str, int]]:
+        """The lanes to claim from now, each with its slots; several are first asked what is due."""
+        lanes = list(self._lanes)
+        if self._doorbell is not None:
+            for lane in lanes:
                 self._doorbell.clear(lane)  # before the look: what comes after it rings again
-            try:
-                worker_id = self.lease.hold()
-                with self._office.begin() as tx:
-                    tasks = claim(self._office, tx, lane, worker_id, free)
-            except Unavailable as problem:
-                log.warning("claim.failed", lane=lane, error=problem.detail)
-                self._unsure = True
-                self._take_in(RETRY)
-                return True
-            except Exception:
-                log.exception("claim.broke", lane=lane)
-                tasks = claim_each(self._office, lane, worker_id, free)
-                self._unsure = True
-            more = more or len(tasks) == free
-            free -= len(tasks)
-            self._launch(tasks)
-        return more
+        if len(lanes) == 1:
+            return [(lanes[0], free)]
+        with self._office.begin() as tx:
+            waiting = queues.due_by_age(tx, lanes, self.width, age=AGE, ages=AGES)
+        return self._slots.deal(free, waiting)
 
     def _reconcile(self) -> None:
         """After a commit that was not confirmed: what this process holds without knowing it, since
@@ -261,7 +280,9 @@ class Pump:
             item = unsent(task)
             if item is not None:
                 self._unsettled.append(item)
-            elif task.limits:
+                continue
+            self._slots.take(task.row.lane)
+            if task.limits:
                 limited.append(task)
             else:
                 self._call(task, None)
@@ -272,9 +293,15 @@ class Pump:
         granted, back = self._gate.admit(tasks)
         for task, grant in granted:
             self._call(task, grant)
-        self._unsettled += back
+        self._back(back)
         if any(isinstance(item.came, Deferral) and item.came.limit for item in back):
             self._admit_at = min(self._admit_at, time.monotonic() + ADMIT)
+
+    def _back(self, items: Sequence[Item]) -> None:
+        """Calls that are not made now, but given back."""
+        for item in items:
+            self._slots.give_back(item.task.row.lane)
+        self._unsettled += items
 
     def _call(self, task: Task, grant: Grant | None) -> None:
         self._in_flight += 1
@@ -288,8 +315,10 @@ class Pump:
                 waiting = admit_waiting(self._office, tx)
         except Orch8Error as problem:
             log.warning("admission.failed", error=problem.detail)
-            waiting = True
-        self._admit_at = time.monotonic() + ADMIT if waiting else float("inf")
+            self._admit_at = time.monotonic() + ADMIT
+        else:
+            self._gate.stand(waiting)
+            self._admit_at = time.monotonic() + ADMIT if waiting else float("inf")
 
     def _until_next(self) -> float | None:
         """Seconds until a step is due or a queue is looked after; None if neither is near."""
@@ -330,7 +359,7 @@ class Pump:
             del self._unsettled[: len(batch)]
 
     def _settle(self, batch: Sequence[Item]) -> Settled:
-        free = max(self.width - self._in_flight - self._gate.held, 0)
+        free = max(self.width - self._in_flight - self._gate.held - self._owed, 0)
         # The janitor's process resolves doubts and leaves what follows to the workers.
         follows = free > 0 and not self._stopping.is_set() and set(self._lanes) != {JANITOR}
         claimer = Claimer(self.lease.hold(), free) if follows else None
@@ -349,6 +378,7 @@ class Pump:
                     self._unsure = True
                     self._inbox.put((item, None))
                     self._in_flight += 1
+                    self._slots.take(item.task.row.lane)
                     break
                 except Exception:
                     log.exception("settle.broke_alone", step_id=str(item.task.row.id))

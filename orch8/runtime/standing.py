@@ -11,6 +11,7 @@ import structlog
 from orch8.errors import Orch8Error
 from orch8.limits import Limit
 from orch8.runtime.office import Office
+from orch8.runtime.preparing import holder
 from orch8.storage import audit, fleet
 
 log = structlog.get_logger(__name__)
@@ -28,18 +29,20 @@ class Standing:
 
     def used(
         self, tenant_id: str, limit: Limit, waiting: Sequence[UUID]
-    ) -> tuple[list[float], int]:
-        """How many seconds ago units of a key were used in its last window, and how many of its
-        calls may be in flight. A unit of a call that came to nothing may be among them, and so is
-        every step of other processes that is claimed; those in ``waiting`` are known to be unsent.
+    ) -> tuple[list[float], list[str]]:
+        """How many seconds ago units of a key were used in its last window, and the holders of its
+        leases that may be in flight. A unit of a call that came to nothing may be among them, and
+        so is every step of other processes that is claimed; those in ``waiting`` are known to be
+        unsent.
         """
+        made: list[float] = []
         with self._office.begin() as tx:
-            in_flight = audit.calls_in_flight(tx, tenant_id, limit.key, waiting)
-            if limit.max is None:
-                return [], len(in_flight)
-            window = limit.window + limit.slack
-            made = audit.call_ages(tx, tenant_id, limit.key, window, limit.max)
-        return [0.0] * sum(in_flight) + made, len(in_flight)
+            flying = audit.calls_in_flight(tx, tenant_id, limit.key, waiting)
+            if limit.max is not None:
+                window = limit.window + limit.slack
+                made = audit.call_ages(tx, tenant_id, limit.key, window, limit.max)
+        units = sum(row.units for row in flying)
+        return [0.0] * units + made, [holder(row.id, row.epoch) for row in flying]
 
     def live(self) -> int | None:
         """How many worker processes are alive; None if that is not known."""

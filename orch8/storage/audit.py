@@ -48,12 +48,13 @@ def call_ages(tx: Tx, tenant_id: str, key: str, window: float, most: int) -> lis
 
 def calls_in_flight(
     tx: Tx, tenant_id: str, key: str, but: Sequence[UUID], most: int = 10_000
-) -> list[int]:
-    """The units that each claimed step with a rate-limit key uses, those in ``but`` left out."""
-    sql = """SELECT (progress -> 'uses' ->> %(key)s)::integer AS units FROM steps
+) -> list[Row]:
+    """The claimed steps with a rate-limit key, those in ``but`` left out: ``id``, ``epoch`` and the
+    ``units`` that each uses.
+    """
+    sql = """SELECT id, epoch, (progress -> 'uses' ->> %(key)s)::integer AS units FROM steps
              WHERE claimed_by IS NOT NULL AND tenant_id = %(tenant)s
                  AND progress -> 'uses' ? %(key)s AND NOT id = ANY(%(but)s::uuid[])
              LIMIT %(most)s"""
     params = {"tenant": tenant_id, "key": key, "but": list(but), "most": most}
-    return [row.units for row in tx.rows(sql, params)]
-
+    return tx.rows(sql, params)

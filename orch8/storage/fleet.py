@@ -1,4 +1,4 @@
-"""Worker processes and their leases; handlers' addresses; pull workers; configured rate limits."""
+"""Processes and their leases; handlers' addresses; pull workers; configured rate limits."""
 
 from __future__ import annotations
 
@@ -7,23 +7,48 @@ from uuid import UUID
 
 from orch8.storage.transaction import Row, Tx
 
+WORKER, API = "worker", "api"  # roles: a web process has a row, too, and claims nothing
 
-def enlist(tx: Tx, worker_id: UUID, node: str, lanes: list[str], lease: float) -> None:
-    """A worker process is known and holds a lease of ``lease`` seconds."""
-    sql = """INSERT INTO workers (id, node, lanes, lease_until)
-             VALUES (%(id)s, %(node)s, %(lanes)s,
+
+def enlist(
+    tx: Tx, worker_id: UUID, node: str, lanes: list[str], lease: float, role: str = WORKER
+) -> None:
+    """A process is known and holds a lease of ``lease`` seconds."""
+    sql = """INSERT INTO workers (id, node, role, lanes, lease_until)
+             VALUES (%(id)s, %(node)s, %(role)s, %(lanes)s,
                  clock_timestamp() + %(lease)s * interval '1 second')"""
-    tx.run(sql, {"id": worker_id, "node": node, "lanes": lanes, "lease": lease})
+    tx.run(sql, {"id": worker_id, "node": node, "role": role, "lanes": lanes, "lease": lease})
 
 
-def extend(tx: Tx, worker_id: UUID, lanes: list[str], calls: int, lease: float) -> bool:
-    """The lease of a worker process, and with it every claim it holds, is extended; False when it
-    is lost already.
+def extend(
+    tx: Tx, worker_id: UUID, lanes: list[str], calls: int, lease: float, *, resting: bool = False
+) -> Row | None:
+    """The lease of a process, and with it every claim it holds, is extended: whether it is
+    ``draining``, and whether it is ``drained``, as one is that claims nothing any more
+    (``resting``) and holds nothing. None when the lease is lost already.
     """
-    sql = """UPDATE workers SET lanes = %(lanes)s, calls = %(calls)s,
-                 lease_until = clock_timestamp() + %(lease)s * interval '1 second'
-             WHERE id = %(id)s AND lease_until > clock_timestamp()"""
-    return tx.run(sql, {"id": worker_id, "lanes": lanes, "calls": calls, "lease": lease}) == 1
+    sql = """UPDATE workers w SET lanes = %(lanes)s, calls = %(calls)s,
+                 heartbeat_at = clock_timestamp(),
+                 lease_until = clock_timestamp() + %(lease)s * interval '1 second',
+                 drained_at = CASE WHEN %(resting)s AND NOT EXISTS (
+                     SELECT FROM steps s WHERE s.claimed_by = w.id)
+                     THEN COALESCE(drained_at, clock_timestamp()) END
+             WHERE id = %(id)s AND lease_until > clock_timestamp()
+             RETURNING draining_at IS NOT NULL AS draining, drained_at IS NOT NULL AS drained"""
+    params = {
+        "id": worker_id, "lanes": lanes, "calls": calls, "lease": lease, "resting": resting,
+    }  # fmt: skip
+    return tx.one(sql, params)
+
+
+def drain(tx: Tx, node_id: UUID) -> Row | None:
+    """The process is to claim nothing any more, which it learns with its next heartbeat: its
+    ``node`` and whether this is ``news``. None if there is no such process.
+    """
+    sql = """UPDATE workers w SET draining_at = COALESCE(w.draining_at, clock_timestamp())
+             FROM (SELECT id, draining_at FROM workers WHERE id = %(id)s FOR UPDATE) was
+             WHERE w.id = was.id RETURNING w.node, was.draining_at IS NULL AS news"""
+    return tx.one(sql, {"id": node_id})
 
 
 def dismiss(tx: Tx, worker_id: UUID) -> None:
@@ -47,6 +72,16 @@ def lost_workers(tx: Tx, limit: int) -> list[Row]:
 def fleet(tx: Tx, limit: int = 1000) -> list[Row]:
     """Every known worker process: id, node, lanes, started_at, lease_until, calls, alive."""
     sql = """SELECT id, node, lanes, started_at, lease_until, calls,
+                 lease_until > clock_timestamp() AS alive
+             FROM workers WHERE role = 'worker' ORDER BY started_at, id LIMIT %(limit)s"""
+    return tx.rows(sql, {"limit": limit})
+
+
+def nodes(tx: Tx, limit: int = 1000) -> list[Row]:
+    """Every known process, web processes too: id, node, role, lanes, calls, started_at,
+    heartbeat_at, draining_at, drained_at, alive.
+    """
+    sql = """SELECT id, node, role, lanes, calls, started_at, heartbeat_at, draining_at, drained_at,
                  lease_until > clock_timestamp() AS alive
              FROM workers ORDER BY started_at, id LIMIT %(limit)s"""
     return tx.rows(sql, {"limit": limit})
@@ -165,10 +200,9 @@ def count_unlimited(tx: Tx, calls: Sequence[tuple[str, str, int]]) -> None:
     """So many more calls, by tenant and key, were made without a limit. Of each tenant the first
     UNLIMITED_KEPT keys of the last UNLIMITED_DAYS days are kept.
     """
-    tx.run(
-        "DELETE FROM unlimited_keys WHERE last_at < clock_timestamp() - %(days)s * interval '1 day'",
-        {"days": UNLIMITED_DAYS},
-    )
+    old = """DELETE FROM unlimited_keys
+             WHERE last_at < clock_timestamp() - %(days)s * interval '1 day'"""
+    tx.run(old, {"days": UNLIMITED_DAYS})
     sql = """INSERT INTO unlimited_keys AS u (tenant_id, key, calls)
              SELECT r.tenant, r.key, r.calls FROM
                  unnest(%(tenants)s::text[], %(keys)s::text[], %(calls)s::bigint[])

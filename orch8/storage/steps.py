@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -27,6 +26,14 @@ WITH due AS MATERIALIZED (
     ORDER BY s.due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
 SELECT {_COLUMNS} FROM due JOIN steps s USING (instance_id, node_key) ORDER BY s.due_at"""
 
+_TAKE_TURNS = f"""
+WITH due AS MATERIALIZED (
+    SELECT d.instance_id, d.node_key FROM json_each_text(%(turns)s::json) AS t(tenant_id, turns),
+    LATERAL (SELECT s.instance_id, s.node_key FROM steps s
+        WHERE s.lane = %(lane)s AND s.tenant_id = t.tenant_id AND s.due_at <= orch8_now()
+        ORDER BY s.due_at LIMIT t.turns::integer FOR UPDATE SKIP LOCKED) d)
+SELECT {_COLUMNS} FROM due JOIN steps s USING (instance_id, node_key) ORDER BY s.due_at"""
+
 _READ = f"""
 SELECT {_COLUMNS} FROM json_to_recordset(%(keys)s::json) AS r(i uuid, k text)
 JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k"""
@@ -37,6 +44,11 @@ def take_due(tx: Tx, lane: str, limit: int) -> list[StepRow]:
     taking are passed over.
     """
     return [_step(row) for row in tx.rows(_TAKE_DUE, {"lane": lane, "limit": limit})]
+
+
+def take_turns(tx: Tx, lane: str, turns: Mapping[str, int]) -> list[StepRow]:
+    """As take_due, of each tenant as many rows as it has turns."""
+    return [_step(row) for row in tx.rows(_TAKE_TURNS, {"lane": lane, "turns": dumps(turns)})]
 
 
 def due_ids(tx: Tx, lane: str, limit: int) -> list[UUID]:
@@ -258,63 +270,6 @@ def read_outputs(
         seen = with_outcome(row.output, row.outcome, row.created_at, row.finished_at)
         found[row.n] = seen, tuple(row.path)
     return found
-
-
-# -- the queue of a rate-limit key ---------------------------------------------------------------
-def admit(tx: Tx, tenant_id: str, key: str, plan: Sequence[datetime]) -> int:
-    """The first ``len(plan)`` steps that wait for a key become due at the planned moments, in the
-    order in which they came; how many there were.
-    """
-    sql = """
-    WITH first AS MATERIALIZED (
-        SELECT instance_id, node_key, queued_at, id FROM steps
-        WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND due_at IS NULL
-            AND held_due_at IS NULL AND state = 'scheduled'
-        ORDER BY queued_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
-    slot AS (
-        SELECT instance_id, node_key,
-            (%(plan)s::timestamptz[])[row_number() OVER (ORDER BY queued_at, id)] AS at
-        FROM first)
-    UPDATE steps s SET due_at = slot.at FROM slot
-    WHERE s.instance_id = slot.instance_id AND s.node_key = slot.node_key
-        AND s.state = 'scheduled'"""
-    return tx.run(sql, {"tenant": tenant_id, "key": key, "limit": len(plan), "plan": list(plan)})
-
-
-def look_after(tx: Tx, tenant_id: str, key: str) -> bool:
-    """Whether this transaction is the one that looks after a key's queue now."""
-    sql = "SELECT pg_try_advisory_xact_lock(hashtextextended(%(k)s, 8)) AS mine"
-    row = tx.one(sql, {"k": f"{tenant_id}/{key}"})
-    return row is not None and bool(row.mine)
-
-
-def queues(tx: Tx, limit: int = 200) -> list[Row]:
-    """The keys that steps wait for: tenant_id, limit_key."""
-    sql = """
-    WITH RECURSIVE k AS (
-        (SELECT tenant_id, limit_key FROM steps WHERE limit_key IS NOT NULL
-         ORDER BY tenant_id, limit_key LIMIT 1)
-        UNION ALL
-        SELECT n.tenant_id, n.limit_key FROM k, LATERAL (
-            SELECT s.tenant_id, s.limit_key FROM steps s WHERE s.limit_key IS NOT NULL
-                AND (s.tenant_id, s.limit_key) > (k.tenant_id, k.limit_key)
-            ORDER BY s.tenant_id, s.limit_key LIMIT 1) n)
-    SELECT tenant_id, limit_key FROM k LIMIT %(limit)s"""
-    return tx.rows(sql, {"limit": limit})
-
-
-def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:
-    """Of the first steps that wait for a key: how many are ``admitted`` already, when the ``last``
-    of those is due, the limit the first was ``deferred_under`` and when that would be ``free_at``,
-    and ``now``.
-    """
-    sql = """
-    SELECT count(*) FILTER (WHERE due_at IS NOT NULL) AS admitted, max(due_at) AS last,
-           (array_agg(progress -> 'limit'))[1] AS deferred_under,
-           (array_agg(progress ->> 'free_at'))[1]::timestamptz AS free_at, orch8_now() AS now
-    FROM (SELECT due_at, progress FROM steps WHERE tenant_id = %(tenant)s AND limit_key = %(key)s
-          ORDER BY queued_at, id LIMIT 5000) q"""
-    return tx.one(sql, {"tenant": tenant_id, "key": key})
 
 
 def encoded(request: bytes | None) -> str | None:

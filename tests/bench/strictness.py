@@ -41,11 +41,13 @@ def measure(folder: Path, backlog: int, maximum: int = MAX) -> Strictness:
     """A backlog of one-step instances has been worked off under ``maximum`` calls per second."""
     road = Road(folder, workers=WORKERS)
     with road.world, closing(Client(road.world.handlers.url)) as handler:
-        road.world.publish(sequence("strict", steps=1, limit=maximum))
+        limit = {"max": maximum, "window_seconds": WINDOW}
+        members = {"rate_limit_key": "strict", "rate_limit": limit}
+        road.world.publish(sequence("strict", members, steps=1))
         handler.send("PUT", "/record", {})
         keys = [f"strict-{number}" for number in range(backlog)]
         with road.stopped_workers():
-            load.create_all(road.world.stack.urls.http, "strict", keys, CONNECTIONS)
+            load.create_all(road.world.stack.urls.http, "bench_strict", keys, CONNECTIONS)
         road.wait_drained(60 + 2 * backlog / maximum * (WINDOW + SLACK))
         return judge([at for at, _ in handler.get("/arrivals")], maximum)
 

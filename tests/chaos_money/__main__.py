@@ -11,7 +11,9 @@ import random
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -24,8 +26,8 @@ from tests.chaos_money.counts import Counts
 from tests.chaos_money.leg import Leg, run
 from tests.chaos_money.points import POINTS
 
-LEG: Final = 250  # kills in one world
-QUICK: Final = 20
+KILLS, QUICK_KILLS, CONTROL_KILLS = 1000, 20, 40  # for each point
+LEG: Final = 350  # kills in one world
 HORIZON_WAVE: Final = 10  # kills between two days
 CONTROL: Final = "before_answer"
 
@@ -34,8 +36,12 @@ console: Final = Console(highlight=False)
 
 @click.command()
 @click.option("--point", type=click.Choice(list(POINTS)), help="Only this crash point.")
-@click.option("--kills", default=1000, show_default=True, type=click.IntRange(1, 1_000_000))
-@click.option("--quick", is_flag=True, help=f"{QUICK} kills for each point, in one world.")
+@click.option(
+    "--kills", type=click.IntRange(1, 1_000_000), help=f"For each point, {KILLS} unless said."
+)
+@click.option(
+    "--quick", is_flag=True, help=f"All points in one world, {QUICK_KILLS} kills each; not kept."
+)
 @click.option("--horizon", is_flag=True, help="Keys grow too old while calls are in doubt.")
 @click.option("--control", is_flag=True, help="Break the safety: the checker must find damage.")
 @click.option("--fresh", is_flag=True, help="Forget what earlier runs have counted.")
@@ -50,7 +56,7 @@ console: Final = Console(highlight=False)
 def main(
     *,
     point: str | None,
-    kills: int,
+    kills: int | None,
     quick: bool,
     horizon: bool,
     control: bool,
@@ -60,16 +66,15 @@ def main(
 ) -> None:
     """Kill workers at each crash point, then hold the providers' books against the engine."""
     points = [point] if point else list(POINTS)
-    kills = QUICK if quick and kills == 1000 else kills
+    kills = kills or (CONTROL_KILLS if control else QUICK_KILLS if quick else KILLS)
     seed = random.SystemRandom().randrange(2**31) if seed is None else seed
-    console.print(f"{kills} kills for each of {len(points)} points, seed {seed}")
+    named = CONTROL if control else ", ".join(points)
+    console.print(f"{kills} kills each, seed {seed}: {named}")
     if control:
-        sys.exit(0 if _control(min(kills, 60), seed) else 1)
+        sys.exit(0 if _control(kills, seed) else 1)
     if quick:
-        leg = Leg(
-            dict.fromkeys(points, kills), HORIZON_WAVE if horizon else kills, horizon, seed=seed
-        )
-        found = _run(leg)
+        wave = HORIZON_WAVE if horizon else kills
+        found = _run(Leg(dict.fromkeys(points, kills), wave, horizon, seed=seed))
     else:
         name = "horizon.jsonl" if horizon else "counts.jsonl"
         found = _campaign(points, kills, Counts(ledger / name, fresh=fresh), seed, horizon=horizon)
@@ -88,22 +93,23 @@ def _campaign(
         while (left := kills - counts.of(point).kills) > 0:
             wave = HORIZON_WAVE if horizon else LEG
             leg = Leg({point: min(left, LEG)}, wave, horizon, seed=seed + left)
+            began = time.monotonic()
             found = _run(leg)[point]
-            counts.keep(point, found, seed=leg.seed)
+            counts.keep(point, found, seed=leg.seed, seconds=round(time.monotonic() - began))
             if not found.holds:
                 console.print(f"{point}: the run stops at the first damage", style="red")
                 return {each: counts.of(each) for each in points}
     return {each: counts.of(each) for each in points}
 
 
-def _run(leg: Leg) -> dict[str, Finding]:
-    """What came of a leg. Logs and books are kept if there was damage."""
+def _run(leg: Leg, *, keeps: bool = True) -> dict[str, Finding]:
+    """What came of a leg. If there was damage, its logs and books are kept for whoever looks."""
     folder = Path(tempfile.mkdtemp(prefix="orch8-chaos-money-"))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         tasks = {at: progress.add_task(f"killing {at}", total=n) for at, n in leg.kills.items()}
         found = run(leg, folder, lambda at: progress.update(tasks[at], advance=1))
-    if all(each.holds for each in found.values()):
+    if not keeps or all(each.holds for each in found.values()):
         shutil.rmtree(folder, ignore_errors=True)
     else:
         console.print(f"logs and books are kept in {folder}")
@@ -111,22 +117,26 @@ def _run(leg: Leg) -> dict[str, Finding]:
 
 
 def _control(kills: int, seed: int) -> bool:
-    """Whether the checker finds the damage of a read handler that lies, and of missing fences."""
-    lied = _run(Leg({CONTROL: kills}, kills, lies=True, seed=seed))[CONTROL]
-    click.echo(f"chaos-money-control: lies kills={lied.kills} duplicates={lied.duplicates}")
-    open_ = _run(Leg({CONTROL: kills}, kills, fenced=False, seed=seed))[CONTROL]
-    click.echo(f"chaos-money-control: no fences kills={open_.kills} overlaps={open_.overlaps}")
-    return lied.duplicates > 0 and open_.overlaps > 0
+    """Whether the checker finds the damage when one part of the safety is taken away at a time."""
+    sound = Leg({CONTROL: kills}, HORIZON_WAVE, seed=seed)
+    lies = _run(replace(sound, lies=True), keeps=False)[CONTROL]
+    click.echo(f"chaos-money-control: lying read handlers, duplicates={lies.duplicates}")
+    open_ = _run(replace(sound, fenced=False), keeps=False)[CONTROL]
+    click.echo(f"chaos-money-control: no fences, overlaps={open_.overlaps}")
+    old = _run(replace(sound, key_ttl="10d", beyond_horizon=True), keeps=False)[CONTROL]
+    click.echo(f"chaos-money-control: keys thought to last, duplicates={old.duplicates}")
+    return bool(lies.duplicates and open_.overlaps and old.duplicates)
 
 
 def _tell(point: str, found: Finding) -> None:
     for problem in found.problems[:SHOWN]:
-        console.print(f"{point}: {problem}", style="red", markup=False)
+        console.print(f"{point}: {problem}", style="red", markup=False, soft_wrap=True)
     how = ", ".join(f"{count} by {name}" for name, count in found.resolved_by.most_common())
     median, p95 = quantile(found.took, 0.5), quantile(found.took, 0.95)
     console.print(
         f"{point}: {len(found.took)} doubts ({how or 'none'}), to resolution median {median:.1f} s,"
-        f" p95 {p95:.1f} s; {found.declined} declined"
+        f" p95 {p95:.1f} s; {found.declined} declined",
+        soft_wrap=True,
     )
 
 

@@ -58,10 +58,13 @@ _COUNTS: Final = (
 )  # fmt: skip
 
 
-def check(past: History, point: str, kills: int, *, beyond_horizon: bool = False) -> Finding:
-    """What came of the payments that were begun while processes died at this point."""
+def check(
+    past: History, point: str, kills: int, begun: int, *, beyond_horizon: bool = False
+) -> Finding:
+    """What came of the ``begun`` instances that were started while processes died at this point."""
     found = Finding(kills)
     payments = [payment for payment in past.payments if payment.point == point]
+    _look_for_gaps(found, payments, begun)
     names = {(p.instance_id, p.node_key): p for p in payments}
     parked = {payment.invoice for payment in payments if payment.state == "parked"}
     for payment in payments:
@@ -127,6 +130,19 @@ def _weigh_doubt(found: Finding, doubt: Doubt, payment: Payment) -> None:
     elif payment.state in _ENDED:
         found.unresolved += 1
         found.problems.append(f"ended and still in doubt ({doubt.reason}): {payment.name}")
+
+
+def _look_for_gaps(found: Finding, payments: Iterable[Payment], begun: int) -> None:
+    """Every instance that was accepted is there, and has made all its payments or hangs at one."""
+    steps: dict[str, list[Payment]] = defaultdict(list)
+    for payment in payments:
+        steps[payment.instance_id].append(payment)
+    if len(steps) != begun:
+        found.problems.append(f"{begun} instances were begun and {len(steps)} are there")
+    for made in steps.values():
+        all_ended = all(payment.state in _ENDED for payment in made)
+        if all_ended and len(made) < len(KINDS[made[0].kind].steps):
+            found.problems.append(f"nothing follows: {made[-1].name}")
 
 
 def _look_for_overlaps(found: Finding, payments: Iterable[Payment]) -> None:

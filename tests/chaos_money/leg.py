@@ -38,7 +38,12 @@ JANITOR = "janitor"
 HORIZON: Final = 25 * 3600  # seconds: a key is kept for 24 hours
 _LATENCY_MS: Final = 20
 _WIDTH: Final = 2
-_SETTINGS: Final = {**QUICK, "ORCH8_LOG_LEVEL": "WARNING", "ORCH8_ALLOW_INTERNAL_URLS": "1"}
+_SETTINGS: Final = {
+    **QUICK,
+    "ORCH8_LEASE_SECS": "3",  # 2 may be lost by a process that only waits for its turn
+    "ORCH8_LOG_LEVEL": "WARNING",
+    "ORCH8_ALLOW_INTERNAL_URLS": "1",
+}
 _RESTS_WITHIN: Final = 420.0  # seconds for everything to find its end after the last death
 _ARRIVED: Final = 0.5  # seconds after which whatever a dead process has sent is with the provider
 
@@ -58,7 +63,8 @@ class Leg:
     """What one world goes through: so many deaths at each point, in waves of ``wave``.
 
     ``beyond_horizon``: after each wave, and before anybody is back at work, a day and an hour pass.
-    ``fenced`` and ``lies`` (the read handlers find nothing) are for the control runs.
+    For the control runs: without ``fenced`` nothing is behind a fence, with ``lies`` the read
+    handlers find nothing, and ``key_ttl`` is what the steps say of keys, whatever is true.
     """
 
     kills: Mapping[str, int]
@@ -66,6 +72,7 @@ class Leg:
     beyond_horizon: bool = False
     fenced: bool = True
     lies: bool = False
+    key_ttl: str | None = None
     seed: int = 0
 
 
@@ -79,7 +86,7 @@ def run(leg: Leg, folder: Path, on_kill: Callable[[str], None]) -> dict[str, Fin
         Fleet(world.stack.env, world.stack.logs / "fleet.log") as fleet,
     ):
         killed: dict[str, int] = {}
-        T=time.monotonic(); P=lambda w: print('#', w, round(time.monotonic()-T,1))
+        begun: dict[str, int] = {}
         for point, kills in leg.kills.items():
             _script(providers, point, lies=leg.lies)
             feeder = Feeder(world, _kinds(point), point, chance)
@@ -90,15 +97,16 @@ def run(leg: Leg, folder: Path, on_kill: Callable[[str], None]) -> dict[str, Fin
                 killed[point] += fleet.kill(wave, _berths(point), partial(on_kill, point))
                 if leg.beyond_horizon:
                     _pass_the_horizon(world, providers)
-            feeder.stop(); P(point)
+            feeder.stop()
+            begun[point] = feeder.begun
         _script(providers, None, lies=leg.lies)
         fleet.work([Berth(0, WORK, 8), Berth(1, ALONE, 8)])
         _wait_for_rest(world, providers["tells"])
-        P("at rest"); fleet.rest()
-        P("rest"); past = history(world, providers)
+        fleet.rest()
+        past = history(world, providers)
     return {
-        point: check(past, point, kills, beyond_horizon=leg.beyond_horizon)
-        for point, kills in killed.items()
+        point: check(past, point, killed[point], begun[point], beyond_horizon=leg.beyond_horizon)
+        for point in killed
     }
 
 
@@ -125,12 +133,13 @@ def _world(
             )
         )
         for kind in KINDS.values():
-            for handler in (kind.handler, str(kind.on_unknown.get("handler", ""))):
-                if handler:
-                    url = providers[kind.provider].url
-                    world.client.send("PUT", f"/handlers/{handler}", {"url": url})
-            world.publish(kind.definition(fenced=leg.fenced))
-        _aim_webhooks(providers["tells"], world)
+            for handler in (kind.handler, f"find_{kind.name}"):
+                _put(
+                    world.stack.urls.http, f"/handlers/{handler}", url=providers[kind.provider].url
+                )
+            world.publish(kind.definition(fenced=leg.fenced, key_ttl=leg.key_ttl))
+        target = f"{world.stack.urls.http}/attempts/evidence"
+        _put(providers["tells"].url, "/webhooks", url=target, format="orch8")
         yield world, providers
 
 
@@ -162,10 +171,9 @@ def _script(providers: Mapping[str, ProviderProcess], point: str | None, *, lies
         provider.script(*first, *more)
 
 
-def _aim_webhooks(provider: ProviderProcess, world: World[ProviderProcess]) -> None:
-    target = {"url": f"{world.stack.urls.http}/attempts/evidence", "format": "orch8"}
-    with contextlib.closing(Client(provider.url)) as client:
-        reply = client.send("PUT", "/webhooks", target)
+def _put(base: str, path: str, **body: Any) -> None:
+    with contextlib.closing(Client(base)) as client:
+        reply = client.send("PUT", path, body)
     assert reply.status == 200, reply.body
 
 
@@ -180,8 +188,7 @@ def _pass_the_horizon(
     for provider in providers.values():
         with contextlib.closing(Client(provider.url)) as client:
             ahead = client.get("/clock")["now"] - time.time() + HORIZON
-            reply = client.send("PUT", "/clock", {"offset_seconds": ahead})
-        assert reply.status == 200, reply.body
+        _put(provider.url, "/clock", offset_seconds=ahead)
 
 
 def _wait_for_rest(world: World[ProviderProcess], teller: ProviderProcess) -> None:
@@ -192,8 +199,5 @@ def _wait_for_rest(world: World[ProviderProcess], teller: ProviderProcess) -> No
             told = client.get("/webhooks")["waiting"] == 0
         return told and open_instances(world) == 0
 
-    T=time.monotonic()
-    while time.monotonic()-T<18 and not at_rest(): time.sleep(.2)
-    for r in world.rows("select node_key, state, handler, asking, waits_for, dispatches, generation, due_at - orch8_now() as due, progress, outcome, lane, claimed_by from steps where state not in ('completed','failed','cancelled')"): print(r)
     with contextlib.suppress(AssertionError):
         until(lambda: at_rest() and at_rest(), _RESTS_WITHIN, "all are at rest", poll=0.25)

@@ -44,22 +44,22 @@ class Kind:
         """The handler that moves the money."""
         return f"charge_{self.name}"
 
-    def definition(self, *, fenced: bool = True) -> dict[str, Any]:
+    def definition(self, *, fenced: bool = True, key_ttl: str | None = None) -> dict[str, Any]:
         """The sequence: money behind the fence of its invoice, step after step."""
-        return {
-            "id": f"chaos_{self.name}",
-            "blocks": [self._step(id_, fenced) for id_ in self.steps],
-        }
+        more: dict[str, Any] = {"fence": "invoice:{{context.data.invoice}}"} if fenced else {}
+        if key_ttl is not None:
+            more["idempotency"] = {"ttl": key_ttl}
+        blocks = [self._step(step_id) | more for step_id in self.steps]
+        return {"id": f"chaos_{self.name}", "blocks": blocks}
 
-    def _step(self, step_id: str, fenced: bool) -> dict[str, Any]:
+    def _step(self, step_id: str) -> dict[str, Any]:
         bill = {"amount": "{{context.data.amount}}", "currency": "EUR"}
-        step = {
+        return {
             "type": "step", "id": step_id, "handler": self.handler, "effect": "money",
             "params": {**bill, "invoice": "{{context.data.invoice}}"}, "money": bill,
             "retry": {"max_attempts": 3, "backoff": "200ms", "on": ["failed_safe", "declined"]},
             "on_unknown": dict(self.on_unknown), **self.members,
         }  # fmt: skip
-        return {**step, "fence": "invoice:{{context.data.invoice}}"} if fenced else step
 
 
 def _asks(name: str, schedule: Sequence[str], **more: Any) -> dict[str, Any]:

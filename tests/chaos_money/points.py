@@ -22,9 +22,10 @@ import orjson
 from orch8.engine.outcome import Answer
 from orch8.handlers.http import Call, Caller
 from orch8.runtime import pump as pumping
+from orch8.runtime.claim import claim
 from orch8.runtime.preparing import Task
 from orch8.runtime.pump import Pump
-from orch8.runtime.settle import Item, Settled, unsent
+from orch8.runtime.settle import Item, Settled, settle, unsent
 
 ASKS: Final = "find_"  # a handler whose name begins so is asked what became of an attempt
 _LOOK: Final = 0.01  # seconds between two looks at the provider's ledger
@@ -80,14 +81,12 @@ def arm(stage: Stage, passages: int) -> None:
 
 
 def _claimed(fuse: Fuse) -> None:
-    real = pumping.claim
-
-    def claim(*given: Any) -> list[Task]:
-        tasks = real(*given)
+    def claimed(*given: Any) -> list[Task]:
+        tasks = claim(*given)
         fuse.burn(_to_send(tasks))
         return tasks
 
-    pumping.claim = claim  # type: ignore[assignment]
+    pumping.claim = claimed  # type: ignore[attr-defined, assignment]
 
 
 def _committed(fuse: Fuse) -> None:
@@ -97,34 +96,32 @@ def _committed(fuse: Fuse) -> None:
 def _executed(fuse: Fuse) -> None:
     watch = _Watch(fuse)
 
-    def call(caller: Caller, wanted: Call) -> Answer:
-        watch.began(wanted)
-        answer = _CALL(caller, wanted)
-        watch.ended(wanted)
+    def watched(caller: Caller, call: Call) -> Answer:
+        watch.began(call)
+        answer = _CALL(caller, call)
+        watch.ended(call)
         return answer
 
-    Caller.call = call  # type: ignore[method-assign]
+    setattr(Caller, "call", watched)  # noqa: B010 - a type checker would mind
     threading.Thread(target=watch.look_on, daemon=True).start()
 
 
 def _answered(fuse: Fuse) -> None:
-    def call(caller: Caller, wanted: Call) -> Answer:
-        answer = _CALL(caller, wanted)
+    def answered(caller: Caller, call: Call) -> Answer:
+        answer = _CALL(caller, call)
         fuse.burn(1)
         return answer
 
-    Caller.call = call  # type: ignore[method-assign]
+    setattr(Caller, "call", answered)  # noqa: B010 - a type checker would mind
 
 
 def _settling(fuse: Fuse) -> None:
-    real = pumping.settle
-
-    def settle(office: Any, tx: Any, items: Sequence[Item], claimer: Any) -> Settled:
-        settled = real(office, tx, items, claimer)
+    def settled(office: Any, tx: Any, items: Sequence[Item], claimer: Any) -> Settled:
+        result = settle(office, tx, items, claimer)
         fuse.burn(_answers(items))
-        return settled
+        return result
 
-    pumping.settle = settle
+    pumping.settle = settled  # type: ignore[attr-defined]
 
 
 def _settled(fuse: Fuse) -> None:

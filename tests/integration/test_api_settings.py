@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orch8.storage import fleet
 from tests.support.api import Api, serving
 from tests.support.servers import Database
 
@@ -80,6 +81,40 @@ def test_rate_limit_of_an_operator_wins(api: Api) -> None:
     assert ("ann", "limit.changed") in api.rows("SELECT actor, action FROM audit_log")
 
 
+def test_bound_of_calls_in_flight_holds_beside_a_window(api: Api) -> None:
+    """Each is the operator's if he states it, else the smallest of the sequences."""
+    step = {"type": "step", "handler": "charge", "max_in_flight": 8}
+    api.post("/sequences", {"id": "one", "blocks": [step]})
+    api.post("/sequences", {"id": "two", "blocks": [{**step, "max_in_flight": 4}]})
+    path = "/rate-limits/handler:charge"
+    found = api.get(path)
+    assert (found["max"], found["window_seconds"], found["max_in_flight"]) == (None, None, 4)
+    assert api.send("PUT", path, {"max": 10, "window_seconds": 1}).status_code == 200
+    found = api.get(path)
+    assert (found["max"], found["max_in_flight"], found["source"]) == (10, 4, "operator")
+    assert api.send("PUT", path, {"max_in_flight": 20}).json["max_in_flight"] == 20
+    items = api.get("/rate-limits")["items"]
+    listed = [(each["max_in_flight"], each["effective"]) for each in items]
+    assert sorted(listed) == [(4, False), (8, False), (20, True)]
+
+
+def test_keys_without_a_limit_are_listed(api: Api) -> None:
+    """What steps are called with while nobody states a limit, until somebody does."""
+    with api.office.begin() as tx:
+        fleet.count_unlimited(tx, [("default", "free", 2), ("default", "wild", 3)])
+        fleet.count_unlimited(tx, [("default", "free", 2)])
+    items = api.get("/rate-limits?state=unlimited")["items"]
+    assert [(each["key"], each["calls"], each["max"]) for each in items] == [
+        ("free", 4, None), ("wild", 3, None),
+    ]  # fmt: skip
+    assert 'orch8_rate_limit_unlimited_calls{key="free",tenant="default"} 4.0' in (
+        api.send("GET", "/metrics").text
+    )
+    api.send("PUT", "/rate-limits/free", {"max": 1, "window_seconds": 1})
+    assert [each["key"] for each in api.get("/rate-limits?state=unlimited")["items"]] == ["wild"]
+    api.refused(400, "GET", "/rate-limits?state=other")
+
+
 def test_rate_limit_key_may_hold_a_slash(api: Api) -> None:
     """A key is any text that a step can say."""
     assert (
@@ -98,6 +133,10 @@ def test_rate_limit_key_may_hold_a_slash(api: Api) -> None:
         ({"max": 1, "window_seconds": 1e-9}, 400),
         ({"max": 1, "window_seconds": "1"}, 422),
         ({"max": 10**7, "window_seconds": 1}, 400),
+        ({"window_seconds": 1, "max_in_flight": 2}, 422),
+        ({"max_in_flight": 0}, 400),
+        ({"max_in_flight": 10**6}, 400),
+        ({}, 400),
     ],
 )
 def test_rate_limit_that_cannot_be_kept_is_refused(api: Api, body: Any, status: int) -> None:

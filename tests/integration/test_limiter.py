@@ -7,14 +7,24 @@ import threading
 import time
 from collections import deque
 from contextlib import closing
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
 from fakeredis import FakeRedis
 
 from orch8.errors import InvalidArgument
-from orch8.limits import Doorbell, Grant, Limit, Limiter, LimiterUnavailable, Refusal
+from orch8.limits import (
+    Doorbell,
+    Ended,
+    Grant,
+    Limit,
+    Limiter,
+    LimiterUnavailable,
+    Refusal,
+    Share,
+)
 from tests.support.valkey import Valkey
 
 if TYPE_CHECKING:
@@ -154,7 +164,8 @@ def test_bucket_decides_above_1000(limiter: Limiter) -> None:
     assert 0 < grants[-1].retry_after < 30.02
     assert limiter.release(TENANT, grants[:50]) == 50
     assert limiter.release(TENANT, grants[:50]) == 0
-    assert sum(granted(limiter.acquire(TENANT, [[limit]] * 300))) in {50, 51}
+    # 60 more leak out each second, and a busy machine takes its time.
+    assert 50 <= sum(granted(limiter.acquire(TENANT, [[limit]] * 300))) <= 80
 
 
 def test_limit_changes_at_once(limiter: Limiter) -> None:
@@ -413,3 +424,229 @@ def test_tokens_of_a_tenant_are_in_one_cluster_slot(real: Limiter, valkey: Valke
         names = [name.decode() for name in client.scan_iter()]
     assert names
     assert all(name.startswith("{o8:acme}:") for name in names)
+
+
+# -- calls in flight -----------------------------------------------------------------------------
+def busy(key: str = "a", most: int = 2, lease: float = 30.0, holder: str = "") -> Limit:
+    """A limit of calls in flight alone."""
+    return Limit(key, None, max_in_flight=most, lease=lease, holder=holder)
+
+
+def idle(limiter: Limiter, limit: Limit) -> None:
+    """The server knows that nothing is in flight."""
+    limiter.restore(TENANT, limit, [], [])
+
+
+def end(limiter: Limiter, limit: Limit, grant: Grant, **more: Any) -> None:
+    limiter.ended([(TENANT, Ended([limit], grant, 0.01, **more))])
+
+
+def test_calls_in_flight_are_bounded_until_they_end(limiter: Limiter) -> None:
+    """Two of three calls may be in flight; when one has ended, another may begin."""
+    limit = busy()
+    idle(limiter, limit)
+    grants = limiter.acquire(TENANT, [[limit]] * 3)
+    assert granted(grants) == [True, True, False]
+    assert (grants[2].refusal, grants[2].refused_by) == (Refusal.HELD, "a")
+    assert 0 < grants[2].retry_after <= 10
+    end(limiter, limit, grants[0])
+    end(limiter, limit, grants[0])  # which changes nothing
+    assert granted(limiter.acquire(TENANT, [[limit]] * 2)) == [True, False]
+    assert limiter.peek(TENANT, limit).in_flight == 2
+
+
+def test_leases_of_a_process_that_is_gone_run_out(limiter: Limiter) -> None:
+    """Nobody gives the lease back; it ends by itself."""
+    limit = busy(most=1, lease=0.3)
+    idle(limiter, limit)
+    assert granted(limiter.acquire(TENANT, [[limit]] * 2)) == [True, False]
+    eventually(lambda: limiter.acquire(TENANT, [[limit]])[0].granted)
+
+
+def test_leases_and_tokens_are_taken_together_or_not_at_all(limiter: Limiter) -> None:
+    """What the room refuses takes no token, what the window refuses no lease."""
+    both, window = Limit("a", 5, 30, max_in_flight=1), Limit("b", 1, 30)
+    known(limiter, both, window)
+    idle(limiter, both)
+    assert granted(limiter.acquire(TENANT, [[both], [both, window]])) == [True, False]
+    usage = limiter.peek(TENANT, both)
+    assert (usage.used, usage.in_flight, limiter.peek(TENANT, window).used) == (1, 1, 0)
+    limiter.acquire(TENANT, [[window]])
+    refused = limiter.acquire(TENANT, [[Limit("c", None, max_in_flight=9), window]])[0]
+    assert not refused.granted
+    assert limiter.peek(TENANT, busy("c")).in_flight == 0
+
+
+def test_unsent_call_gives_its_lease_back(limiter: Limiter) -> None:
+    """A token and a lease go back, once."""
+    limit = Limit("a", 5, 30, max_in_flight=1)
+    known(limiter, limit)
+    idle(limiter, limit)
+    grants = limiter.acquire(TENANT, [[limit]])
+    assert limiter.release(TENANT, grants) == 2
+    assert limiter.release(TENANT, grants) == 0
+    usage = limiter.peek(TENANT, limit)
+    assert (usage.used, usage.in_flight) == (0, 0)
+
+
+def test_call_that_asks_again_finds_its_own_lease(limiter: Limiter) -> None:
+    """Whose answer was lost asks once more under the same name, and takes up no second place."""
+    limit = busy(most=1, holder="step/1")
+    idle(limiter, limit)
+    requests = [[limit]] * 1
+    assert granted(limiter.acquire(TENANT, requests) + limiter.acquire(TENANT, requests)) == [
+        True,
+        True,
+    ]
+    assert limiter.peek(TENANT, limit).in_flight == 1
+
+
+def test_lost_server_asks_what_is_in_flight(limiter: Limiter) -> None:
+    """No call is granted before somebody says; those who are named end as if nothing had been."""
+    limit = busy(most=2)
+    assert limiter.acquire(TENANT, [[limit]])[0].refusal is Refusal.REBUILD
+    assert limiter.restore(TENANT, limit, [], ["x/1", "y/1"]) is True
+    assert limiter.restore(TENANT, limit, [], []) is False
+    assert limiter.acquire(TENANT, [[limit]])[0].refusal is Refusal.HELD
+    theirs = Grant(granted=True, tokens=(), granted_at=0, slack=1, leases=(("a", "x/1"),))
+    end(limiter, limit, theirs)
+    assert granted(limiter.acquire(TENANT, [[limit]] * 2)) == [True, False]
+
+
+def test_distrusted_server_is_as_good_as_a_new_one(limiter: Limiter) -> None:
+    """Calls were made without it: short windows are spent, long ones and leases asked for."""
+    short, long, held = Limit("a", 5, 30), Limit("b", 5, 3600), busy("c")
+    known(limiter, short, long)
+    idle(limiter, held)
+    limiter.distrust(TENANT)
+    grants = limiter.acquire(TENANT, [[short], [long], [held]])
+    assert [g.refusal for g in grants] == [Refusal.SPENT, Refusal.REBUILD, Refusal.REBUILD]
+
+
+# -- what providers say --------------------------------------------------------------------------
+def test_blocked_key_refuses_everybody_until_then(limiter: Limiter) -> None:
+    """Retry-After of one call stops all calls of the key, at most for an hour."""
+    limit, other = Limit("a", 5, 30), Limit("b", 5, 30)
+    known(limiter, limit, other)
+    grant = limiter.acquire(TENANT, [[limit, other]])[0]
+    call = Ended([limit, other], grant, 0.1, blocked={"a": 7.0})
+    limiter.ended([(TENANT, call)])
+    shorter = Ended([limit], grant, 0.1, blocked={"a": 1.0})
+    limiter.ended([(TENANT, shorter)])  # the longer one holds
+    refused, free = limiter.acquire(TENANT, [[limit], [other]])
+    assert (refused.refusal, refused.refused_by) == (Refusal.BLOCKED, "a")
+    assert refused.retry_after == pytest.approx(7.0, abs=0.5)
+    assert free.granted
+    limiter.ended([(TENANT, Ended([other], grant, 0.1, blocked={"b": 1e6}))])
+    assert limiter.peek(TENANT, other).blocked == pytest.approx(3600, abs=1)
+
+
+def test_crowded_key_halves_its_room_and_wins_it_back(limiter: Limiter) -> None:
+    """AIMD: half the calls at once, then one more for each room-full that succeeds; floor one."""
+    limit = busy(most=8)
+    idle(limiter, limit)
+    grants = limiter.acquire(TENANT, [[limit]] * 8)
+    end(limiter, limit, grants[0], crowded={"a": 8})
+    assert limiter.peek(TENANT, limit).room == 4
+    # They were all sent before the cut: what they say is old news.
+    limiter.ended([(TENANT, Ended([limit], g, 9.0, crowded={"a": 8})) for g in grants[1:]])
+    assert limiter.peek(TENANT, limit).room == 4
+    assert granted(limiter.acquire(TENANT, [[limit]] * 5)) == [True] * 4 + [False]
+    won = [(TENANT, Ended([limit], grants[0], 0.01, succeeded=True))] * (4 + 5 + 6)
+    limiter.ended(won)
+    assert limiter.peek(TENANT, limit).room == 7
+    limiter.ended(won)
+    assert limiter.peek(TENANT, limit).room == 8
+
+
+def test_crowded_key_without_a_bound_gets_one(limiter: Limiter) -> None:
+    """A rate limit alone counts calls in flight once the provider has found them too many."""
+    limit = Limit("a", 100, 30)
+    known(limiter, limit)
+    grants = limiter.acquire(TENANT, [[limit]] * 6)
+    assert grants[0].leases == ()
+    end(limiter, limit, grants[0], crowded={"a": 6})
+    later = limiter.acquire(TENANT, [[limit]] * 4)
+    assert granted(later) == [True, True, True, False]
+    assert later[0].leases
+
+
+def test_room_never_falls_below_one(limiter: Limiter) -> None:
+    """However often a provider finds it too much, one call at a time is made."""
+    limit = busy(most=2)
+    idle(limiter, limit)
+    for _ in range(4):
+        (grant,) = limiter.acquire(TENANT, [[limit]])
+        assert grant.granted
+        limiter.ended([(TENANT, Ended([limit], grant, 0.0, crowded={"a": 1}))])
+    assert limiter.peek(TENANT, limit).room == 1
+
+
+@pytest.mark.parametrize(
+    ("member", "value"), [("max_in_flight", 0), ("lease", 0.0), ("lease", 4000.0)]
+)
+def test_bad_bound_of_calls_in_flight_names_its_field(member: str, value: object) -> None:
+    """A bound that makes no sense is refused with the name of the field."""
+    with pytest.raises(InvalidArgument, match=member):
+        Limit(**({"key": "a", "max": None, "max_in_flight": 1} | {member: value}))  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="max_in_flight"):
+        Limit("a", None)
+
+
+# -- without Redis -------------------------------------------------------------------------------
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_share_is_half_of_the_limit_over_all_processes() -> None:
+    """One of two processes grants itself a quarter of max, after a window that counts as spent."""
+    clock = Clock()
+    share, limit = Share(clock), Limit("a", 20, 1.0, slack=0)
+    share.lost()
+    assert share.acquire(TENANT, [limit], 2).retry_after == pytest.approx(1.0)
+    clock.now += 1.0
+    assert granted([share.acquire(TENANT, [limit], 2) for _ in range(6)]) == [True] * 5 + [False]
+    clock.now += 0.5
+    assert share.acquire(TENANT, [limit], 2).retry_after == pytest.approx(0.5)
+    clock.now += 0.5
+    assert share.acquire(TENANT, [replace(limit, weight=5)], 2).granted
+    assert share.tenants == {TENANT}
+    share.found()
+    assert not share.in_use
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [Limit("a", 7, 1.0), Limit("a", 1000, 61.0), Limit("a", 100, 1.0, max_in_flight=7)],
+    ids=["too small", "too long", "too few at a time"],
+)
+def test_share_of_nothing_is_nothing(limit: Limit) -> None:
+    """Below one call for each process there is none, and a long window waits for Redis."""
+    clock = Clock()
+    share = Share(clock)
+    share.lost()
+    clock.now += 1000
+    grant = share.acquire(TENANT, [limit], 4)
+    assert not grant.granted
+    assert grant.retry_after > 0
+
+
+def test_share_bounds_calls_in_flight_and_takes_all_keys_or_none() -> None:
+    """A call that ended makes room; a key that refuses leaves the others as they were."""
+    clock = Clock()
+    share = Share(clock)
+    room, window = Limit("a", None, max_in_flight=4, lease=5), Limit("b", 8, 1.0)
+    share.lost()
+    clock.now += 5
+    first, second, third = (share.acquire(TENANT, [room, window], 1) for _ in range(3))
+    assert granted([first, second, third]) == [True, True, False]
+    assert Share.owns(first)
+    share.give_back(TENANT, first)
+    assert granted([share.acquire(TENANT, [room, window], 1) for _ in range(2)]) == [True, False]
+    assert granted([share.acquire(TENANT, [window], 1) for _ in range(2)]) == [True, False]

@@ -8,13 +8,14 @@ from queue import SimpleQueue
 from typing import Any
 
 from orch8.engine.outcome import Answer, Verdict
+from orch8.runtime import evidence
 from orch8.runtime.claim import claim
 from orch8.runtime.crew import Crew
-from orch8.runtime.evidence import Word, testify
+from orch8.runtime.evidence import Word
 from orch8.runtime.preparing import Task
 from orch8.runtime.pump import Pump
 from orch8.runtime.settle import Deferral, Item, settle
-from orch8.testing.misbehaviour import Do
+from orch8.testing.misbehaviour import Do, Rule
 from tests.support.house import LANE, House
 
 HOUR = timedelta(hours=1)
@@ -44,7 +45,7 @@ def test_late_answer_of_an_attempt_that_was_given_up_is_an_incident(house: House
     house.tick()
     with house.office.begin() as tx:
         word = Word(outcome=Verdict.DECLINED, idempotency_key=old.row.idempotency_key)
-        testify(house.office, tx, word, tenant_id="default")
+        evidence.testify(house.office, tx, word, tenant_id="default")
     house.provider_does(Do.COMMIT_THEN_HANG_UP)
     house.advance(HOUR)
     house.work()
@@ -87,3 +88,19 @@ def test_provider_that_keeps_no_keys_is_not_sent_to_twice(house: House) -> None:
     row = house.step(instance_id)
     assert (row.state, row.attention["reason"]) == ("parked", "outcome_unknown")
     assert house.totals()["asked"] == 1
+
+
+def test_key_is_as_old_as_its_first_dispatch(house: House) -> None:
+    """Sending a key again makes it no younger: the provider keeps it from the first time on."""
+    house.provider_does(Rule(Do.COMMIT_THEN_HANG_UP, times=2))
+    retry = {"max_attempts": 3, "backoff": "20m", "jitter": 0}
+    step = {"type": "step", "handler": "charge", "effect": "money", "retry": retry}
+    instance_id = house.run({**step, "idempotency": {"ttl": "10h"}})
+    first = house.step(instance_id)
+    assert first.first_dispatched_at == first.last_dispatched_at
+    house.advance(HOUR)
+    house.work()
+    row = house.step(instance_id)
+    assert row.dispatches > 1
+    assert row.first_dispatched_at == first.first_dispatched_at
+    assert row.last_dispatched_at - row.first_dispatched_at >= HOUR

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from orch8.handlers.python import Refused
 from orch8.testing.misbehaviour import Do
 from tests.support.house import House
 
@@ -50,3 +51,22 @@ def test_key_of_one_s_own_must_change_with_the_attempt(house: House) -> None:
     assert seen == ["order-1"]
     row = house.step(instance_id)
     assert (row.state, row.error["code"]) == ("failed", "key_reused")
+
+
+def test_refused_charge_has_a_new_key_when_a_person_retries_it(house: House) -> None:
+    """The provider answered: the old key could bring that answer back, whatever has been mended."""
+    seen: list[Any] = []
+
+    def charge(request: Any) -> Any:
+        seen.append(request.idempotency_key)
+        if len(seen) == 1:
+            raise Refused("no such customer")
+        return {"ok": True}
+
+    house.handler("charge", charge)
+    instance_id = house.run({"type": "step", "handler": "charge", "effect": "money"})
+    assert house.state(instance_id) == "failed"
+    house.retry(instance_id)
+    house.work()
+    assert house.state(instance_id) == "completed"
+    assert len(set(seen)) == 2

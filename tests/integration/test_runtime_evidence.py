@@ -14,7 +14,8 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import InvalidArgument
 from orch8.runtime.claim import claim
 from orch8.runtime import evidence
-from orch8.runtime.evidence import Standing, Word
+from orch8.runtime.evidence import Standing
+from orch8.runtime.words import Word
 from orch8.runtime.settle import Item, settle
 from orch8.testing.misbehaviour import Do, Rule
 from tests.support.house import House

@@ -8,7 +8,8 @@ from typing import Any
 from orch8.engine.outcome import Verdict
 from orch8.runtime.claim import claim
 from orch8.runtime import evidence
-from orch8.runtime.evidence import Standing, Word
+from orch8.runtime.evidence import Standing
+from orch8.runtime.words import Word
 from orch8.runtime.run import JANITOR
 from orch8.runtime.settle import Deferral, Item, settle
 from orch8.storage import fences

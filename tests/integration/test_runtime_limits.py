@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter
+from datetime import timedelta
 
 import pytest
 
@@ -247,12 +248,13 @@ def test_refused_call_costs_no_attempt_and_stops_its_key_for_everybody(house: Ho
     house.publish(
         {**CHARGE, "retry": {"max_attempts": 1}, "rate_limit": {"max": 50, "window_seconds": 0.5}}
     )
-    house.provider_does(Rule(Do.RATE_LIMIT, times=1, retry_after=1.0))
+    house.provider_does(Rule(Do.RATE_LIMIT, times=1, retry_after="2"))
     first = house.start()
     thread = threading.Thread(target=house.work)
     thread.start()
     until(lambda: "step.resend" in house.actions(first))
     second = house.start()
+    house.work()  # the pump at work is poked
     until(lambda: house.step(second).deferrals)
     row = house.step(first)
     assert (row.failures, row.outcome) == (0, "failed_safe")
@@ -261,6 +263,34 @@ def test_refused_call_costs_no_attempt_and_stops_its_key_for_everybody(house: Ho
     assert house.step(first).dispatches == 2
     assert house.step(first).idempotency_key == row.idempotency_key
     assert house.totals()["charged"] == 2
+
+
+def test_refused_call_is_not_spared_for_ever(house: House) -> None:
+    """After a day of refusals they count, and the step fails as its retry policy says."""
+    house.publish(
+        {**CHARGE, "retry": {"max_attempts": 1}, "rate_limit": {"max": 50, "window_seconds": 0.5}}
+    )
+    house.provider_does(Rule(Do.RATE_LIMIT, retry_after="1"))
+    instance_id = house.start()
+    thread = threading.Thread(target=house.work)
+    thread.start()
+    until(lambda: "step.resend" in house.actions(instance_id))
+    house.advance(timedelta(hours=25))
+    until(lambda: house.tick() and house.state(instance_id) == "failed")
+    thread.join(30)
+    row = house.step(instance_id)
+    assert (row.failures, row.outcome) == (0, "failed_safe")
+    assert row.dispatches >= 2
+    assert house.totals()["charged"] == 0
+
+
+def test_cost_that_is_no_number_fails_the_step_unsent(house: House) -> None:
+    """The error says what came and what was wanted."""
+    limit = {"max": 6, "window_seconds": 1, "cost": "{{data.cost}}"}
+    instance_id = house.run({**CHARGE, "rate_limit": limit}, data={"cost": "three"})
+    assert house.state(instance_id) == "failed"
+    assert "whole number from 1 to 100" in house.step(instance_id).error["message"]
+    assert house.keys() == []
 
 
 def test_key_without_a_limit_is_counted_and_shown(house: House) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -149,9 +151,9 @@ def test_settle_whose_commit_was_not_confirmed_is_not_repeated(house: House) -> 
     assert house.totals()["charged_twice"] == 0
 
 
-def test_limited_step_waits_until_redis_is_back(lonely: House) -> None:
-    """Without Redis no call passes that needs a token: it stays scheduled, others go on."""
-    lonely.publish(LIMITED)
+def test_step_of_a_small_limit_waits_until_redis_is_back(lonely: House) -> None:
+    """What cannot be divided among the processes is not called without Redis; others go on."""
+    lonely.publish({**LIMITED, "rate_limit": {"max": 1, "window_seconds": 1}})
     lonely.publish(NOTIFY, name="free")
     lonely.redis.stop()
     instance_id, other = lonely.start(), lonely.start(name="free")
@@ -160,13 +162,34 @@ def test_limited_step_waits_until_redis_is_back(lonely: House) -> None:
     until(lambda: lonely.state(other) == "completed")
     until(lambda: lonely.step(instance_id).epoch >= 2)
     row = lonely.step(instance_id)
-    assert (row.dispatches, row.failures, row.deferrals) in {(0, 0, 0), (1, 0, 0)}
+    assert (row.dispatches, row.failures) in {(0, 0), (1, 0)}
     assert lonely.keys() == []
     lonely.redis.start()
+    until(lambda: lonely.tick() and lonely.state(instance_id) == "completed")
     thread.join(30)
-    until(lambda: lonely.state(instance_id) == "completed")
     assert lonely.step(instance_id).dispatches == 1
     assert lonely.evidence(instance_id) == []
+
+
+def test_limited_steps_go_on_within_their_share_without_redis(lonely: House) -> None:
+    """One process alone calls half of what the limit allows, after a window that counts as spent,
+    and what it called is not forgotten when Redis, which knows nothing of it, is back.
+    """
+    lonely.publish({**LIMITED, "rate_limit": {"max": 10, "window_seconds": 2}})
+    warm = lonely.start()
+    lonely.work()
+    assert lonely.state(warm) == "completed"
+    lonely.redis.kill(signal.SIGSTOP)  # it keeps what it knows
+    ids = [lonely.start() for _ in range(12)]
+    thread = threading.Thread(target=lonely.work)
+    thread.start()
+    done = partial(lambda: [lonely.state(each) for each in ids].count("completed"))
+    until(lambda: lonely.tick() and done() >= 5)
+    lonely.redis.kill(signal.SIGCONT)
+    until(lambda: lonely.tick() and done() == 12, 40)
+    thread.join(30)
+    assert lonely.provider.ledger.peak(1.9, "charge") <= 10
+    assert lonely.totals()["charged"] == 13
 
 
 def test_limited_step_survives_a_flush_of_redis(lonely: House) -> None:

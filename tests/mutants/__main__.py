@@ -12,6 +12,7 @@ import click
 from tests.mutants.catalogue import BY_SUBJECT, MUTANTS
 from tests.mutants.mutant import Mutant
 from tests.mutants.trial import End, Result, trial, unmutated, workshops
+from tests.mutants.workshop import Run
 
 MOST_AT_ONCE = 2  # each has a Postgres of its own
 
@@ -60,10 +61,7 @@ def _chosen(only: Sequence[str]) -> list[Mutant]:
     return [known[name] for name in only] if only else list(MUTANTS)
 
 
-def _check_unmutated(run: object) -> None:
-    from tests.mutants.workshop import Run  # noqa: PLC0415
-
-    assert isinstance(run, Run)
+def _check_unmutated(run: Run) -> None:
     if run.broken is None and not run.failed:
         click.echo(f"without a bug: {run.passed} tests passed in {run.seconds:.0f} s", err=True)
         return

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from py_compile import PycInvalidationMode
 from typing import Final
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from tests.mutants.mutant import Mutant
 
@@ -102,13 +102,13 @@ class Workshop:
         }
         return subprocess.run(
             command, cwd=self.root, env=environ, timeout=within, check=False, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            capture_output=True,
         )  # fmt: skip
 
 
 def _read(report: Path, seconds: float) -> Run:
     passed, failed, errors = 0, [], []
-    for case in ElementTree.parse(report).getroot().iter("testcase"):
+    for case in ET.parse(report).getroot().iter("testcase"):
         name = f"{case.get('file', '?')}::{case.get('name', '?')}"
         failure, error = case.find("failure"), case.find("error")
         if failure is not None:

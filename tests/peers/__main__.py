@@ -101,6 +101,9 @@ def _run(
                 # Each round begins with another engine, so that none always follows the same.
                 turn = number % len(entries)
                 for entry in (*entries[turn:], *entries[:turn]):
+                    if time.monotonic() > deadline:
+                        entry.trouble.append(f"the time was over in round {number + 1}")
+                        continue
                     status.update(f"round {number + 1} of {rounds}: {entry.title}")
                     _session(makes[entry.name], bed, entry, size)
                 longest = max(longest, time.monotonic() - began)

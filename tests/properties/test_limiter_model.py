@@ -11,7 +11,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orch8.limits import Grant, Limit, Limiter, Refusal
+from orch8.limits import Ended, Grant, Limit, Limiter, Refusal
 from tests.support.valkey import Valkey
 
 if TYPE_CHECKING:
@@ -262,3 +262,174 @@ def test_waiting_for_retry_after_uses_the_limit(valkey: Valkey, limit: int) -> N
         assert len(sent) >= 2 * limit * (1.0 if limit <= 1000 else 0.9)
         if limit > 1000:
             assert sent.count(START) <= BURST
+
+
+# -- calls in flight ------------------------------------------------------------------------------
+ROOMS = {"p": 2, "q": 3}
+LEASES = (40_000, 300_000)  # microseconds
+Call = tuple[tuple[str, ...], int, bool]  # keys, lease, whether the first key has a window, too
+WINDOW_MAX = 5
+
+
+@dataclass
+class Hall:
+    """A limiter of calls in flight beside a window, and the model of what it does."""
+
+    url: str
+    time: int = START
+    calls: int = 0
+    log: list[int] = field(default_factory=list)
+    held: dict[str, dict[str, int]] = field(default_factory=lambda: {key: {} for key in ROOMS})
+    made: list[tuple[Call, Grant, str]] = field(default_factory=list)
+    lost: set[str] = field(default_factory=set)  # keys whose history the server does not know
+
+    def __post_init__(self) -> None:
+        self.redis = redis.Redis.from_url(self.url)
+        self.redis.flushall()
+        self.limiter = Limiter(self.url, clock=lambda: self.time / MICROSECONDS)
+        self.flush()
+        self.time -= 10 * MICROSECONDS
+        self.restore()
+        self.time = START
+
+    def close(self) -> None:
+        """All connections are closed."""
+        self.redis.close()
+        self.limiter.close()
+
+    def acquire(self, calls: list[Call]) -> None:
+        """The limiter's answers are the model's, and so is what is in flight after them."""
+        names = [f"c{self.calls + n}" for n in range(len(calls))]
+        self.calls += len(calls)
+        requests = [self._limits(call, name) for call, name in zip(calls, names, strict=True)]
+        grants = self.limiter.acquire(TENANT, requests)
+        assert [grant.granted for grant in grants] == self._model(calls, names)
+        self.made += [made for made in zip(calls, grants, names, strict=True) if made[1].granted]
+        for key in ROOMS:
+            usage = self.limiter.peek(TENANT, self._limits(((key,), LEASES[0], False), "")[0])
+            assert usage.in_flight == len(self._now(key))
+
+    def end(self, index: int, sent: bool) -> None:
+        """One call has ended, or was not made; saying so twice changes nothing."""
+        if not self.made:
+            return
+        self._contact()
+        call, grant, name = self.made.pop(index % len(self.made))
+        for _ in range(2):
+            if sent:
+                ended = Ended(self._limits(call, name), grant, 0.1, succeeded=True)
+                self.limiter.ended([(TENANT, ended)])
+            else:
+                self.limiter.release(TENANT, [grant])
+        for key in call[0]:
+            self.held[key].pop(name, None)
+        if not sent and call[2] and any(key == "p" for key, _ in grant.tokens):
+            granted_at = [at for at in self.log if at == self._granted_at.get(name)]
+            if granted_at:
+                self.log.remove(granted_at[0])
+
+    def flush(self) -> None:
+        """The server loses everything; the calls go on."""
+        self.redis.flushall()
+        self.lost = set(ROOMS)
+        self.held = {key: {} for key in ROOMS}
+        self.born: int | None = None
+        self.log = []
+        self._granted_at: dict[str, int] = {}
+
+    def restore(self) -> None:
+        """The server is told what is in flight: all that was not heard to have ended."""
+        self._contact()
+        for key, room in ROOMS.items():
+            holders = [name for call, _, name in self.made if key in call[0]]
+            limit = Limit(key, None, max_in_flight=room, lease=LEASES[1] / MICROSECONDS)
+            known = self.limiter.restore(TENANT, limit, [], holders)
+            assert known == (key in self.lost)
+            if known:
+                expires = self.time + LEASES[1]
+                self.held[key] = dict.fromkeys(holders, expires)
+        self.lost = set()
+
+    def _limits(self, call: Call, name: str) -> list[Limit]:
+        keys, lease, window = call
+        return [
+            Limit(
+                key, WINDOW_MAX if window and key == "p" else None, 0.1, slack=0,
+                max_in_flight=ROOMS[key], lease=lease / MICROSECONDS, holder=name,
+            )
+            for key in keys
+        ]  # fmt: skip
+
+    def _contact(self) -> None:
+        if self.born is None:
+            self.born = self.time
+
+    def _now(self, key: str) -> dict[str, int]:
+        self.held[key] = {n: ends for n, ends in self.held[key].items() if ends > self.time}
+        return self.held[key]
+
+    def _model(self, calls: list[Call], names: list[str]) -> list[bool]:
+        self._contact()
+        assert self.born is not None
+        closed: set[str] = set()
+        answers = []
+        for (keys, lease, window), name in zip(calls, names, strict=True):
+            lacking = set()
+            for key in keys:
+                full = key in self.lost or len(self._now(key)) >= ROOMS[key]
+                if window and key == "p":
+                    since = self.time - 100_000
+                    spent = since < self.born
+                    full = full or spent or sum(at > since for at in self.log) >= WINDOW_MAX
+                if key in closed or full:
+                    lacking.add(key)
+            closed |= lacking
+            answers.append(not lacking)
+            if not lacking:
+                for key in keys:
+                    self.held[key][name] = self.time + lease
+                if window and "p" in keys:
+                    self.log.append(self.time)
+                    self._granted_at[name] = self.time
+        return answers
+
+
+CALLS = st.lists(
+    st.tuples(
+        st.sampled_from([("p",), ("q",), ("p", "q"), ("q", "p")]),
+        st.sampled_from(LEASES),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@FAST
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("acquire"), CALLS),
+            st.tuples(st.just("acquire"), CALLS),
+            st.tuples(st.just("end"), st.integers(0, 9), st.booleans()),
+            st.tuples(st.just("end"), st.integers(0, 9), st.booleans()),
+            st.tuples(st.just("move"), st.sampled_from([1, 30_000, 100_000, 300_000])),
+            st.tuples(st.just("forget scripts")),
+            st.tuples(st.just("flush")),
+            st.tuples(st.just("restore")),
+        ),
+        max_size=30,
+    )
+)
+def test_calls_in_flight_agree_with_the_model(
+    valkey: Valkey, steps: list[tuple[object, ...]]
+) -> None:
+    """Leases with tokens of several keys at once, ended, unsent, run out, lost and told again."""
+    with closing(Hall(valkey.url)) as hall:
+        for name, *args in steps:
+            if name == "move":
+                hall.time += args[0]  # type: ignore[operator]
+            elif name == "forget scripts":
+                hall.redis.script_flush()
+            else:
+                getattr(hall, str(name))(*args)

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
+_SIGNALS: Final = "tests/integration/test_runtime_signals.py::"
 _SETTLE: Final = "tests/integration/test_runtime_settle.py::"
 _EVIDENCE: Final = "tests/integration/test_runtime_evidence.py::"
 _MINE: Final = "tests/integration/test_money_claims.py::"
@@ -86,10 +87,7 @@ MUTANTS: Final = (
         "orch8/runtime/run.py",
         "        if unresolved and not Effect(row.effect).repeatable:\n            return False\n",
         "",
-        (
-            "tests/integration/test_runtime_signals.py::"
-            "test_cancel_awaits_a_charge_in_flight_and_refunds_it",
-        ),
+        (f"{_SIGNALS}test_cancel_awaits_a_charge_in_flight_and_refunds_it",),
     ),
     Mutant(
         "cancel_drops_a_doubt",
@@ -97,6 +95,6 @@ MUTANTS: Final = (
         "orch8/runtime/run.py",
         "unresolved = row.state == StepState.RUNNING or row.outcome in UNRESOLVED",
         "unresolved = row.state == StepState.RUNNING",
-        ("tests/integration/test_runtime_signals.py::test_cancel_asks_on_for_a_charge_in_doubt",),
+        (f"{_SIGNALS}test_cancel_asks_on_for_a_charge_in_doubt",),
     ),
 )

@@ -6,6 +6,7 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
+_CLAIMS: Final = "tests/integration/test_money_claims.py::"
 _RECONCILE: Final = "tests/integration/test_runtime_reconcile.py::"
 _DOUBTS: Final = "tests/integration/test_money_doubts.py::"
 
@@ -64,8 +65,12 @@ MUTANTS: Final = (
         "orch8/runtime/reconcile.py",
         "    if not still_known(run, row):\n        new_attempt(row)\n",
         "",
-        (f"{_RECONCILE}test_reconcile_sends_an_absent_charge_under_a_new_key_when_the_old_one_is_"
-         "forgotten",),
+        (
+            (
+                f"{_RECONCILE}test_reconcile_sends_an_absent_charge_under_a_new_key"
+                "_when_the_old_one_is_forgotten"
+            ),
+        ),
     ),
     Mutant(
         "absent_charge_always_under_a_new_key",
@@ -94,12 +99,11 @@ MUTANTS: Final = (
     ),
     Mutant(
         "parked_doubt_fails",
-        "A charge with a key that is too old is called failed instead of shown to a person.",
+        "A charge whose key is not to be sent again is called failed instead of shown to a person.",
         "orch8/runtime/ruling.py",
         '    return Park("outcome_unknown")\n',
         '    return Complete(Outcome(Status.FAILED, {"message": "unknown"}))  # type: ignore\n',
-        ("tests/integration/test_runtime_answers.py::"
-         "test_answer_that_stays_unknown_parks_when_the_key_is_too_old",),
+        (f"{_CLAIMS}test_provider_that_keeps_no_keys_is_not_sent_to_twice",),
     ),
     Mutant(
         "question_counts_as_a_dispatch",
@@ -121,8 +125,8 @@ MUTANTS: Final = (
         "pause_stops_the_questions",
         "Pausing an instance leaves its charge in doubt for as long as the pause lasts.",
         "orch8/storage/steps.py",
-        "AND held_due_at IS NULL AND asking IS NULL\"\"\"",
-        "AND held_due_at IS NULL\"\"\"",
+        'AND held_due_at IS NULL AND asking IS NULL"""',
+        'AND held_due_at IS NULL"""',
         (f"{_RECONCILE}test_reconcile_goes_on_during_a_pause",),
     ),
 )

@@ -50,7 +50,7 @@ MUTANTS: Final = (
         "orch8/runtime/doubts.py",
         "    if row.fence is not None and row.state not in LIVE:\n",
         "    if False:\n",
-        (f"{_FENCES}test_fence_is_held_while_a_step_may_be_moving_money_and_free_afterwards",),
+        (f"{_MINE}test_fence_is_free_as_soon_as_its_charge_has_ended",),
     ),
     Mutant(
         "fence_free_while_in_doubt",
@@ -94,8 +94,8 @@ MUTANTS: Final = (
         (f"{_FENCES}test_fence_is_superseded_only_where_the_customer_has_to_act",),
     ),
     Mutant(
-        "fence_without_a_tenant",
-        "A tenant's fence is let go of by a step of another tenant that has the same name for it.",
+        "fence_of_a_sibling_freed",
+        "A step that ends lets go of its instance's other fences, one of which guards a doubt.",
         "orch8/storage/fences.py",
         "(f.tenant_id, f.fence, f.node_key) = (r.t, r.f, r.k)",
         "f.fence IS NOT NULL",
@@ -126,7 +126,7 @@ MUTANTS: Final = (
         (f"{_BUDGETS}test_follow_up_is_counted_too",),
     ),
     Mutant(
-        "budget_counts_each_dispatch_as_unsent",
+        "budget_forgets_doubts",
         "An attempt whose outcome is unknown is taken off its card's count.",
         "orch8/runtime/budgets.py",
         "UNREACHED: Final = frozenset({Verdict.NOT_SENT, Verdict.REFUSED, Verdict.FAILED_SAFE})",

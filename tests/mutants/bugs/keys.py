@@ -9,7 +9,6 @@ from tests.mutants.mutant import Mutant
 _ANSWERS: Final = "tests/integration/test_runtime_answers.py::"
 _SETTLE: Final = "tests/integration/test_runtime_settle.py::"
 _RECONCILE: Final = "tests/integration/test_runtime_reconcile.py::"
-_RETRY: Final = "tests/integration/test_runtime_retry.py::"
 _UNIT: Final = "tests/unit/test_money_keys.py::"
 _REQUESTS: Final = "tests/integration/test_money_requests.py::"
 
@@ -87,7 +86,7 @@ MUTANTS: Final = (
         "orch8/runtime/run.py",
         "            and before.outcome in _KEEPS_KEY\n",
         "",
-        (f"{_RETRY}test_retry_after_a_failure_for_good_has_a_new_key",),
+        (f"{_REQUESTS}test_refused_charge_has_a_new_key_when_a_person_retries_it",),
     ),
     Mutant(
         "request_rendered_anew",

@@ -6,6 +6,8 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
+_RESOLVE: Final = "tests/integration/test_runtime_resolve.py::"
+_WORDS: Final = "tests/integration/test_money_words.py::"
 _EVIDENCE: Final = "tests/integration/test_runtime_evidence.py::"
 _DECISIONS: Final = "tests/integration/test_runtime_decisions.py::"
 
@@ -40,8 +42,7 @@ MUTANTS: Final = (
         "orch8/runtime/evidence.py",
         "    if generation == row.generation and open_to_words(row):\n",
         "    if open_to_words(row):\n",
-        ("tests/integration/test_money_words.py::"
-         "test_word_about_an_older_attempt_does_not_end_the_present_one",),
+        (f"{_WORDS}test_word_about_an_older_attempt_does_not_end_the_present_one",),
     ),
     Mutant(
         "word_of_another_tenant",
@@ -49,8 +50,7 @@ MUTANTS: Final = (
         "orch8/runtime/evidence.py",
         "if row is None or instance is None or row.tenant_id != tenant_id:",
         "if row is None or instance is None:",
-        ("tests/integration/test_money_words.py::"
-         "test_word_of_another_tenant_that_names_the_step_is_unmatched",),
+        (f"{_WORDS}test_word_of_another_tenant_that_names_the_step_is_unmatched",),
     ),
     Mutant(
         "word_told_twice_counts_twice",
@@ -93,12 +93,21 @@ MUTANTS: Final = (
         (f"{_DECISIONS}test_decision_about_an_attempt_that_went_on_is_stale",),
     ),
     Mutant(
-        "decision_leaves_the_claim_open",
-        "A person decides, and what comes back of the call afterwards decides once more.",
+        "decision_about_what_nobody_saw",
+        "A person decides about an attempt as it was, and it has changed since.",
         "orch8/runtime/resolve.py",
-        "    row.epoch += 1  # whatever still comes back of the call is evidence from now on\n",
-        "",
+        "    if judgement.epoch is not None and judgement.epoch != row.epoch:\n",
+        "    if False:\n",
         (f"{_DECISIONS}test_decision_about_an_attempt_that_has_changed_is_refused",),
+    ),
+    Mutant(
+        "decision_during_a_call",
+        "A person decides that a charge did not happen while its call is in flight.",
+        "orch8/runtime/resolve.py",
+        "    if row.state == StepState.RUNNING:\n"
+        '        return "a call is in flight: wait for its answer, or for the end of its lease"\n',
+        "",
+        (f"{_WORDS}test_nobody_decides_while_the_call_is_in_flight",),
     ),
     Mutant(
         "person_retries_under_a_forgotten_key",
@@ -106,9 +115,6 @@ MUTANTS: Final = (
         "orch8/runtime/resolve.py",
         "    if not still_known(run, row):\n        new_attempt(row)\n",
         "",
-        (
-            "tests/integration/test_runtime_resolve.py::"
-            "test_resolve_sends_what_did_not_happen_under_a_new_key",
-        ),
+        (f"{_RESOLVE}test_resolve_sends_what_did_not_happen_under_a_new_key",),
     ),
 )

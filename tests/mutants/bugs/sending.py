@@ -94,7 +94,7 @@ MUTANTS: Final = (
         "orch8/runtime/claim.py",
         "    if row.first_dispatched_at is None:\n        row.first_dispatched_at = run.now\n",
         "    row.first_dispatched_at = run.now\n",
-        (f"{_ANSWERS}test_answer_that_stays_unknown_parks_when_the_key_is_too_old",),
+        (f"{_CLAIMS}test_key_is_as_old_as_its_first_dispatch",),
     ),
     Mutant(
         "lost_claim_sent_whatever_the_policy",

@@ -6,6 +6,8 @@ from typing import Final
 
 from tests.mutants.mutant import Mutant
 
+_PYTHON: Final = "tests/unit/test_handlers_python.py::"
+_DOUBTS: Final = "tests/integration/test_money_doubts.py::"
 _PUSH: Final = "tests/integration/test_push.py::"
 _CLASSIFY: Final = "tests/unit/test_handlers_classify.py::"
 _ANSWERS: Final = "tests/integration/test_runtime_answers.py::"
@@ -32,9 +34,10 @@ MUTANTS: Final = (
     Mutant(
         "server_error_is_a_decline",
         "A 500 after the effect is taken for a decline.",
-        _GENERIC,
-        '{"status": "5xx", "outcome": "unknown"',
-        '{"status": "5xx", "outcome": "declined"',
+        "orch8/handlers/classify.py",
+        "        verdict = verdict_of(response.status)\n",
+        "        by_status = verdict_of(response.status)\n"
+        "        verdict = Verdict.DECLINED if response.status // 100 == 5 else by_status\n",
         (f"{_CLASSIFY}test_status_alone_gives_the_verdict_of_the_table",),
     ),
     Mutant(
@@ -84,8 +87,7 @@ MUTANTS: Final = (
         "orch8/handlers/python.py",
         "unsure = Verdict.FAILED_SAFE if effect in EFFECTLESS else Verdict.UNKNOWN",
         "unsure = Verdict.FAILED_SAFE",
-        ("tests/unit/test_handlers_python.py::"
-         "test_exception_says_what_surely_happened_or_nothing",),
+        (f"{_PYTHON}test_exception_says_what_surely_happened_or_nothing",),
     ),
     Mutant(
         "existing_effect_not_fetched",
@@ -93,15 +95,14 @@ MUTANTS: Final = (
         "orch8/runtime/answering.py",
         'if got.evidence.get("fetch") and on_unknown(run, row).handler is not None:',
         "if False:",
-        ("tests/integration/test_money_doubts.py::"
-         "test_effect_that_exists_already_is_fetched_before_it_counts",),
+        (f"{_DOUBTS}test_effect_that_exists_already_is_fetched_before_it_counts",),
     ),
     Mutant(
         "deadline_fails_a_doubt",
         "A charge that may have been made fails because its deadline passed.",
         "orch8/runtime/performing.py",
-        "    if row.outcome == Verdict.UNKNOWN or in_flight:",
-        "    if in_flight:",
+        " or in_flight:  # a deadline",
+        " and in_flight:  # a deadline",
         (f"{_TIMERS}test_deadline_never_fails_a_call_in_doubt",),
     ),
 )

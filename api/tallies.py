@@ -1,0 +1,74 @@
+"""Counters of the whole installation for /metrics: what the audit log tells, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from orch8.errors import Orch8Error
+from orch8.runtime.office import Office
+from orch8.storage import fleet, gauges
+from orch8.storage.ids import first_of
+from orch8.storage.tallies import LIMITED, SIGNAL, tally
+
+# An entry is written with its transaction, a moment after its id was made.
+BEHIND: Final = timedelta(seconds=15)
+MOST: Final = 20_000  # entries counted in one scrape; a backlog takes several
+
+# Each counter: what it means, and the actions of the audit log that are counted.
+COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "orch8_instances_completed": ("Instances that completed.", ("instance.completed",)),
+    "orch8_instances_failed": ("Instances that failed.", ("instance.failed",)),
+    "orch8_steps_executed": (
+        "Steps that ended, completed or failed.",
+        ("step.completed", "step.failed"),
+    ),
+    "orch8_steps_failed": ("Steps that failed.", ("step.failed",)),
+    "orch8_steps_retried": ("Attempts that were made again.", ("step.retry", "step.resend")),
+    "orch8_signals_delivered": ("Signals that reached an instance.", (SIGNAL,)),
+    "orch8_rate_limits_exceeded": ("Steps that had to wait for a rate limit.", (LIMITED,)),
+    "orch8_recovery_stale_instances": (
+        "Claims taken back from worker processes that were lost.",
+        ("step.claim_lost",),
+    ),
+}
+SLA: Final = "instance.sla_breached"
+
+
+class Tallies(Collector):
+    """What the audit log and the fleet tell at the moment of a scrape: the same, whichever web
+    process is asked. The counters are ``behind`` by as long as entries may take to be written.
+    """
+
+    def __init__(self, office: Office, behind: timedelta = BEHIND) -> None:
+        self._office, self._behind = office, behind
+
+    def collect(self) -> Iterator[Metric]:
+        """The counters and gauges; nothing when the database is away."""
+        until = first_of(datetime.now(UTC) - self._behind)
+        try:
+            with self._office.database.begin() as tx:
+                counts = tally(tx, until, MOST)
+                due = sum(row.due for row in gauges.backlog(tx))
+                calls = sum(row.calls for row in fleet.fleet(tx) if row.alive)
+        except Orch8Error:
+            return
+        for name, (about, actions) in COUNTERS.items():
+            counter = CounterMetricFamily(name, about)
+            counter.add_metric((), sum(counts.get(action, 0) for action in actions))
+            yield counter
+        breached = CounterMetricFamily(
+            "orch8_sla_breached", "Runs that took longer than promised.", labels=("type",)
+        )
+        breached.add_metric(("instance",), counts.get(SLA, 0))
+        depth = GaugeMetricFamily("orch8_queue_depth", "Steps due now, in every lane.")
+        depth.add_metric((), due)
+        active = GaugeMetricFamily(
+            "orch8_active_tasks", "Calls in flight, as of the workers' last heartbeats."
+        )
+        active.add_metric((), calls)
+        yield from (breached, depth, active)

@@ -1,0 +1,180 @@
+"""forecast: when the queue of each rate-limit key will have drained, and who comes too late for it.
+
+It supposes that no call fails and nothing else joins the line, that each call costs what the first
+in line does, and that the lanes share the pace as they do now (runtime/drain.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import structlog
+
+from orch8.blocks.step import Step
+from orch8.engine.timing import SendWindow, closing
+from orch8.limits import Limit, Limiter, LimiterUnavailable, Usage
+from orch8.runtime.admission import HORIZON, MAX_AHEAD, in_force
+from orch8.runtime.drain import Drain
+from orch8.runtime.lanes import AGE, AGES
+from orch8.runtime.office import Office
+from orch8.storage import queued, queues
+from orch8.storage.transaction import Row, Tx
+
+log = structlog.get_logger(__name__)
+
+MOST_KEYS: Final = 100
+FEW: Final = 10  # of those who come too late that are named when several keys are asked for
+MANY: Final = 100  # when one is
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A waiting step whose turn comes after its time: ``what`` ends before it, and when."""
+
+    instance_id: UUID
+    node_key: str
+    lane: str
+    what: str  # deadline, sla, send_window
+    ends_at: datetime
+    turn_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What becomes of one key's queue; ``waiting`` is by lane. Without a limit all go at once.
+
+    ``will_miss`` counts the late ones, ``misses`` are the first of them by their turn.
+    """
+
+    tenant_id: str
+    key: str
+    limit: Limit | None
+    usage: Usage | None  # None: Redis was not asked, or is away
+    waiting: Mapping[str, int]
+    paused: int
+    drain: float  # seconds until the last one's turn
+    drains_at: datetime | None  # None: nobody waits
+    will_miss: int
+    misses: tuple[Miss, ...]
+
+
+def forecast(
+    office: Office,
+    tx: Tx,
+    *,
+    tenant_id: str | None,
+    key: str | None = None,
+    limiter: Limiter | None = None,
+    idle: bool = True,
+) -> list[Forecast]:
+    """The forecast of one key, or of at most MOST_KEYS: those that steps wait for, then, if
+    ``idle``, those for which a limit is stated.
+    """
+    limits = office.limits(tx).stated
+    stated = sorted(at for at in limits if tenant_id in (None, at[0]) and key in (None, at[1]))
+    waited = [(row.tenant_id, row.limit_key) for row in queued.keys(tx, tenant_id, key, MOST_KEYS)]
+    found = [*waited, *(at for at in stated if at not in waited)] if idle else waited
+    eyes, named = _Eyes(limiter), FEW if key is None else MANY
+    return [_of_key(office, tx, at, limits.get(at), eyes, named) for at in found[:MOST_KEYS]]
+
+
+class _Eyes:
+    """Looks into Redis, and stops looking once it is away: each look may take a time-out."""
+
+    def __init__(self, limiter: Limiter | None) -> None:
+        self._limiter = limiter
+
+    def usage(self, tenant_id: str, limit: Limit | None) -> Usage | None:
+        """How full the key is; None if that is not known."""
+        if self._limiter is None or limit is None:
+            return None
+        try:
+            return self._limiter.peek(tenant_id, limit)
+        except LimiterUnavailable as problem:
+            log.warning("forecast.limiter_away", error=str(problem))
+            self._limiter = None
+            return None
+
+
+def _of_key(
+    office: Office, tx: Tx, at: tuple[str, str], stated: Limit | None, eyes: _Eyes, named: int
+) -> Forecast:
+    tenant_id, key = at
+    lanes = queued.lengths(tx, tenant_id, key, age=AGE, ages=AGES)
+    if not lanes:
+        return Forecast(
+            tenant_id=tenant_id, key=key, limit=stated, usage=eyes.usage(tenant_id, stated),
+            waiting={}, paused=0, drain=0.0, drains_at=None, will_miss=0, misses=(),
+        )  # fmt: skip
+    lines = queues.lines(tx, tenant_id, key, age=AGE, ages=AGES)
+    refused = next((Limit(*row.deferred_under) for row in lines if row.deferred_under), None)
+    shown = stated or _own(refused)
+    usage = eyes.usage(tenant_id, shown)
+    limit, now = in_force(stated, refused), lines[0].now
+    every = 0.0 if limit is None else (refused or limit).weight / limit.pace
+    drain = Drain({row.lane: row.in_line for row in lanes}, every, _width(every))
+    blocked = usage.blocked if usage is not None else 0.0
+    # Whoever is admitted has the next units.
+    begin = now + timedelta(seconds=max(every * sum(row.admitted for row in lanes), blocked))
+    if limit is None or (refused is not None and limit.pace == refused.pace):
+        told = [row.free_at for row in lines if row.free_at is not None]
+        begin = max(begin, min(told, default=begin))
+    ends = [max(row.last, now) for row in lanes if row.last is not None]
+    ends += [
+        begin + timedelta(seconds=drain.at(row.lane, sum(row.in_line)))
+        for row in lanes
+        if any(row.in_line)
+    ]
+    late = _late(office, tx, at, begin, drain)
+    return Forecast(
+        tenant_id=tenant_id, key=key, limit=shown, usage=usage,
+        waiting={row.lane: count for row in lanes if (count := row.admitted + sum(row.in_line))},
+        paused=sum(row.paused for row in lanes),
+        drain=(max(ends) - now).total_seconds() if ends else 0.0,
+        drains_at=max(ends, default=None),
+        will_miss=len(late), misses=tuple(late[:named]),
+    )  # fmt: skip
+
+
+def _width(every: float) -> int:
+    """How many turns are shared out at a time."""
+    return int(HORIZON / every) if every else MAX_AHEAD
+
+
+def _own(refused: Limit | None) -> Limit | None:
+    """The limit that the steps of a key state for themselves, as far as a refusal tells it."""
+    if refused is None or refused.max_in_flight is None:
+        return refused
+    return replace(refused, max=None)  # there it is a pace, and no limit
+
+
+def _late(office: Office, tx: Tx, at: tuple[str, str], begin: datetime, drain: Drain) -> list[Miss]:
+    """Those who come too late, by their turn."""
+    windows: dict[tuple[UUID, str], SendWindow] = {}
+    for sequence_id, block_id in queued.blocks(tx, *at):
+        block = office.library.get(tx, sequence_id).sequence.index.get(block_id)
+        if isinstance(block, Step) and block.send_window is not None:
+            windows[sequence_id, block_id] = block.send_window
+    segments = map(astuple, drain.segments)
+    rows = queued.perhaps_late(tx, *at, begin, segments, list(windows))
+    found = (_miss(row, windows.get((row.sequence_id, row.block_id))) for row in reversed(rows))
+    return [each for each in found if each is not None]
+
+
+def _miss(row: Row, window: SendWindow | None) -> Miss | None:
+    """What the step's turn comes too late for, the earliest of it; None if for nothing.
+
+    The window is the one that was open when the step came: a limit does not move it to the next.
+    """
+    closes = None if window is None else closing(window, row.queued_at, ZoneInfo(row.timezone))
+    ends = (("deadline", row.deadline_at), ("sla", row.sla_at), ("send_window", closes))
+    passed = [(end, what) for what, end in ends if end is not None and end < row.turn_at]
+    if not passed:
+        return None
+    end, what = min(passed)
+    return Miss(row.instance_id, row.node_key, row.lane, what, end, row.turn_at)

@@ -1,0 +1,85 @@
+"""newcomers: who goes first at the gate, and who joins a key's queue without asking for a token.
+
+While a key has a queue, a call that was not in it joins it: it does not overtake those who wait,
+and tokens are given out evenly, as queues are admitted, instead of in bursts that leave nothing for
+a customer. Interactive calls never join unasked. Where there are any, newcomers of other lanes
+leave them their share of each window.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from orch8.limits import Limit
+from orch8.limits.limiter import LOG_MAX
+from orch8.runtime.lanes import INTERACTIVE, SHARES
+from orch8.runtime.preparing import Task
+
+Key = tuple[str, str]  # tenant and key
+
+STANDS = 2.0  # seconds for which a queue is believed to stand that nobody has seen since
+KEEPS = 600.0  # seconds for which a key counts as one that customers wait for
+OFTEN = 2  # deferrals after which a call goes before the others of the queue
+MOST_KEYS = 10_000
+
+
+class Newcomers:
+    """What one process knows of the queues of keys. Used by the pump's own thread only."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._stands: dict[Key, tuple[float, float]] = {}  # until when, and when it has room again
+        self._customers: dict[Key, float] = {}  # until when their share is kept
+
+    def place(self, task: Task) -> int:
+        """Where a call stands at the gate; the smallest is asked for first."""
+        if task.row.lane == INTERACTIVE:
+            return 0
+        if task.row.queued_at is None:
+            return 3
+        return 1 if task.row.deferrals >= OFTEN else 2
+
+    def arrive(self, task: Task) -> tuple[float, Limit] | None:
+        """The call is new at the gate: whose queue it joins unasked, with the seconds until that
+        key has room; None if it asks.
+        """
+        now, tenant_id = self._clock(), task.row.tenant_id
+        if task.row.lane == INTERACTIVE:
+            if len(self._customers) >= MOST_KEYS:
+                self._customers.clear()
+            self._customers.update(((tenant_id, k.key), now + KEEPS) for k in task.limits)
+        elif task.row.queued_at is None:
+            for limit in task.limits:
+                until, free_at = self._stands.get((tenant_id, limit.key), (0.0, 0.0))
+                if now < until:
+                    return max(free_at - now, 0.0), limit
+        return None
+
+    def asks(self, task: Task) -> tuple[Limit, ...]:
+        """The limits under which a call asks for its tokens."""
+        if task.row.lane == INTERACTIVE or task.row.queued_at is not None:
+            return task.limits
+        return tuple(self._left(task.row.tenant_id, limit) for limit in task.limits)
+
+    def refused(self, tenant_id: str, key: str, retry_after: float) -> None:
+        """The key's window is full, and a call goes into its queue."""
+        if len(self._stands) >= MOST_KEYS:
+            self._stands.clear()
+        now = self._clock()
+        self._stands[tenant_id, key] = now + STANDS, now + retry_after
+
+    def stand(self, queues: Collection[Key]) -> None:
+        """These are all the queues there are right now."""
+        until = self._clock() + STANDS
+        self._stands = {
+            at: (until, free_at) for at, (_, free_at) in self._stands.items() if at in queues
+        }
+
+    def _left(self, tenant_id: str, limit: Limit) -> Limit:
+        kept = self._customers.get((tenant_id, limit.key), 0.0) > self._clock()
+        if not kept or limit.max is None or limit.long or limit.max > LOG_MAX:
+            return limit
+        left = limit.max - int(limit.max * SHARES[INTERACTIVE])
+        return limit if limit.weight > left else replace(limit, max=left)

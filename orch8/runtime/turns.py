@@ -1,0 +1,120 @@
+"""turns: tenants take turns in a lane, by their weights, so that nobody's backlog is in the way.
+
+While a lane has one tenant's work only, the longest due goes first and nothing else is looked at,
+but twice a second in a backlog: whether others have come.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from orch8.errors import ConfigurationError
+from orch8.storage import queues, steps
+from orch8.storage.rows import StepRow
+from orch8.storage.transaction import Tx
+
+LOOK = 0.5  # seconds between two looks for other tenants in a lane with a backlog
+VISITED = 1000  # tenants looked at in one go; the next look goes on behind them
+MOST_WEIGHTS = 10_000
+LEAST, MOST = 0.01, 100.0  # weight of a tenant
+
+
+class Rota:
+    """Deals slots to tenants in proportion to their weights, over any number of dealings.
+
+    Each tenant's clock advances by 1/weight with every slot it gets; the one that is furthest
+    behind is next. Who comes back after a rest starts where the others are: rest earns nothing.
+    """
+
+    def __init__(self, weights: Mapping[str, float] | None = None) -> None:
+        self._weights = weights or {}
+        self._clocks: dict[str, float] = {}  # only of those that are ahead of _now
+        self._now = 0.0
+
+    def deal(self, slots: int, due: Mapping[str, int]) -> dict[str, int]:
+        """How many of the slots each tenant gets, none more than it has due."""
+        given: Counter[str] = Counter()
+        line = [(max(self._clocks.get(t, 0.0), self._now), t) for t, n in due.items() if n > 0]
+        heapq.heapify(line)
+        while line and slots > 0:
+            clock, tenant = heapq.heappop(line)
+            given[tenant] += 1
+            slots -= 1
+            self._now = clock
+            self._clocks[tenant] = clock + 1 / self._weights.get(tenant, 1.0)
+            if given[tenant] < due[tenant]:
+                heapq.heappush(line, (self._clocks[tenant], tenant))
+        self._clocks = {t: clock for t, clock in self._clocks.items() if clock > self._now}
+        return dict(given)
+
+
+@dataclass
+class _Queue:
+    """What a process knows of one lane."""
+
+    rota: Rota
+    backlog: bool = False  # whether more was due than it took
+    shared: bool = False  # whether several tenants have due steps
+    look_at: float = field(default=float("-inf"))
+    after: str = ""  # the tenant behind which the next look begins
+
+
+class Turns:
+    """Takes due steps of lanes for one process. Used by the pump's own thread only."""
+
+    def __init__(
+        self,
+        weights: Mapping[str, float] | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._weights, self._clock = weights, clock
+        self._queues: dict[str, _Queue] = {}
+
+    def take(self, tx: Tx, lane: str, limit: int) -> list[StepRow]:
+        """Up to ``limit`` due rows of a lane, locked: the longest due, or if several tenants have
+        due rows, each tenant's turn of them.
+        """
+        queue = self._queues.setdefault(lane, _Queue(Rota(self._weights)))
+        if queue.backlog and (queue.shared or self._clock() >= queue.look_at):
+            due = self._look(tx, queue, lane, limit)
+            if queue.shared and due:
+                return steps.take_turns(tx, lane, queue.rota.deal(limit, due))
+        rows = steps.take_due(tx, lane, limit)
+        queue.backlog = len(rows) == limit
+        return rows
+
+    def _look(self, tx: Tx, queue: _Queue, lane: str, limit: int) -> dict[str, int]:
+        found = queues.tenants(tx, lane, after=queue.after, visits=VISITED, most=limit)
+        due = {row.tenant_id: row.due for row in found if row.due}
+        whole = not queue.after and len(found) < VISITED
+        queue.after = found[-1].tenant_id if len(found) == VISITED else ""
+        queue.shared = len(due) > 1 or not whole
+        queue.backlog = queue.shared or bool(due)
+        queue.look_at = self._clock() + LOOK
+        return due
+
+
+def weights(text: str) -> dict[str, float]:
+    """The weights that ``tenant=number, ...`` states. Raises ConfigurationError."""
+    found: dict[str, float] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        tenant, equals, number = part.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if not equals or not tenant.strip() or not LEAST <= weight <= MOST:
+            raise ConfigurationError(
+                "ORCH8_TENANT_WEIGHTS must be tenant=weight pairs, separated by commas, each "
+                f"weight from {LEAST:g} to {MOST:g}, such as acme=3; not {part[:100]!r}"
+            )
+        found[tenant.strip()] = weight
+    if len(found) > MOST_WEIGHTS:
+        raise ConfigurationError(f"ORCH8_TENANT_WEIGHTS states more than {MOST_WEIGHTS} weights")
+    return found

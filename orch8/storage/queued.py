@@ -1,0 +1,114 @@
+"""How long the queues of rate-limited keys are, and who may come too late in them.
+
+Unlike what admission reads (orch8/storage/queues.py), this looks at whole lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from orch8.storage.transaction import Row, Tx, dumps
+
+MOST_STEPS = 200_000  # of one key that are counted
+MOST_BLOCKS = 500  # of which steps of one key are
+MOST_READ = 20_000  # steps of one key that are read
+
+
+def keys(tx: Tx, tenant_id: str | None, key: str | None, limit: int) -> list[Row]:
+    """The keys that steps wait for, narrowed to a tenant or a key: tenant_id, limit_key."""
+    mine = "" if tenant_id is None else "AND s.tenant_id = %(tenant)s"
+    mine += "" if key is None else " AND s.limit_key = %(key)s"
+    sql = f"""
+    WITH RECURSIVE k AS (
+        (SELECT s.tenant_id, s.limit_key FROM steps s WHERE s.limit_key IS NOT NULL {mine}
+         ORDER BY s.tenant_id, s.limit_key LIMIT 1)
+        UNION ALL
+        SELECT n.tenant_id, n.limit_key FROM k, LATERAL (
+            SELECT s.tenant_id, s.limit_key FROM steps s WHERE s.limit_key IS NOT NULL {mine}
+                AND (s.tenant_id, s.limit_key) > (k.tenant_id, k.limit_key)
+            ORDER BY s.tenant_id, s.limit_key LIMIT 1) n)
+    SELECT tenant_id, limit_key FROM k LIMIT %(limit)s"""
+    return tx.rows(sql, {"tenant": tenant_id, "key": key, "limit": limit})
+
+
+def lengths(tx: Tx, tenant_id: str, key: str, *, age: float, ages: int) -> list[Row]:
+    """By ``lane``: how many steps wait for a key and are not admitted yet, by age (``in_line``, a
+    list), how many are ``admitted`` and when the ``last`` of those is due, and how many stand aside
+    while their instance is ``paused``; counted up to MOST_STEPS. Ages are as in ``queues.lines``.
+    """
+    by_age = ", ".join(f"count(*) FILTER (WHERE age = {n})" for n in range(ages))
+    sql = f"""
+    SELECT lane, ARRAY[{by_age}] AS in_line, count(due_at) AS admitted, max(due_at) AS last,
+        count(held_due_at) AS paused
+    FROM (SELECT lane, due_at, held_due_at, CASE WHEN due_at IS NULL AND held_due_at IS NULL THEN
+              LEAST(floor(extract(epoch FROM orch8_now() - queued_at) / %(age)s), %(ages)s - 1) END
+              AS age
+          FROM steps WHERE tenant_id = %(tenant)s AND limit_key = %(key)s
+              AND state = 'scheduled' LIMIT %(most)s) q
+    GROUP BY lane ORDER BY lane"""
+    params = {"tenant": tenant_id, "key": key, "age": age, "ages": ages, "most": MOST_STEPS}
+    return tx.rows(sql, params)
+
+
+def blocks(tx: Tx, tenant_id: str, key: str) -> list[tuple[UUID, str]]:
+    """The blocks whose steps wait for a key, each with its sequence's version."""
+    sql = """
+    SELECT DISTINCT i.sequence_id, q.block_id
+    FROM (SELECT instance_id, block_id FROM steps WHERE tenant_id = %(tenant)s
+              AND limit_key = %(key)s LIMIT %(most)s) q JOIN instances i ON i.id = q.instance_id
+    LIMIT %(blocks)s"""
+    params = {"tenant": tenant_id, "key": key, "most": MOST_STEPS, "blocks": MOST_BLOCKS}
+    return [(row.sequence_id, row.block_id) for row in tx.rows(sql, params)]
+
+
+# The clock of a run is a step of its own (orch8/blocks/interrupt.py), found by its node key.
+_PERHAPS_LATE = """
+WITH segment AS (SELECT * FROM json_to_recordset(%(segments)s::json)
+    AS g(lane text, first bigint, until bigint, begin double precision, every double precision)),
+windowed AS (SELECT * FROM json_to_recordset(%(windowed)s::json) AS w(sequence uuid, block text)),
+placed AS MATERIALIZED (
+    SELECT instance_id, node_key, block_id, lane, queued_at, deadline_at, due_at,
+        count(*) FILTER (WHERE due_at IS NULL) OVER (
+            PARTITION BY lane ORDER BY queued_at, id ROWS UNBOUNDED PRECEDING) AS place
+    FROM (SELECT * FROM steps WHERE tenant_id = %(tenant)s AND limit_key = %(key)s
+              AND held_due_at IS NULL AND state = 'scheduled' LIMIT %(most)s) q),
+turn AS (
+    SELECT p.*, CASE WHEN p.due_at IS NOT NULL THEN greatest(p.due_at, orch8_now())
+        ELSE %(begin)s + (g.begin + (p.place - g.first) * g.every) * interval '1 second' END AS at
+    FROM placed p LEFT JOIN segment g ON p.due_at IS NULL AND g.lane = p.lane
+        AND p.place >= g.first AND p.place < g.until),
+timed AS (
+    SELECT t.*, i.sequence_id, i.timezone, c.at AS sla_at, w.block IS NOT NULL AS windowed
+    FROM turn t JOIN instances i ON i.id = t.instance_id
+    LEFT JOIN windowed w ON w.sequence = i.sequence_id AND w.block = t.block_id
+    LEFT JOIN LATERAL (
+        SELECT min(COALESCE(s.due_at, s.held_due_at)) AS at FROM steps s
+        WHERE s.instance_id = t.instance_id AND s.node_key >= '@sla' AND s.node_key < '@slb'
+            AND s.block_id = '@sla' AND s.finished_at IS NULL) c ON true)
+SELECT instance_id, node_key, block_id, lane, queued_at, deadline_at, sla_at, at AS turn_at,
+    sequence_id, timezone, windowed
+FROM timed WHERE windowed OR least(deadline_at, sla_at) < at
+ORDER BY at DESC, instance_id LIMIT %(limit)s"""
+
+
+def perhaps_late(
+    tx: Tx, tenant_id: str, key: str, begin: datetime, segments: Iterable[Any],
+    windowed: Sequence[tuple[UUID, str]],
+) -> list[Row]:  # fmt: skip
+    """The steps that wait for a key and whose turn comes after their ``deadline_at`` or the
+    ``sla_at`` of their run, or that are of a ``windowed`` block; the last turns first, at most
+    MOST_READ.
+
+    ``segments`` (lane, first place, until place, seconds from ``begin``, seconds between turns)
+    tell the turns of those who are not admitted, by their place in the lane's line.
+    """
+    names = ("lane", "first", "until", "begin", "every")
+    params = {
+        "tenant": tenant_id, "key": key, "begin": begin, "most": MOST_STEPS, "limit": MOST_READ,
+        "segments": dumps([dict(zip(names, each, strict=True)) for each in segments]),
+        "windowed": dumps([{"sequence": s, "block": b} for s, b in windowed]),
+    }  # fmt: skip
+    return tx.rows(_PERHAPS_LATE, params)

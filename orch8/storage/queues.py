@@ -1,0 +1,153 @@
+"""Queues: what is due in each lane and whose it is; who waits for a rate-limited key.
+
+The age of a waiting step is counted in whole spans of ``age`` seconds of business time, up to
+``ages`` - 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from orch8.storage.transaction import Row, Tx
+
+IN_LINE: Final = 2500  # steps of a key and lane that are looked at: a few more than are admitted
+
+
+def due_by_age(
+    tx: Tx, lanes: Sequence[str], most: int, *, age: float, ages: int
+) -> dict[str, list[int]]:
+    """How many steps of each lane are due, by age; of the longest due at most ``most`` are counted,
+    and lanes without any are left out.
+    """
+    sql = """
+    SELECT l.lane, d.age, count(*) AS due FROM unnest(%(lanes)s) AS l(lane), LATERAL (
+        SELECT LEAST(floor(extract(epoch FROM orch8_now() - s.due_at) / %(age)s),
+            %(ages)s - 1)::integer AS age
+        FROM steps s WHERE s.lane = l.lane AND s.due_at <= orch8_now()
+        ORDER BY s.due_at LIMIT %(most)s) d
+    GROUP BY l.lane, d.age"""
+    found: dict[str, list[int]] = {}
+    for row in tx.rows(sql, {"lanes": list(lanes), "most": most, "age": age, "ages": ages}):
+        found.setdefault(row.lane, [0] * ages)[row.age] = row.due
+    return found
+
+
+def tenants(tx: Tx, lane: str, *, after: str, visits: int, most: int) -> list[Row]:
+    """Of the next ``visits`` tenants with timed steps in a lane, in the order of their ids from
+    ``after`` on: ``tenant_id`` and how many are ``due``, counted up to ``most``.
+    """
+    sql = """
+    WITH RECURSIVE t AS (
+        (SELECT tenant_id, due_at, 1 AS n FROM steps
+         WHERE lane = %(lane)s AND due_at IS NOT NULL AND tenant_id > %(after)s
+         ORDER BY tenant_id, due_at LIMIT 1)
+        UNION ALL
+        SELECT x.tenant_id, x.due_at, t.n + 1 FROM t, LATERAL (
+            SELECT s.tenant_id, s.due_at FROM steps s
+            WHERE s.lane = %(lane)s AND s.due_at IS NOT NULL AND s.tenant_id > t.tenant_id
+            ORDER BY s.tenant_id, s.due_at LIMIT 1) x
+        WHERE t.n < %(visits)s)
+    SELECT t.tenant_id, CASE WHEN t.due_at <= orch8_now() THEN (
+        SELECT count(*) FROM (SELECT FROM steps s WHERE s.lane = %(lane)s
+            AND s.tenant_id = t.tenant_id AND s.due_at <= orch8_now()
+            ORDER BY s.due_at LIMIT %(most)s) d) ELSE 0 END AS due
+    FROM t ORDER BY t.tenant_id"""
+    return tx.rows(sql, {"lane": lane, "after": after, "visits": visits, "most": most})
+
+
+# -- rate-limited keys ---------------------------------------------------------------------------
+_LANES_OF_KEY: Final = """
+    WITH RECURSIVE l AS (
+        (SELECT lane FROM steps WHERE tenant_id = %(tenant)s AND limit_key = %(key)s
+         ORDER BY lane LIMIT 1)
+        UNION ALL
+        SELECT n.lane FROM l, LATERAL (
+            SELECT s.lane FROM steps s WHERE s.tenant_id = %(tenant)s AND s.limit_key = %(key)s
+                AND s.lane > l.lane ORDER BY s.lane LIMIT 1) n)"""
+
+
+def keys(tx: Tx, limit: int = 200) -> list[Row]:
+    """The keys that steps wait for: tenant_id, limit_key."""
+    sql = """
+    WITH RECURSIVE k AS (
+        (SELECT tenant_id, limit_key FROM steps WHERE limit_key IS NOT NULL
+         ORDER BY tenant_id, limit_key LIMIT 1)
+        UNION ALL
+        SELECT n.tenant_id, n.limit_key FROM k, LATERAL (
+            SELECT s.tenant_id, s.limit_key FROM steps s WHERE s.limit_key IS NOT NULL
+                AND (s.tenant_id, s.limit_key) > (k.tenant_id, k.limit_key)
+            ORDER BY s.tenant_id, s.limit_key LIMIT 1) n)
+    SELECT tenant_id, limit_key FROM k LIMIT %(limit)s"""
+    return tx.rows(sql, {"limit": limit})
+
+
+def look_after(tx: Tx, tenant_id: str, key: str) -> bool:
+    """Whether this transaction is the one that looks after a key's queue now."""
+    sql = "SELECT pg_try_advisory_xact_lock(hashtextextended(%(k)s, 8)) AS mine"
+    row = tx.one(sql, {"k": f"{tenant_id}/{key}"})
+    return row is not None and bool(row.mine)
+
+
+def lines(tx: Tx, tenant_id: str, key: str, *, age: float, ages: int) -> list[Row]:
+    """Each ``lane`` with steps in a key's queue, and of the first of them: how many are
+    ``admitted`` already, when the ``last`` of those is due, how many are ``waiting`` by age (a
+    list), the limit the first was ``deferred_under`` and when that would be ``free_at``, and
+    ``now``.
+    """
+    by_age = ", ".join(f"count(*) FILTER (WHERE f.age = {n})" for n in range(ages))
+    sql = f"""
+    {_LANES_OF_KEY}
+    SELECT l.lane, orch8_now() AS now, q.* FROM l, LATERAL (
+        SELECT count(f.due_at) AS admitted, max(f.due_at) AS last, ARRAY[{by_age}] AS waiting,
+            (array_agg(f.progress -> 'limit'))[1] AS deferred_under,
+            (array_agg(f.progress ->> 'free_at'))[1]::timestamptz AS free_at
+        FROM (SELECT due_at, progress,
+                CASE WHEN due_at IS NULL AND held_due_at IS NULL AND state = 'scheduled' THEN
+                    LEAST(floor(extract(epoch FROM orch8_now() - queued_at) / %(age)s),
+                        %(ages)s - 1) END AS age
+              FROM steps WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND lane = l.lane
+              ORDER BY queued_at, id LIMIT %(most)s) f) q"""
+    params = {"tenant": tenant_id, "key": key, "age": age, "ages": ages, "most": IN_LINE}
+    return tx.rows(sql, params)
+
+
+def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:
+    """Of a key's queue, all lanes together: how many are ``admitted`` already, when the ``last`` of
+    those is due, the limit the first was ``deferred_under`` and when that would be ``free_at``,
+    and ``now``.
+    """
+    sql = f"""
+    {_LANES_OF_KEY}
+    SELECT count(q.due_at) AS admitted, max(q.due_at) AS last,
+           (array_agg(q.progress -> 'limit' ORDER BY q.queued_at, q.id))[1] AS deferred_under,
+           (array_agg(q.progress ->> 'free_at' ORDER BY q.queued_at, q.id))[1]::timestamptz
+               AS free_at, orch8_now() AS now
+    FROM l, LATERAL (SELECT due_at, progress, queued_at, id FROM steps
+        WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND lane = l.lane
+        ORDER BY queued_at, id LIMIT %(most)s) q"""
+    return tx.one(sql, {"tenant": tenant_id, "key": key, "most": IN_LINE})
+
+
+def admit(tx: Tx, tenant_id: str, key: str, lane: str, plan: Sequence[datetime]) -> int:
+    """The first ``len(plan)`` steps of a lane that wait for a key become due at the planned
+    moments, in the order in which they came; how many there were.
+    """
+    sql = """
+    WITH first AS MATERIALIZED (
+        SELECT instance_id, node_key, queued_at, id FROM steps
+        WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND lane = %(lane)s
+            AND due_at IS NULL AND held_due_at IS NULL AND state = 'scheduled'
+        ORDER BY queued_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
+    slot AS (
+        SELECT instance_id, node_key,
+            (%(plan)s::timestamptz[])[row_number() OVER (ORDER BY queued_at, id)] AS at
+        FROM first)
+    UPDATE steps s SET due_at = slot.at FROM slot
+    WHERE s.instance_id = slot.instance_id AND s.node_key = slot.node_key
+        AND s.state = 'scheduled'"""
+    params = {
+        "tenant": tenant_id, "key": key, "lane": lane, "limit": len(plan), "plan": list(plan),
+    }  # fmt: skip
+    return tx.run(sql, params)

@@ -1,0 +1,17 @@
+"""The fixtures that the tests of the contract share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.api import Api, serving
+from tests.support.servers import Database
+
+
+@pytest.fixture
+def api(postgres: Database) -> Iterator[Api]:
+    """The app on an empty database, open to everybody."""
+    with serving(postgres) as found:
+        yield found

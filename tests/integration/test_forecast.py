@@ -1,0 +1,144 @@
+"""Forecasts: when queues drain, who comes too late, and what is shown of it."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from orch8.limits import Limiter, LimiterUnavailable
+from orch8.runtime.forecast import Forecast, forecast
+from orch8.runtime.registry import put_limit
+from tests.support.house import LANE, House, until
+
+HOURLY = {"max": 1, "window_seconds": 3600}
+CHARGE: dict[str, Any] = {
+    "type": "step", "handler": "charge", "rate_limit_key": "acquirer", "rate_limit": HOURLY,
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def ready(house: House) -> None:
+    """The key is spent for an hour, on a server of the limiter's that is known."""
+    warm = {**CHARGE, "handler": "noop-call", "rate_limit_key": "warm"}
+    house.handler("noop-call", lambda _request: {})
+    house.run({**warm, "rate_limit": {"max": 5, "window_seconds": 0.5}}, name="warm")
+    house.run(CHARGE, name="first")
+
+
+def queue(house: House, count: int, *, name: str = "t", **more: Any) -> list[UUID]:
+    """So many instances whose charges wait for the key."""
+    ids = [house.start(name=name, **more) for _ in range(count)]
+    thread = threading.Thread(target=house.pump.work, args=(LANE,))
+    thread.start()
+    until(lambda: all(house.step(each).deferrals for each in ids))
+    house.pump.wind_down(1.0)
+    thread.join(20)
+    house.pump = house.another_pump()
+    house.sql("UPDATE steps SET due_at = NULL WHERE limit_key IS NOT NULL")
+    return ids
+
+
+def ahead(house: House, **asked: Any) -> list[Forecast]:
+    """What is forecast."""
+    with house.office.begin() as tx:
+        return forecast(house.office, tx, **({"tenant_id": None} | asked))
+
+
+def limited(house: House, maximum: int, window: float, key: str = "acquirer") -> None:
+    """The operator's limit of the key, known to the house's office."""
+    with house.office.begin() as tx:
+        put_limit(tx, key, tenant_id="default", maximum=maximum, window=window, actor="test")
+    house.office = house.another_office()
+
+
+def test_queue_drains_at_the_pace_of_its_limit(house: House) -> None:
+    """Six in line of a limit of one in 9.98 seconds: the last one goes fifty seconds from now."""
+    house.publish(CHARGE)
+    queue(house, 6)
+    limited(house, 1, 9.98)
+    (found,) = ahead(house, idle=False)
+    assert (found.key, found.waiting, found.paused) == ("acquirer", {LANE: 6}, 0)
+    assert found.drain == pytest.approx(50.0, abs=0.01)
+    assert found.drains_at is not None
+    assert (found.will_miss, found.misses) == (0, ())
+    assert found.limit is not None
+    assert (found.limit.max, found.limit.window) == (1, 9.98)
+
+
+def test_queue_waits_until_its_limit_has_room_again(house: House) -> None:
+    """A key that is spent for an hour does not drain before."""
+    house.publish(CHARGE)
+    queue(house, 2)
+    (found,) = ahead(house, idle=False)
+    assert 3600 < found.drain <= 2 * 3601
+
+
+def test_paused_instances_stand_aside(house: House) -> None:
+    """They are counted on their own, and nobody waits behind them."""
+    house.publish(CHARGE)
+    ids = queue(house, 3)
+    limited(house, 1, 9.98)
+    house.signal(ids[0], "pause")
+    (found,) = ahead(house, idle=False)
+    assert (found.waiting, found.paused) == ({LANE: 2}, 1)
+    assert found.drain == pytest.approx(10.0, abs=0.01)
+
+
+def test_steps_that_come_too_late_are_named_with_what_they_miss(house: House) -> None:
+    """By their deadline, by the SLA of their run, and by their send window, in order of turns."""
+    now = house.advance()
+    closes = (now + timedelta(minutes=30)).strftime("%H:%M")
+    window = {"start": (now - timedelta(hours=1)).strftime("%H:%M"), "end": closes}
+    kinds: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+        "plain": ({}, {}),
+        "deadline": ({"deadline": "45m"}, {}),
+        "sla": ({}, {"sla": {"max_duration": "40m"}}),
+        "send_window": ({"send_window": window}, {}),
+    }
+    for name, (step, members) in kinds.items():
+        house.publish({**CHARGE, **step}, name=name, **members)
+    first = {name: queue(house, 1, name=name)[0] for name in kinds}
+    second = {name: queue(house, 1, name=name)[0] for name in kinds}
+    limited(house, 1, 599.98)  # the fifth to eighth have their turns after 40, 50, 60, 70 minutes
+    (found,) = ahead(house, key="acquirer")
+    told = [(each.instance_id, each.what) for each in found.misses]
+    assert told == [
+        (second["deadline"], "deadline"),
+        (second["sla"], "sla"),
+        (second["send_window"], "send_window"),
+    ]
+    assert found.will_miss == 3
+    assert all(each.ends_at < each.turn_at for each in found.misses)
+    assert {each.node_key for each in found.misses} == {"charge"}
+    assert found.misses[2].ends_at.strftime("%H:%M") == closes
+    assert len(first) == 4
+
+
+def test_forecast_is_of_one_tenant_and_of_one_key(house: House) -> None:
+    """Nobody sees the queue of somebody else; a key that nobody knows has no forecast."""
+    house.publish(CHARGE)
+    queue(house, 1)
+    limited(house, 5, 1.0, key="idle")
+    assert [each.key for each in ahead(house)] == ["acquirer", "idle", "warm"]
+    assert [each.key for each in ahead(house, idle=False)] == ["acquirer"]
+    assert [each.key for each in ahead(house, key="idle", tenant_id="default")] == ["idle"]
+    assert ahead(house, tenant_id="other") == []
+    assert ahead(house, key="unheard-of") == []
+
+
+def test_forecast_tells_what_is_used_as_far_as_redis_answers(house: House) -> None:
+    """A call that was made counts; without Redis the rest is told all the same."""
+    limiter = Limiter(house.settings.redis_url)
+    (found,) = ahead(house, key="acquirer", limiter=limiter)
+    limiter.close()
+    assert found.usage is not None
+    assert found.usage.used == 1
+    away = Limiter("redis://127.0.0.1:1/0")
+    with pytest.raises(LimiterUnavailable):
+        away.ping()
+    (found,) = ahead(house, key="acquirer", limiter=away)
+    assert found.usage is None

@@ -1,0 +1,216 @@
+"""The routes of the contract: each is in the app, bare and under /api/v1, and in OpenAPI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from flask import Flask
+
+from api import create_app
+from api.mounting import API
+from orch8.config import Settings
+from orch8.runtime.office import Office
+
+INDEX = Path(__file__).parent / "contract" / "routes.txt"
+ROOT_ONLY = "1"  # the section of the routes that stand at the root and nowhere else
+
+
+class Route(NamedTuple):
+    """A route as the contract names it, the names of its parameters left out."""
+
+    section: str
+    method: str
+    path: str
+
+
+def routes(text: str) -> list[Route]:
+    """The routes that a list names, a line each."""
+    lines = (line.split() for line in text.splitlines() if line and not line.startswith("#"))
+    return [Route(section, method, shape(path)) for section, method, path in lines]
+
+
+def shape(path: str) -> str:
+    """The path with its parameters alike, in Flask's spelling and in OpenAPI's."""
+    return re.sub(r"<[^>]*>|{[^}]*}", "{}", path)
+
+
+# Routes whose section is not built yet. In the end there are none.
+PENDING = routes("""\
+4 GET /sequences.json
+4 DELETE /sequences/{id}
+4 POST /sequences/{id}/status
+4 POST /sequences/{name}/unpublish
+4 POST /sequences/{name}/promote
+4 POST /sequences/migrate-instance
+34 POST /sequences/preflight
+34 GET /sequences/{id}/preflight
+34 POST /sequences/dataflow
+34 GET /sequences/{id}/dataflow
+34 POST /sequences/inspect-template
+9 POST /instances/batch
+9 PATCH /instances/bulk/state
+9 PATCH /instances/bulk/reschedule
+9 POST /instances/batch-action
+30 GET /instances/dlq
+30 GET /instances/dlq/groups
+30 POST /instances/dlq/groups/{fp}/retry
+9 GET /instances/{id}/children
+9 GET /instances/{id}/logs
+13 GET /instances/{id}/effects
+35 GET /instances/{id}/artifacts
+26 GET /instances/{id}/stream
+33 GET /instances/{id}/diagnosis
+33 GET /instances/{id}/remediations
+33 POST /instances/{id}/remediations/apply
+9 PATCH /instances/{id}/state
+9 PATCH /instances/{id}/context
+31 POST /instances/{id}/resume-from/{block}
+31 POST /instances/{id}/fork
+31 POST /instances/{id}/inject-blocks
+28 GET /instances/{id}/checkpoints
+28 POST /instances/{id}/checkpoints
+28 GET /instances/{id}/checkpoints/latest
+28 POST /instances/{id}/checkpoints/prune
+34 GET /instances/{id}/blocks/{block}/resolved-input
+16 GET /approvals
+26 GET /changes
+26 GET /changes/stream
+19 GET /workers/tasks
+19 GET /workers/tasks/stats
+19 GET /workers/tasks/{id}/attempts
+19 POST /workers/commands
+19 GET /workers/{worker_id}/commands
+19 DELETE /workers/commands/{id}
+19 POST /workers/version-pins
+19 GET /workers/version-pins
+19 DELETE /workers/version-pins/{tenant}/{handler}
+19 POST /routing-rules
+19 GET /routing-rules
+19 GET /routing-rules/{id}
+19 DELETE /routing-rules/{id}
+19 POST /queues/dispatch
+19 GET /queues/dispatch
+19 DELETE /queues/dispatch/{tenant}/{queue}
+20 GET /circuit-breakers
+20 GET /tenants/{t}/circuit-breakers
+20 GET /tenants/{t}/circuit-breakers/{handler}
+20 POST /tenants/{t}/circuit-breakers/{handler}/reset
+21 POST /cron
+21 GET /cron
+21 GET /cron/{id}
+21 PUT /cron/{id}
+21 DELETE /cron/{id}
+21 GET /cron/{id}/next-fires
+22 POST /triggers
+22 GET /triggers
+22 GET /triggers/{slug}
+22 DELETE /triggers/{slug}
+22 POST /triggers/{slug}/fire
+22 POST /webhooks/{slug}
+23 GET /webhooks/outbox
+23 DELETE /webhooks/outbox/{id}
+23 POST /webhooks/outbox/{id}/redeliver
+23 GET /webhooks/outbox/{id}/redeliver-preview
+23 GET /webhooks/deliveries
+23 GET /webhooks/deliveries/{id}
+24 POST /events
+24 GET /events
+24 POST /events/batch
+24 GET /events/{id}
+13 POST /continuity/effects/{id}/resolve
+27 POST /sessions
+27 GET /sessions/{id}
+27 GET /sessions/by-key/{tenant}/{key}
+27 GET /sessions/{id}/instances
+27 PATCH /sessions/{id}/data
+27 PATCH /sessions/{id}/state
+14 POST /pools
+14 GET /pools
+14 GET /pools/{id}
+14 DELETE /pools/{id}
+14 POST /pools/{id}/resources
+14 GET /pools/{id}/resources
+14 PUT /pools/{id}/resources/{rid}
+14 DELETE /pools/{id}/resources/{rid}
+25 POST /credentials
+25 GET /credentials
+25 GET /credentials/{id}
+25 PATCH /credentials/{id}
+25 DELETE /credentials/{id}
+35 GET /usage
+35 POST /rollback-policies
+35 GET /rollback-policies
+35 GET /rollback-policies/{name}
+35 DELETE /rollback-policies/{name}
+35 POST /plugins
+35 GET /plugins
+35 GET /plugins/{name}
+35 PATCH /plugins/{name}
+35 DELETE /plugins/{name}
+35 POST /releases
+35 GET /releases
+34 POST /debug/template
+35 GET /artifacts/{key}
+""")
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[Flask]:
+    """The app, with a database that nobody asks."""
+    settings = Settings(
+        insecure=True, database_url="postgresql://nobody@127.0.0.1:1/none", key_secret="s"
+    )
+    office = Office(settings)
+    yield create_app(settings, office, print)
+    office.close()
+
+
+def missing(route: Route, known: set[tuple[str, str]]) -> list[str]:
+    """The addresses of the route that are not known."""
+    paths = [route.path] if route.section == ROOT_ONLY else [route.path, API + route.path]
+    return [f"{route.method} {path}" for path in paths if (route.method, path) not in known]
+
+
+def served(app: Flask) -> set[tuple[str, str]]:
+    """What the app answers to."""
+    return {
+        (method, shape(rule.rule))
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
+    }
+
+
+def test_every_route_of_the_contract_is_served(app: Flask) -> None:
+    """No route of the index is missing, but those of sections that are still to come."""
+    known, expected = served(app), [r for r in routes(INDEX.read_text()) if r not in PENDING]
+    assert [each for route in expected for each in missing(route, known)] == []
+
+
+def test_every_route_of_the_contract_is_described(app: Flask) -> None:
+    """The OpenAPI document tells of each, under both addresses."""
+    document = app.test_client().get("/api-docs/openapi.json").get_json()
+    known = {
+        (method.upper(), shape(path))
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+    expected = [r for r in routes(INDEX.read_text()) if r not in PENDING]
+    assert [each for route in expected for each in missing(route, known)] == []
+
+
+def test_pending_routes_are_of_the_contract_and_not_there(app: Flask) -> None:
+    """What is built leaves the list of what is to come."""
+    known, index = served(app), routes(INDEX.read_text())
+    assert [route for route in PENDING if route not in index] == []
+    assert [route for route in PENDING if len(missing(route, known)) < 2] == []
+
+
+def test_unknown_methods_and_paths_are_told_apart(app: Flask) -> None:
+    """A path that exists with another method is 405, one that does not is 404."""
+    client = app.test_client()
+    assert client.open("/health/live", method="POST").status_code == 405
+    assert client.get("/api/v1/health/live").status_code == 404

@@ -1,0 +1,109 @@
+"""Admission: the lines of a key's queue share its pace, evenly, and customers do not wait."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from orch8.limits import Limit
+from orch8.runtime.admission import AHEAD_OF_PACE, HORIZON, Line, in_force, slots
+
+NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
+LIMIT = Limit("acquirer", 95, 0.98)  # with its slack 95 in a second
+GAP = 1 / 95 / AHEAD_OF_PACE
+FULL = int(95 * AHEAD_OF_PACE * HORIZON)
+
+
+def line(lane: str, *waiting: int, admitted: int = 0, until: float = 0.0) -> Line:
+    """``until`` is when the last admitted one is due, in seconds from now."""
+    last = NOW + timedelta(seconds=until) if admitted else None
+    return Line(lane, [*waiting, *[0] * (4 - len(waiting))], admitted, last)
+
+
+def seconds(plan: list[datetime]) -> list[float]:
+    return [(moment - NOW).total_seconds() for moment in plan]
+
+
+def gaps(plan: list[datetime]) -> list[float]:
+    return [b - a for a, b in itertools.pairwise(seconds(plan))]
+
+
+def test_line_alone_is_admitted_at_the_pace_up_to_the_horizon() -> None:
+    """A backlog of any size: two seconds of it, one after the other."""
+    plan = slots(LIMIT, [line("renewal", 0, 100_000)], NOW)["renewal"]
+    assert len(plan) == FULL
+    assert seconds(plan)[0] == 0
+    assert gaps(plan) == pytest.approx([GAP] * (FULL - 1), abs=1e-5)
+
+
+def test_line_goes_on_behind_those_who_are_admitted() -> None:
+    """Half a second later a quarter of the horizon is free, at its end."""
+    plan = slots(LIMIT, [line("renewal", 5000, admitted=150, until=1.5)], NOW)["renewal"]
+    assert len(plan) == FULL - 150
+    assert seconds(plan)[0] == pytest.approx(1.5 + GAP, abs=1e-5)
+
+
+def test_customer_is_due_at_once_behind_any_backlog() -> None:
+    """Though the horizon is full of renewals: the reserve is given in advance."""
+    full = [line("interactive", 3), line("renewal", 100_000, admitted=FULL, until=2.0)]
+    plan = slots(LIMIT, full, NOW)
+    assert set(plan) == {"interactive"}
+    assert seconds(plan["interactive"])[0] == 0
+    assert seconds(plan["interactive"])[-1] < 0.2
+
+
+def test_lanes_together_keep_to_the_pace() -> None:
+    """Every lane gets its share of the horizon, spread over all of it."""
+    backlogs = [line(lane, 5000) for lane in ("interactive", "renewal", "bulk", "backfill")]
+    plan = slots(LIMIT, backlogs, NOW)
+    assert sum(map(len, plan.values())) == FULL
+    shares = {lane: len(moments) / FULL for lane, moments in plan.items()}
+    assert shares == pytest.approx(
+        {"interactive": 0.45, "renewal": 0.4, "bulk": 0.1, "backfill": 0.05}, abs=0.02
+    )
+    for moments in plan.values():
+        assert seconds(moments)[-1] == pytest.approx(HORIZON, abs=0.25)
+    every = sorted(itertools.chain(*plan.values()))
+    in_a_second = sum(moment < NOW + timedelta(seconds=1) for moment in every)
+    assert in_a_second == pytest.approx(95 * AHEAD_OF_PACE, abs=4)
+
+
+def test_lane_that_was_overtaken_pauses() -> None:
+    """What customers got in advance is missing from the next renewals, not added to the pace."""
+    lines = [
+        line("interactive", 0, admitted=39, until=1.0),
+        line("renewal", 5000, admitted=FULL - 10, until=2.0),
+    ]
+    assert slots(LIMIT, lines, NOW) == {}
+
+
+def test_nobody_is_admitted_before_there_is_room_at_all() -> None:
+    """A limit that is spent for an hour admits nobody; one that is spent for a second, after it."""
+    spent = Line("renewal", [10, 0, 0, 0], free_at=NOW + timedelta(hours=1))
+    assert slots(LIMIT, [spent], NOW) == {}
+    soon = Line("renewal", [10, 0, 0, 0], free_at=NOW + timedelta(seconds=1))
+    assert seconds(slots(LIMIT, [soon], NOW)["renewal"])[0] == 1
+
+
+def test_slow_limit_admits_one_at_a_time() -> None:
+    """One an hour is one in the horizon, whoever asks; a customer comes before the others."""
+    hourly = Limit("acquirer", 1, 3600)
+    lines = [line("renewal", 50), line("interactive", 2)]
+    assert slots(hourly, lines, NOW) == {"interactive": [NOW]}
+    assert slots(hourly, [line("renewal", 50, admitted=1), line("interactive", 2)], NOW) == {}
+
+
+def test_heavy_calls_are_admitted_at_a_slower_pace() -> None:
+    """A call that costs five units comes a fifth as often."""
+    heavy = in_force(LIMIT, Limit("acquirer", 10, weight=5))
+    plan = slots(heavy, [line("renewal", 5000)], NOW)["renewal"]
+    assert gaps(plan)[0] == pytest.approx(5 * GAP, abs=1e-5)
+
+
+def test_queue_without_a_limit_is_let_go() -> None:
+    """Nobody waits for a limit that is no more."""
+    assert slots(None, [line("bulk", 3), line("renewal", 1)], NOW) == {
+        "bulk": [NOW] * 3, "renewal": [NOW],
+    }  # fmt: skip
