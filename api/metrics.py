@@ -152,10 +152,8 @@ class Scoped(Collector):
         """The metrics that the tenant may see."""
         for metric in self._inner.collect():
             if self._tenant is not None:
-                own = [
-                    s for s in metric.samples if s.labels.get("tenant", self._tenant) == self._tenant
-                ]
-                metric.samples = own
+                mine = {None, self._tenant}
+                metric.samples = [s for s in metric.samples if s.labels.get("tenant") in mine]
             yield metric
 
 

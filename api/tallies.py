@@ -17,7 +17,7 @@ from orch8.storage.tallies import LIMITED, SIGNAL, tally
 
 # An entry is written with its transaction, a moment after its id was made.
 BEHIND: Final = timedelta(seconds=15)
-MOST: Final = 20_000  # entries counted in one scrape; a backlog takes several
+MOST: Final = 100_000  # entries counted in one scrape; a backlog takes several
 
 # Each counter: what it means, and the actions of the audit log that are counted.
 COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {

@@ -12,6 +12,7 @@ from orch8.commands_attention import attention, fences
 from orch8.commands_client import evidence, publish, retry, show, signal, start
 from orch8.commands_config import config
 from orch8.commands_dev import dev
+from orch8.commands_limits import limits
 from orch8.config import Settings
 from orch8.errors import ConfigurationError, Orch8Error
 
@@ -94,7 +95,9 @@ def version() -> None:
     click.echo(importlib.metadata.version("orch8"))
 
 
-for command in (config, dev, publish, start, show, signal, evidence, retry, attention, fences):
+for command in (
+    config, dev, publish, start, show, signal, evidence, retry, attention, fences, limits,
+):  # fmt: skip
     main.add_command(command)
 
 if __name__ == "__main__":

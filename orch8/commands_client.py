@@ -51,6 +51,8 @@ class _Api:
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         """The API's answer; its problem as an error of ours."""
         raw = self._send(method, path, None if body is None else json.dumps(body).encode())
+        if method == "DELETE" and not raw:
+            return None
         try:
             return json.loads(raw)
         except ValueError:

@@ -35,7 +35,9 @@ def rows(env: Mapping[str, str]) -> list[Setting]:
         Setting(
             name=f.metadata["env"],
             value=_shown(getattr(settings, f.name), secret=f.metadata["secret"]),
-            origin="environment" if env.get(f.metadata["env"]) else "default",
+            origin="environment"
+            if env.get(f.metadata["env"]) or env.get(f.metadata["alias"])
+            else "default",
             meaning=f.metadata["doc"],
         )
         for f in fields(Settings)

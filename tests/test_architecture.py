@@ -275,7 +275,7 @@ def test_settings_are_documented() -> None:
 
 def test_variables_in_documents_exist() -> None:
     """Every ORCH8_ variable that a document names is a setting (or compose's password)."""
-    known = {f.metadata["env"] for f in fields(Settings)}
+    known = {f.metadata[name] for f in fields(Settings) for name in ("env", "alias")}
     known |= {"ORCH8_DB_PASSWORD", "ORCH8_OWNER_PASSWORD"}
     named = {
         name

@@ -21,7 +21,7 @@ from orch8.limits import Limit, Limiter, LimiterUnavailable, Usage
 from orch8.runtime.admission import HORIZON, MAX_AHEAD, in_force
 from orch8.runtime.drain import Drain
 from orch8.runtime.lanes import AGE, AGES
-from orch8.runtime.office import Office
+from orch8.runtime.office import Office, read_limits
 from orch8.storage import queued, queues
 from orch8.storage.transaction import Row, Tx
 
@@ -75,7 +75,7 @@ def forecast(
     """The forecast of one key, or of at most MOST_KEYS: those that steps wait for, then, if
     ``idle``, those for which a limit is stated.
     """
-    limits = office.limits(tx).stated
+    limits = read_limits(tx).stated
     stated = sorted(at for at in limits if tenant_id in (None, at[0]) and key in (None, at[1]))
     waited = [(row.tenant_id, row.limit_key) for row in queued.keys(tx, tenant_id, key, MOST_KEYS)]
     found = [*waited, *(at for at in stated if at not in waited)] if idle else waited

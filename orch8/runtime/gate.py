@@ -28,7 +28,6 @@ from orch8.runtime.settle import Deferral, Item
 
 log = structlog.get_logger(__name__)
 
-HOLD = 0.25  # seconds: waiting this long here is cheaper than two writes
 AWAY = 1.0  # seconds until Redis is tried again when it is away
 BATCH = 256
 REBUILDS = 3  # times that a batch is asked for again after lost histories were rebuilt
@@ -199,7 +198,9 @@ class Gate:
                 granted.append((task, grant))
                 continue
             # When a call in flight ends is a guess, and whoever waits here takes up a slot.
-            patience = HOLD if grant.refusal is not Refusal.HELD else since + HOLD - now
+            patience = self._newcomers.patience(task)
+            if grant.refusal is Refusal.HELD:
+                patience += since - now
             if grant.retry_after <= patience:
                 at = now + grant.retry_after
                 heapq.heappush(self._held, (at, next(self._order), task, since))

@@ -1,9 +1,9 @@
 """newcomers: who goes first at the gate, and who joins a key's queue without asking for a token.
 
-While a key has a queue, a call that was not in it joins it: it does not overtake those who wait,
-and tokens are given out evenly, as queues are admitted, instead of in bursts that leave nothing for
-a customer. Interactive calls never join unasked. Where there are any, newcomers of other lanes
-leave them their share of each window.
+While a key has a queue, a call that was not in it joins it and does not overtake those who wait.
+Interactive calls ask first and join last. Where there are any, the others leave them a part of each
+window, since what was spent in a burst comes back only when the window has passed: newcomers all of
+the customers' share, those from the queue half of it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ from orch8.runtime.preparing import Task
 Key = tuple[str, str]  # tenant and key
 
 STANDS = 2.0  # seconds for which a queue is believed to stand that nobody has seen since
-KEEPS = 600.0  # seconds for which a key counts as one that customers wait for
-OFTEN = 2  # deferrals after which a call goes before the others of the queue
+KEEPS = 60.0  # seconds for which a key counts as one that customers call
+OFTEN = 2  # deferrals after which a call goes before the others of the queue, and not back
+HOLD = 0.25  # seconds: waiting this long at the gate is cheaper than two writes
+PATIENT = 1.5  # seconds that customers, and who was sent back often, wait at the gate
+LENT = 0.5  # of the customers' share
+NEW = 3  # the place of a newcomer
 MOST_KEYS = 10_000
 
 
@@ -38,7 +42,7 @@ class Newcomers:
         if task.row.lane == INTERACTIVE:
             return 0
         if task.row.queued_at is None:
-            return 3
+            return NEW
         return 1 if task.row.deferrals >= OFTEN else 2
 
     def arrive(self, task: Task) -> tuple[float, Limit] | None:
@@ -57,11 +61,17 @@ class Newcomers:
                     return max(free_at - now, 0.0), limit
         return None
 
+    def patience(self, task: Task) -> float:
+        """For how many seconds a call waits at the gate rather than in its key's queue."""
+        return HOLD if self.place(task) > 1 else PATIENT
+
     def asks(self, task: Task) -> tuple[Limit, ...]:
         """The limits under which a call asks for its tokens."""
-        if task.row.lane == INTERACTIVE or task.row.queued_at is not None:
+        place = self.place(task)
+        if place <= 1:
             return task.limits
-        return tuple(self._left(task.row.tenant_id, limit) for limit in task.limits)
+        share = SHARES[INTERACTIVE] * (1 if place == NEW else LENT)
+        return tuple(self._left(task.row.tenant_id, limit, share) for limit in task.limits)
 
     def refused(self, tenant_id: str, key: str, retry_after: float) -> None:
         """The key's window is full, and a call goes into its queue."""
@@ -77,9 +87,9 @@ class Newcomers:
             at: (until, free_at) for at, (_, free_at) in self._stands.items() if at in queues
         }
 
-    def _left(self, tenant_id: str, limit: Limit) -> Limit:
+    def _left(self, tenant_id: str, limit: Limit, share: float) -> Limit:
         kept = self._customers.get((tenant_id, limit.key), 0.0) > self._clock()
         if not kept or limit.max is None or limit.long or limit.max > LOG_MAX:
             return limit
-        left = limit.max - int(limit.max * SHARES[INTERACTIVE])
+        left = limit.max - int(limit.max * share)
         return limit if limit.weight > left else replace(limit, max=left)

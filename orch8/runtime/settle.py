@@ -128,9 +128,10 @@ def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | Non
             task = replace(item.task, row=now)
             own[now.instance_id].append(replace(item, task=task, late=True))
     limits = office.limits(tx)
-    allowance = max(1, claimer.slots // max(len(own), 1)) if claimer is not None else 0
+    each, rest = divmod(claimer.slots if claimer is not None else 0, max(len(own), 1))
     works = []
-    for instance_id, mine in own.items():
+    for place, (instance_id, mine) in enumerate(own.items()):
+        allowance = each + (place < rest)
         row, moment = rows[instance_id]
         run = office.run(tx, row, moment, claimer=claimer)
         for item in mine:

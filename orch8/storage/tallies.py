@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from typing import Final
 from uuid import UUID
 
@@ -23,18 +22,18 @@ SELECT action, count(*) AS entries, max(id::text COLLATE "C")::uuid AS last
 FROM next GROUP BY action"""
 
 
-def tally(tx: Tx, until: UUID, most: int) -> Mapping[str, int]:
+def tally(tx: Tx, until: UUID, most: int) -> dict[str, int]:
     """How often each action is in the audit log: as counted before, and ``most`` further entries
     with ids below ``until``. While another process counts, what it began with.
     """
     was = tx.one("SELECT upto, counts FROM tallies FOR UPDATE SKIP LOCKED")
     if was is None:
         counted = tx.one("SELECT counts FROM tallies")
-        return {} if counted is None else counted.counts
+        return {} if counted is None else dict(counted.counts)
+    counts = Counter(was.counts)
     found = tx.rows(_NEXT, {"after": was.upto, "until": until, "most": most})
     if not found:
-        return was.counts
-    counts = Counter(was.counts)
+        return counts
     counts.update({row.action: row.entries for row in found})
     params = {"upto": max(row.last for row in found), "counts": dumps(counts)}
     tx.run("UPDATE tallies SET upto = %(upto)s, counts = %(counts)s", params)

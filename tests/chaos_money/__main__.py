@@ -108,7 +108,11 @@ def _run(leg: Leg, *, keeps: bool = True) -> dict[str, Finding]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
         tasks = {at: progress.add_task(f"killing {at}", total=n) for at, n in leg.kills.items()}
-        found = run(leg, folder, lambda at: progress.update(tasks[at], advance=1))
+        try:
+            found = run(leg, folder, lambda at: progress.update(tasks[at], advance=1))
+        except KeyboardInterrupt:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
     if not keeps or all(each.holds for each in found.values()):
         shutil.rmtree(folder, ignore_errors=True)
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ WORK, ALONE = "renewal", "bulk"  # lanes; in the second one a process has one ca
 AMOUNT: Final = 4900
 SEARCH_LAG_MS: Final = 400
 _TWINS: Final = 0.3  # of the invoices are charged by two instances
-_MOST_DUE, _MOST_OPEN = 16, 160  # steps in the queue, instances under way: then the feeder waits
+_MOST_DUE, _MOST_OPEN = 16, 160  # steps in a lane, instances under way: then the feeder waits
 _LOOK: Final = 0.25
 
 # Waits between two questions. The long tail is for attempts that are killed again and again.
@@ -38,6 +37,11 @@ class Kind:
     members: Mapping[str, Any] = field(default_factory=dict)
     lasting: bool = True
     steps: Sequence[str] = ("charge", "fee")
+
+    @property
+    def lane(self) -> str:
+        """Where its calls queue."""
+        return ALONE if "priority" in self.members else WORK
 
     @property
     def handler(self) -> str:
@@ -159,21 +163,17 @@ class Feeder:
     def _feed(self) -> None:
         try:
             with closing(Client(self._world.stack.urls.http, timeout=5.0)) as client:
-                invoice, next_look = 0, 0.0
-                while not self._over.is_set():
-                    if time.monotonic() >= next_look:
-                        room = _room(self._world)
-                        next_look = time.monotonic() + _LOOK
-                    if room <= 0:
-                        self._over.wait(max(next_look - time.monotonic(), 0.0))
-                        continue
-                    invoice += 1
-                    room -= self._begin(client, f"{self._point}/{invoice}")
+                invoice = 0
+                while not self._over.wait(_LOOK):
+                    room = _room(self._world)
+                    while kinds := [kind for kind in self._kinds if room[kind.lane] > 0]:
+                        invoice += 1
+                        kind = self._chance.choice(kinds)
+                        room[kind.lane] -= self._begin(client, kind, f"{self._point}/{invoice}")
         except Exception as problem:  # noqa: BLE001 - told by stop()
             self.problem = problem
 
-    def _begin(self, client: Client, invoice: str) -> int:
-        kind = self._chance.choice(self._kinds)
+    def _begin(self, client: Client, kind: Kind, invoice: str) -> int:
         twins = 2 if self._chance.random() < _TWINS else 1
         for number in range(twins):
             body = {
@@ -198,9 +198,13 @@ _OPEN: Final = """finished_at IS NULL AND attention IS NULL AND NOT EXISTS (
     WHERE s.instance_id = i.id AND s.waits_for = 'fence' AND h.state = 'parked')"""
 
 
-def _room(world: World[ProviderProcess]) -> int:
+def _room(world: World[ProviderProcess]) -> dict[str, int]:
+    """How many instances may be begun now in each lane."""
     sql = f"""
-    SELECT (SELECT count(*) FROM steps WHERE due_at <= orch8_now() AND lane <> 'janitor') AS due,
-        (SELECT count(*) FROM instances i WHERE {_OPEN}) AS open"""
+    SELECT (SELECT count(*) FROM instances i WHERE {_OPEN}) AS open,
+        count(*) FILTER (WHERE lane = '{WORK}') AS {WORK},
+        count(*) FILTER (WHERE lane = '{ALONE}') AS {ALONE}
+    FROM steps WHERE due_at <= orch8_now()"""
     (now,) = world.rows(sql)
-    return min(_MOST_DUE - int(now["due"]), _MOST_OPEN - int(now["open"]))
+    left = _MOST_OPEN - int(now["open"])
+    return {lane: min(_MOST_DUE - int(now[lane]), left) for lane in (WORK, ALONE)}

@@ -21,6 +21,7 @@ import orjson
 
 from orch8.engine.outcome import Answer
 from orch8.handlers.http import Call, Caller
+from orch8.runtime import claim as claiming
 from orch8.runtime import pump as pumping
 from orch8.runtime.claim import claim
 from orch8.runtime.preparing import Task
@@ -81,12 +82,12 @@ def arm(stage: Stage, passages: int) -> None:
 
 
 def _claimed(fuse: Fuse) -> None:
-    def claimed(*given: Any) -> list[Task]:
-        tasks = claim(*given)
+    def claimed(*given: Any, **named: Any) -> list[Task]:
+        tasks = claim(*given, **named)
         fuse.burn(_to_send(tasks))
         return tasks
 
-    pumping.claim = claimed  # type: ignore[attr-defined, assignment]
+    _swap(claiming, "claim", claimed)
 
 
 def _committed(fuse: Fuse) -> None:
@@ -102,7 +103,7 @@ def _executed(fuse: Fuse) -> None:
         watch.ended(call)
         return answer
 
-    setattr(Caller, "call", watched)  # noqa: B010 - a type checker would mind
+    _swap(Caller, "call", watched)
     threading.Thread(target=watch.look_on, daemon=True).start()
 
 
@@ -112,7 +113,7 @@ def _answered(fuse: Fuse) -> None:
         fuse.burn(1)
         return answer
 
-    setattr(Caller, "call", answered)  # noqa: B010 - a type checker would mind
+    _swap(Caller, "call", answered)
 
 
 def _settling(fuse: Fuse) -> None:
@@ -121,7 +122,7 @@ def _settling(fuse: Fuse) -> None:
         fuse.burn(_answers(items))
         return result
 
-    pumping.settle = settled  # type: ignore[attr-defined]
+    _swap(pumping, "settle", settled)
 
 
 def _settled(fuse: Fuse) -> None:
@@ -183,6 +184,12 @@ def _entry(base: str, key: str) -> dict[str, Any] | None:
     return found
 
 
+def _swap(owner: Any, name: str, other: Callable[..., Any]) -> None:
+    """The owner has another one under the name, where there was one."""
+    assert callable(getattr(owner, name)), f"{owner} has no {name} any more: where is the seam?"
+    setattr(owner, name, other)
+
+
 def _before(name: str, look: Callable[[Any], None]) -> None:
     """Look at the first argument of a method of the pump before each call of it."""
     real = getattr(Pump, name)
@@ -191,7 +198,7 @@ def _before(name: str, look: Callable[[Any], None]) -> None:
         look(first)
         return real(self, first, *more)
 
-    setattr(Pump, name, wrapped)
+    _swap(Pump, name, wrapped)
 
 
 def _to_send(tasks: Sequence[Task]) -> int:

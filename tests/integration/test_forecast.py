@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -15,18 +15,18 @@ from orch8.runtime.registry import put_limit
 from tests.support.house import LANE, House, until
 
 HOURLY = {"max": 1, "window_seconds": 3600}
-CHARGE: dict[str, Any] = {
-    "type": "step", "handler": "charge", "rate_limit_key": "acquirer", "rate_limit": HOURLY,
-}  # fmt: skip
+CHARGE: dict[str, Any] = {"type": "step", "handler": "charge", "rate_limit": HOURLY}
 
 
-@pytest.fixture(autouse=True)
-def ready(house: House) -> None:
-    """The key is spent for an hour, on a server of the limiter's that is known."""
+@pytest.fixture
+def key(house: House) -> str:
+    """A key that is spent for an hour, on a server of the limiter's that is known."""
     warm = {**CHARGE, "handler": "noop-call", "rate_limit_key": "warm"}
     house.handler("noop-call", lambda _request: {})
     house.run({**warm, "rate_limit": {"max": 5, "window_seconds": 0.5}}, name="warm")
-    house.run(CHARGE, name="first")
+    name = f"acquirer:{uuid4()}"  # the server outlives the test
+    house.run({**CHARGE, "rate_limit_key": name}, name="first")
+    return name
 
 
 def queue(house: House, count: int, *, name: str = "t", **more: Any) -> list[UUID]:
@@ -48,20 +48,19 @@ def ahead(house: House, **asked: Any) -> list[Forecast]:
         return forecast(house.office, tx, **({"tenant_id": None} | asked))
 
 
-def limited(house: House, maximum: int, window: float, key: str = "acquirer") -> None:
-    """The operator's limit of the key, known to the house's office."""
+def limited(house: House, key: str, maximum: int, window: float) -> None:
+    """The operator's limit of the key."""
     with house.office.begin() as tx:
         put_limit(tx, key, tenant_id="default", maximum=maximum, window=window, actor="test")
-    house.office = house.another_office()
 
 
-def test_queue_drains_at_the_pace_of_its_limit(house: House) -> None:
+def test_queue_drains_at_the_pace_of_its_limit(house: House, key: str) -> None:
     """Six in line of a limit of one in 9.98 seconds: the last one goes fifty seconds from now."""
-    house.publish(CHARGE)
+    house.publish({**CHARGE, "rate_limit_key": key})
     queue(house, 6)
-    limited(house, 1, 9.98)
+    limited(house, key, 1, 9.98)
     (found,) = ahead(house, idle=False)
-    assert (found.key, found.waiting, found.paused) == ("acquirer", {LANE: 6}, 0)
+    assert (found.key, found.waiting, found.paused) == (key, {LANE: 6}, 0)
     assert found.drain == pytest.approx(50.0, abs=0.01)
     assert found.drains_at is not None
     assert (found.will_miss, found.misses) == (0, ())
@@ -69,29 +68,29 @@ def test_queue_drains_at_the_pace_of_its_limit(house: House) -> None:
     assert (found.limit.max, found.limit.window) == (1, 9.98)
 
 
-def test_queue_waits_until_its_limit_has_room_again(house: House) -> None:
+def test_queue_waits_until_its_limit_has_room_again(house: House, key: str) -> None:
     """A key that is spent for an hour does not drain before."""
-    house.publish(CHARGE)
+    house.publish({**CHARGE, "rate_limit_key": key})
     queue(house, 2)
     (found,) = ahead(house, idle=False)
     assert 3600 < found.drain <= 2 * 3601
 
 
-def test_paused_instances_stand_aside(house: House) -> None:
+def test_paused_instances_stand_aside(house: House, key: str) -> None:
     """They are counted on their own, and nobody waits behind them."""
-    house.publish(CHARGE)
+    house.publish({**CHARGE, "rate_limit_key": key})
     ids = queue(house, 3)
-    limited(house, 1, 9.98)
+    limited(house, key, 1, 9.98)
     house.signal(ids[0], "pause")
     (found,) = ahead(house, idle=False)
     assert (found.waiting, found.paused) == ({LANE: 2}, 1)
     assert found.drain == pytest.approx(10.0, abs=0.01)
 
 
-def test_steps_that_come_too_late_are_named_with_what_they_miss(house: House) -> None:
+def test_steps_that_come_too_late_are_named_with_what_they_miss(house: House, key: str) -> None:
     """By their deadline, by the SLA of their run, and by their send window, in order of turns."""
     now = house.advance()
-    closes = (now + timedelta(minutes=30)).strftime("%H:%M")
+    closes = (now + timedelta(minutes=35)).strftime("%H:%M")
     window = {"start": (now - timedelta(hours=1)).strftime("%H:%M"), "end": closes}
     kinds: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "plain": ({}, {}),
@@ -100,11 +99,13 @@ def test_steps_that_come_too_late_are_named_with_what_they_miss(house: House) ->
         "send_window": ({"send_window": window}, {}),
     }
     for name, (step, members) in kinds.items():
-        house.publish({**CHARGE, **step}, name=name, **members)
+        house.publish({**CHARGE, "rate_limit_key": key, **step}, name=name, **members)
     first = {name: queue(house, 1, name=name)[0] for name in kinds}
     second = {name: queue(house, 1, name=name)[0] for name in kinds}
-    limited(house, 1, 599.98)  # the fifth to eighth have their turns after 40, 50, 60, 70 minutes
-    (found,) = ahead(house, key="acquirer")
+    limited(
+        house, key, 1, 599.98
+    )  # the fifth to eighth have their turns after 40, 50, 60, 70 minutes
+    (found,) = ahead(house, key=key)
     told = [(each.instance_id, each.what) for each in found.misses]
     assert told == [
         (second["deadline"], "deadline"),
@@ -118,27 +119,27 @@ def test_steps_that_come_too_late_are_named_with_what_they_miss(house: House) ->
     assert len(first) == 4
 
 
-def test_forecast_is_of_one_tenant_and_of_one_key(house: House) -> None:
+def test_forecast_is_of_one_tenant_and_of_one_key(house: House, key: str) -> None:
     """Nobody sees the queue of somebody else; a key that nobody knows has no forecast."""
-    house.publish(CHARGE)
+    house.publish({**CHARGE, "rate_limit_key": key})
     queue(house, 1)
-    limited(house, 5, 1.0, key="idle")
-    assert [each.key for each in ahead(house)] == ["acquirer", "idle", "warm"]
-    assert [each.key for each in ahead(house, idle=False)] == ["acquirer"]
+    limited(house, "idle", 5, 1.0)
+    assert [each.key for each in ahead(house)] == [key, "idle", "warm"]
+    assert [each.key for each in ahead(house, idle=False)] == [key]
     assert [each.key for each in ahead(house, key="idle", tenant_id="default")] == ["idle"]
     assert ahead(house, tenant_id="other") == []
     assert ahead(house, key="unheard-of") == []
 
 
-def test_forecast_tells_what_is_used_as_far_as_redis_answers(house: House) -> None:
+def test_forecast_tells_what_is_used_as_far_as_redis_answers(house: House, key: str) -> None:
     """A call that was made counts; without Redis the rest is told all the same."""
     limiter = Limiter(house.settings.redis_url)
-    (found,) = ahead(house, key="acquirer", limiter=limiter)
+    (found,) = ahead(house, key=key, limiter=limiter)
     limiter.close()
     assert found.usage is not None
     assert found.usage.used == 1
     away = Limiter("redis://127.0.0.1:1/0")
     with pytest.raises(LimiterUnavailable):
         away.ping()
-    (found,) = ahead(house, key="acquirer", limiter=away)
+    (found,) = ahead(house, key=key, limiter=away)
     assert found.usage is None

@@ -96,7 +96,7 @@ def test_effect_that_exists_already_is_fetched_before_it_counts(house: House) ->
     "said",
     [
         "unknown",
-        pytest.param("in_progress", marks=pytest.mark.xfail(reason="it fails at its deadline")),
+        "in_progress",
     ],
 )
 def test_deadline_fails_nothing_that_may_have_happened(house: House, said: str) -> None:

@@ -45,25 +45,6 @@ def test_retry_keeps_the_key_of_an_attempt_without_effect(house: House) -> None:
     assert len(house.keys()) == 1
 
 
-def test_retry_after_a_failure_for_good_has_a_new_key(house: House) -> None:
-    """The old key would bring the old decline again: the round has its own."""
-    calls: list[str] = []
-
-    def charge(request: Any) -> Any:
-        calls.append(request.idempotency_key)
-        return {"outcome": "declined"} if len(calls) == 1 else {"ok": True}
-
-    house.handler("charge", charge)
-    check = {"type": "step", "handler": "assert",
-             "params": {"condition": "{{outputs.charge.outcome != 'declined'}}"}}  # fmt: skip
-    instance_id = house.run({"type": "saga", "steps": [{"action": CHARGE}, {"action": check}]})
-    assert house.state(instance_id) == "failed"
-    house.retry(instance_id)
-    house.work()
-    assert house.state(instance_id) in ("failed", "completed")
-    assert len(set(calls)) == len(calls)
-
-
 def test_retry_may_fail_again_and_again(house: House) -> None:
     """Each retry is a round; one that keeps failing can be retried as often as one likes."""
     house.provider_does(Rule(Do.REFUSE))

@@ -49,7 +49,7 @@ def stub() -> Iterator[Stub]:
             self.end_headers()
             self.wfile.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
 
-        do_GET = do_POST = do_PUT = _answer  # noqa: N815 - the base looks for these names
+        do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815 - the base looks for these names
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as in the base
             """Nothing is logged."""

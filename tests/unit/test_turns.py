@@ -44,7 +44,7 @@ def test_more_tenants_than_slots_come_one_after_the_other() -> None:
 
 
 def test_rest_earns_nothing() -> None:
-    """Who was away while another worked alone is next, shares from now on, and does not catch up."""
+    """Who was away while another worked alone is next and shares from now on: no catching up."""
     rota = Rota()
     for _ in range(100):
         rota.deal(32, {"busy": 10**6})

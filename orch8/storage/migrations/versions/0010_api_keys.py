@@ -39,12 +39,12 @@ COMMENT ON COLUMN workers.drained_at IS 'Since when it knows that, and holds not
 
 TALLIES = """
 CREATE TABLE tallies (
-    only boolean PRIMARY KEY DEFAULT true CHECK (only),
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
     upto uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',
     counts jsonb NOT NULL DEFAULT '{}'
 );
 COMMENT ON TABLE tallies IS
-    'How often each action is in the audit log, counted up to the entry ``upto``, for monitoring.';
+    'How often each action is in the audit log, counted up to the entry upto, for monitoring.';
 INSERT INTO tallies DEFAULT VALUES;
 """
 
