@@ -13,6 +13,7 @@ from orch8.engine.lifecycle import StepState
 from orch8.engine.scope import StepRef
 from orch8.errors import Unavailable
 from orch8.runtime import budgets, fencing
+from orch8.runtime.doubts import in_doubt
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Limits, Task, prepare
 from orch8.runtime.run import ENGINE, Run
@@ -145,9 +146,10 @@ def own_claim(run: Run, row: StepRow, worker_id: UUID, limits: Limits) -> Task:
     row.epoch += 1
     row.claimed_by = worker_id
     row.state = StepState.RUNNING
-    overdue = row.deadline_at is not None and run.now >= row.deadline_at
+    late = row.deadline_at is not None and run.now >= row.deadline_at
+    overdue = late and not in_doubt(row)  # a deadline never turns a doubt into a failure
     row.due_at = row.limit_key = None  # its place in the queue, queued_at, stays its own
-    if not run.route(row).kind.calls_out or (overdue and row.asking is None):
+    if not run.route(row).kind.calls_out or overdue:
         return Task(row, run.route(row))
     if row.asking is None:
         dispatched(run, row)

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 UNRESOLVED: Final = frozenset({Verdict.UNKNOWN, Verdict.IN_PROGRESS, Verdict.PENDING})
 
 
+def in_doubt(row: StepRow) -> bool:
+    """Whether the step's present attempt may have had its effect: no deadline ends it then."""
+    return row.outcome in UNRESOLVED and not Effect(row.effect).repeatable
+
+
 def doubt(run: Run, row: StepRow, reason: str) -> None:
     """The step's present attempt is in doubt."""
     if Effect(row.effect).repeatable:
@@ -38,7 +43,7 @@ def resolved(run: Run, row: StepRow, by: str, verdict: str) -> None:
 
     Called before the row shows the new outcome.
     """
-    if row.outcome not in UNRESOLVED or Effect(row.effect).repeatable:
+    if not in_doubt(row):
         return
     mine = (row.instance_id, row.node_key, row.generation)
     run.changes.doubted = [

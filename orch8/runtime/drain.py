@@ -38,6 +38,7 @@ class Drain:
 
     def __init__(self, lines: Mapping[str, Sequence[int]], every: float, width: int) -> None:
         self._left = {lane: list(ages) for lane, ages in lines.items()}
+        self.lengths = {lane: sum(ages) for lane, ages in lines.items()}
         self._done = dict.fromkeys(lines, 0)
         self._of: dict[str, list[Segment]] = {lane: [] for lane in lines}
         self._clock = 0.0

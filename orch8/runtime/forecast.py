@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 import structlog
 
+from orch8.blocks.interrupt import SLA
 from orch8.blocks.step import Step
 from orch8.engine.timing import SendWindow, closing
 from orch8.limits import Limit, Limiter, LimiterUnavailable, Usage
@@ -28,8 +29,20 @@ from orch8.storage.transaction import Row, Tx
 log = structlog.get_logger(__name__)
 
 MOST_KEYS: Final = 100
-FEW: Final = 10  # of those who come too late that are named when several keys are asked for
-MANY: Final = 100  # when one is
+
+
+@dataclass(frozen=True, slots=True)
+class _Depth:
+    """How closely a key is looked at: ``looked`` steps at the end of each of its lines, and the
+    first ``named`` of the late ones among them.
+    """
+
+    looked: int
+    named: int
+
+
+ONE_KEY: Final = _Depth(20_000, 100)
+MANY_KEYS: Final = _Depth(5_000, 10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +61,8 @@ class Miss:
 class Forecast:
     """What becomes of one key's queue; ``waiting`` is by lane. Without a limit all go at once.
 
-    ``will_miss`` counts the late ones, ``misses`` are the first of them by their turn.
+    ``will_miss`` counts the late ones at the ends of the lines (``_Depth``), ``misses`` are the
+    first of those by their turn.
     """
 
     tenant_id: str
@@ -79,8 +93,8 @@ def forecast(
     stated = sorted(at for at in limits if tenant_id in (None, at[0]) and key in (None, at[1]))
     waited = [(row.tenant_id, row.limit_key) for row in queued.keys(tx, tenant_id, key, MOST_KEYS)]
     found = [*waited, *(at for at in stated if at not in waited)] if idle else waited
-    eyes, named = _Eyes(limiter), FEW if key is None else MANY
-    return [_of_key(office, tx, at, limits.get(at), eyes, named) for at in found[:MOST_KEYS]]
+    eyes, depth = _Eyes(limiter), MANY_KEYS if key is None else ONE_KEY
+    return [_of_key(office, tx, at, limits.get(at), eyes, depth) for at in found[:MOST_KEYS]]
 
 
 class _Eyes:
@@ -102,7 +116,7 @@ class _Eyes:
 
 
 def _of_key(
-    office: Office, tx: Tx, at: tuple[str, str], stated: Limit | None, eyes: _Eyes, named: int
+    office: Office, tx: Tx, at: tuple[str, str], stated: Limit | None, eyes: _Eyes, depth: _Depth
 ) -> Forecast:
     tenant_id, key = at
     lanes = queued.lengths(tx, tenant_id, key, age=AGE, ages=AGES)
@@ -126,18 +140,18 @@ def _of_key(
         begin = max(begin, min(told, default=begin))
     ends = [max(row.last, now) for row in lanes if row.last is not None]
     ends += [
-        begin + timedelta(seconds=drain.at(row.lane, sum(row.in_line)))
+        begin + timedelta(seconds=drain.at(row.lane, drain.lengths[row.lane]))
         for row in lanes
         if any(row.in_line)
     ]
-    late = _late(office, tx, at, begin, drain)
+    late = _late(office, tx, at, begin, drain, depth.looked)
     return Forecast(
         tenant_id=tenant_id, key=key, limit=shown, usage=usage,
         waiting={row.lane: count for row in lanes if (count := row.admitted + sum(row.in_line))},
         paused=sum(row.paused for row in lanes),
         drain=(max(ends) - now).total_seconds() if ends else 0.0,
         drains_at=max(ends, default=None),
-        will_miss=len(late), misses=tuple(late[:named]),
+        will_miss=len(late), misses=tuple(late[: depth.named]),
     )  # fmt: skip
 
 
@@ -153,16 +167,24 @@ def _own(refused: Limit | None) -> Limit | None:
     return replace(refused, max=None)  # there it is a pace, and no limit
 
 
-def _late(office: Office, tx: Tx, at: tuple[str, str], begin: datetime, drain: Drain) -> list[Miss]:
-    """Those who come too late, by their turn."""
+def _late(
+    office: Office, tx: Tx, at: tuple[str, str], begin: datetime, drain: Drain, most: int
+) -> list[Miss]:
+    """Those who come too late, by their turn; of each line the last ``most`` are looked at."""
     windows: dict[tuple[UUID, str], SendWindow] = {}
-    for sequence_id, block_id in queued.blocks(tx, *at):
-        block = office.library.get(tx, sequence_id).sequence.index.get(block_id)
+    clocked: set[UUID] = set()
+    for sequence_id, block_id in queued.blocks(tx, *at, drain.lengths, most):
+        index = office.library.get(tx, sequence_id).sequence.index
+        block = index.get(block_id)
         if isinstance(block, Step) and block.send_window is not None:
             windows[sequence_id, block_id] = block.send_window
-    segments = map(astuple, drain.segments)
-    rows = queued.perhaps_late(tx, *at, begin, segments, list(windows))
-    found = (_miss(row, windows.get((row.sequence_id, row.block_id))) for row in reversed(rows))
+        if SLA in index:
+            clocked.add(sequence_id)
+    rows = queued.perhaps_late(
+        tx, *at, drain.lengths, most, begin=begin, segments=map(astuple, drain.segments),
+        windowed=list(windows), clocked=list(clocked),
+    )  # fmt: skip
+    found = (_miss(row, windows.get((row.sequence_id, row.block_id))) for row in rows)
     return [each for each in found if each is not None]
 
 

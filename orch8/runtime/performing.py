@@ -22,7 +22,7 @@ from orch8.handlers.builtin import Pure
 from orch8.handlers.registry import HANDLERS
 from orch8.runtime import budgets, identity
 from orch8.runtime.answering import answer, park
-from orch8.runtime.doubts import UNRESOLVED
+from orch8.runtime.doubts import in_doubt
 from orch8.runtime.library import Published
 from orch8.runtime.routes import Kind
 from orch8.runtime.run import CHILD, Run
@@ -80,8 +80,7 @@ def _breach(run: Run, row: StepRow, *, in_flight: bool = False) -> None:
         "_deadline_ms": round(limit.total_seconds() * 1000),
         "_elapsed_ms": round(elapsed.total_seconds() * 1000),
     }
-    doubt = row.outcome in UNRESOLVED and not Effect(row.effect).repeatable
-    if doubt or in_flight:  # a deadline never turns a doubt into a failure
+    if in_doubt(row) or in_flight:
         park(run, row, "outcome_unknown", Verdict.UNKNOWN)
         return
     _escalate(run, row, output)

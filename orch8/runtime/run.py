@@ -252,10 +252,10 @@ class Run:
             row.fingerprint = before.fingerprint if before.request is not None else None
 
     def schedule(self, row: StepRow, due: datetime) -> None:
-        """The row wants a worker at ``due``, or after the instance is resumed; what became of an
-        attempt is asked whatever the deadline, and during a pause, too.
+        """The row wants a worker at ``due``, or after the instance is resumed. An attempt in doubt
+        is found out about whatever the deadline; it is asked about during a pause, too.
         """
-        if row.deadline_at is not None and not row.pull and row.asking is None:
+        if row.deadline_at is not None and not row.pull and not doubts.in_doubt(row):
             due = min(due, row.deadline_at)
         paused = self.row.paused_at is not None and row.asking is None
         row.due_at, row.held_due_at = (None, due) if paused else (due, None)

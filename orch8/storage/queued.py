@@ -1,11 +1,11 @@
 """How long the queues of rate-limited keys are, and who may come too late in them.
 
-Unlike what admission reads (orch8/storage/queues.py), this looks at whole lines.
+Unlike what admission reads (orch8/storage/queues.py), this is about whole lines, and their ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,6 @@ from orch8.storage.transaction import Row, Tx, dumps
 
 MOST_STEPS = 200_000  # of one key that are counted
 MOST_BLOCKS = 500  # of which steps of one key are
-MOST_READ = 20_000  # steps of one key that are read
 
 
 def keys(tx: Tx, tenant_id: str | None, key: str | None, limit: int) -> list[Row]:
@@ -53,62 +52,75 @@ def lengths(tx: Tx, tenant_id: str, key: str, *, age: float, ages: int) -> list[
     return tx.rows(sql, params)
 
 
-def blocks(tx: Tx, tenant_id: str, key: str) -> list[tuple[UUID, str]]:
-    """The blocks whose steps wait for a key, each with its sequence's version."""
-    sql = """
-    SELECT DISTINCT i.sequence_id, q.block_id
-    FROM (SELECT instance_id, block_id FROM steps WHERE tenant_id = %(tenant)s
-              AND limit_key = %(key)s LIMIT %(most)s) q JOIN instances i ON i.id = q.instance_id
+# The last of each line, since they are the first to be late: `place` counts from the front.
+_TAILS = """
+line AS (SELECT * FROM json_to_recordset(%(lines)s::json) AS l(lane text, length bigint)),
+tail AS MATERIALIZED (
+    SELECT t.*, line.length + 1 - count(*) FILTER (WHERE t.due_at IS NULL) OVER (
+        PARTITION BY t.lane ORDER BY t.queued_at DESC, t.id DESC ROWS UNBOUNDED PRECEDING) AS place
+    FROM line, LATERAL (
+        SELECT instance_id, node_key, block_id, lane, id, queued_at, deadline_at, due_at FROM steps
+        WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND lane = line.lane
+            AND held_due_at IS NULL AND state = 'scheduled'
+        ORDER BY queued_at DESC, id DESC LIMIT %(most)s) t)"""
+
+
+def blocks(
+    tx: Tx, tenant_id: str, key: str, lines: Mapping[str, int], most: int
+) -> list[tuple[UUID, str]]:
+    """The blocks of the last ``most`` steps in each line, each with its sequence's version."""
+    sql = f"""WITH {_TAILS}
+    SELECT DISTINCT i.sequence_id, t.block_id FROM tail t JOIN instances i ON i.id = t.instance_id
     LIMIT %(blocks)s"""
-    params = {"tenant": tenant_id, "key": key, "most": MOST_STEPS, "blocks": MOST_BLOCKS}
+    params = _tails(tenant_id, key, lines, most) | {"blocks": MOST_BLOCKS}
     return [(row.sequence_id, row.block_id) for row in tx.rows(sql, params)]
 
 
 # The clock of a run is a step of its own (orch8/blocks/interrupt.py), found by its node key.
-_PERHAPS_LATE = """
-WITH segment AS (SELECT * FROM json_to_recordset(%(segments)s::json)
+_PERHAPS_LATE = f"""WITH {_TAILS},
+segment AS (SELECT * FROM json_to_recordset(%(segments)s::json)
     AS g(lane text, first bigint, until bigint, begin double precision, every double precision)),
 windowed AS (SELECT * FROM json_to_recordset(%(windowed)s::json) AS w(sequence uuid, block text)),
-placed AS MATERIALIZED (
-    SELECT instance_id, node_key, block_id, lane, queued_at, deadline_at, due_at,
-        count(*) FILTER (WHERE due_at IS NULL) OVER (
-            PARTITION BY lane ORDER BY queued_at, id ROWS UNBOUNDED PRECEDING) AS place
-    FROM (SELECT * FROM steps WHERE tenant_id = %(tenant)s AND limit_key = %(key)s
-              AND held_due_at IS NULL AND state = 'scheduled' LIMIT %(most)s) q),
 turn AS (
-    SELECT p.*, CASE WHEN p.due_at IS NOT NULL THEN greatest(p.due_at, orch8_now())
-        ELSE %(begin)s + (g.begin + (p.place - g.first) * g.every) * interval '1 second' END AS at
-    FROM placed p LEFT JOIN segment g ON p.due_at IS NULL AND g.lane = p.lane
-        AND p.place >= g.first AND p.place < g.until),
+    SELECT t.*, CASE WHEN t.due_at IS NOT NULL THEN greatest(t.due_at, orch8_now())
+        ELSE %(begin)s + (g.begin + (t.place - g.first) * g.every) * interval '1 second' END AS at
+    FROM tail t LEFT JOIN segment g ON t.due_at IS NULL AND g.lane = t.lane
+        AND t.place >= g.first AND t.place < g.until),
 timed AS (
     SELECT t.*, i.sequence_id, i.timezone, c.at AS sla_at, w.block IS NOT NULL AS windowed
     FROM turn t JOIN instances i ON i.id = t.instance_id
     LEFT JOIN windowed w ON w.sequence = i.sequence_id AND w.block = t.block_id
     LEFT JOIN LATERAL (
         SELECT min(COALESCE(s.due_at, s.held_due_at)) AS at FROM steps s
-        WHERE s.instance_id = t.instance_id AND s.node_key >= '@sla' AND s.node_key < '@slb'
-            AND s.block_id = '@sla' AND s.finished_at IS NULL) c ON true)
+        WHERE i.sequence_id = ANY(%(clocked)s::uuid[]) AND s.instance_id = t.instance_id
+            AND s.node_key >= '@sla' AND s.node_key < '@slb' AND s.block_id = '@sla'
+            AND s.finished_at IS NULL) c ON true)
 SELECT instance_id, node_key, block_id, lane, queued_at, deadline_at, sla_at, at AS turn_at,
-    sequence_id, timezone, windowed
-FROM timed WHERE windowed OR least(deadline_at, sla_at) < at
-ORDER BY at DESC, instance_id LIMIT %(limit)s"""
+    sequence_id, timezone
+FROM timed WHERE windowed OR least(deadline_at, sla_at) < at ORDER BY at, instance_id"""
 
 
 def perhaps_late(
-    tx: Tx, tenant_id: str, key: str, begin: datetime, segments: Iterable[Any],
-    windowed: Sequence[tuple[UUID, str]],
+    tx: Tx, tenant_id: str, key: str, lines: Mapping[str, int], most: int, *,
+    begin: datetime, segments: Iterable[Any], windowed: Sequence[tuple[UUID, str]],
+    clocked: Sequence[UUID],
 ) -> list[Row]:  # fmt: skip
-    """The steps that wait for a key and whose turn comes after their ``deadline_at`` or the
-    ``sla_at`` of their run, or that are of a ``windowed`` block; the last turns first, at most
-    MOST_READ.
+    """Of the last ``most`` steps in each line those whose turn comes after their ``deadline_at`` or
+    the ``sla_at`` of their run, and those of a ``windowed`` block; by their turns.
 
-    ``segments`` (lane, first place, until place, seconds from ``begin``, seconds between turns)
-    tell the turns of those who are not admitted, by their place in the lane's line.
+    ``lines`` are, by lane, how many are not admitted yet. ``segments`` (lane, first place, until
+    place, seconds from ``begin``, seconds between turns) tell their turns by their place in the
+    lane's line. Only runs of the ``clocked`` sequences have an SLA.
     """
     names = ("lane", "first", "until", "begin", "every")
-    params = {
-        "tenant": tenant_id, "key": key, "begin": begin, "most": MOST_STEPS, "limit": MOST_READ,
+    params = _tails(tenant_id, key, lines, most) | {
+        "begin": begin, "clocked": list(clocked),
         "segments": dumps([dict(zip(names, each, strict=True)) for each in segments]),
         "windowed": dumps([{"sequence": s, "block": b} for s, b in windowed]),
     }  # fmt: skip
     return tx.rows(_PERHAPS_LATE, params)
+
+
+def _tails(tenant_id: str, key: str, lines: Mapping[str, int], most: int) -> dict[str, Any]:
+    told = [{"lane": lane, "length": length} for lane, length in lines.items()]
+    return {"tenant": tenant_id, "key": key, "most": most, "lines": dumps(told)}

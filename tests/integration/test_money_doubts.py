@@ -107,5 +107,9 @@ def test_deadline_fails_nothing_that_may_have_happened(house: House, said: str) 
     instance_id = house.run({**step, "deadline": "1h"})
     house.advance(HOUR)
     house.work()
-    assert house.step(instance_id).state == "parked"
-    assert house.state(instance_id) == "waiting"
+    row = house.step(instance_id)
+    assert (row.state, row.outcome, row.dispatches) == ("scheduled", said, 1)
+    house.handler("charge", lambda _: {"ok": True})
+    house.advance(HOUR)
+    house.work()
+    assert house.state(instance_id) == "completed"

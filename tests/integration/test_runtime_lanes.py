@@ -96,8 +96,8 @@ def test_follow_ups_of_a_long_chain_leave_a_slot_to_a_customer(house: House, cal
 
 
 def test_lanes_with_backlogs_share_the_slots_of_a_process(house: House, calls: Calls) -> None:
-    """Seven slots are free: the renewals' reserve is three, one is each other's, and the one that is
-    nobody's goes to a customer.
+    """Seven slots are free: the renewals' reserve is three, one is each other's, and the one that
+    is nobody's goes to a customer.
     """
     lanes = {"interactive": 2, LANE: 3, "bulk": 1, "backfill": 1}
     doors = calls.doors = {lane: threading.Event() for lane in lanes}

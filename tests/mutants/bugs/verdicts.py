@@ -100,9 +100,9 @@ MUTANTS: Final = (
     Mutant(
         "deadline_fails_a_doubt",
         "A charge that may have been made fails because its deadline passed.",
-        "orch8/runtime/performing.py",
-        " or in_flight:  # a deadline",
-        " and in_flight:  # a deadline",
+        "orch8/runtime/claim.py",
+        "overdue = late and not in_doubt(row)",
+        "overdue = late",
         (f"{_TIMERS}test_deadline_never_fails_a_call_in_doubt",),
     ),
 )
