@@ -39,8 +39,11 @@ def limits(
     elif not found["items"]:
         click.echo(NOTHING)
     else:
-        names = ("key", "limit", "used now", "waiting", "drains in", "will miss")
-        _print(names, (_row(each) for each in found["items"]))
+        items = found["items"]
+        several = len({each["tenant_id"] for each in items}) > 1
+        whose = ("tenant",) if several else ()
+        names = (*whose, "key", "limit", "used now", "waiting", "drains in", "will miss")
+        _print(names, ((*(each["tenant_id"] for _ in whose), *_row(each)) for each in items))
 
 
 @limits.command()
@@ -199,8 +202,9 @@ def _tell(each: Mapping[str, Any]) -> None:
     drains = f"{each['drains_at']}, in {span(each['drain_seconds'])}" if each["waiting"] else ""
     click.echo(each["key"])
     for name, value in (
-        ("limit", _limit(each)), ("used now", _used(each)), ("waiting", lanes or "nobody"),
-        ("drains at", drains), ("paused", each["paused"]), ("will miss", each["will_miss"]),
+        ("tenant", each["tenant_id"]), ("limit", _limit(each)), ("used now", _used(each)),
+        ("waiting", lanes or "nobody"), ("drains at", drains), ("paused", each["paused"]),
+        ("will miss", each["will_miss"]),
     ):  # fmt: skip
         if value not in ("", 0):
             click.echo(f"  {name}: {value}")

@@ -125,19 +125,19 @@ def _of_key(
             tenant_id=tenant_id, key=key, limit=stated, usage=eyes.usage(tenant_id, stated),
             waiting={}, paused=0, drain=0.0, drains_at=None, will_miss=0, misses=(),
         )  # fmt: skip
-    lines = queues.lines(tx, tenant_id, key, age=AGE, ages=AGES)
-    refused = next((Limit(*row.deferred_under) for row in lines if row.deferred_under), None)
+    state = queues.queue_state(tx, tenant_id, key)
+    refused = Limit(*state.deferred_under) if state.deferred_under else None
     shown = stated or _own(refused)
     usage = eyes.usage(tenant_id, shown)
-    limit, now = in_force(stated, refused), lines[0].now
-    every = 0.0 if limit is None else (refused or limit).weight / limit.pace
+    limit, now = in_force(stated, refused), state.now
+    every = 0.0 if limit is None else limit.weight / limit.pace
     drain = Drain({row.lane: row.in_line for row in lanes}, every, _width(every))
     blocked = usage.blocked if usage is not None else 0.0
     # Whoever is admitted has the next units.
     begin = now + timedelta(seconds=max(every * sum(row.admitted for row in lanes), blocked))
-    if limit is None or (refused is not None and limit.pace == refused.pace):
-        told = [row.free_at for row in lines if row.free_at is not None]
-        begin = max(begin, min(told, default=begin))
+    unchanged = limit is not None and refused is not None and limit.pace == refused.pace
+    if unchanged and state.free_at is not None:
+        begin = max(begin, state.free_at)
     ends = [max(row.last, now) for row in lanes if row.last is not None]
     ends += [
         begin + timedelta(seconds=drain.at(row.lane, drain.lengths[row.lane]))

@@ -20,6 +20,7 @@ from orch8.storage.transaction import Tx
 
 LOOK = 0.5  # seconds between two looks for other tenants in a lane with a backlog
 VISITED = 1000  # tenants looked at in one go; the next look goes on behind them
+AHEAD = 4  # claims for which a tenant's due steps are counted
 MOST_WEIGHTS = 10_000
 LEAST, MOST = 0.01, 100.0  # weight of a tenant
 
@@ -59,8 +60,8 @@ class _Queue:
 
     rota: Rota
     backlog: bool = False  # whether more was due than it took
-    shared: bool = False  # whether several tenants have due steps
-    look_at: float = field(default=float("-inf"))
+    due: dict[str, int] = field(default_factory=dict)  # of each tenant, as far as it is known
+    look_at: float = float("-inf")
     after: str = ""  # the tenant behind which the next look begins
 
 
@@ -81,23 +82,40 @@ class Turns:
         due rows, each tenant's turn of them.
         """
         queue = self._queues.setdefault(lane, _Queue(Rota(self._weights)))
-        if queue.backlog and (queue.shared or self._clock() >= queue.look_at):
-            due = self._look(tx, queue, lane, limit)
-            if queue.shared and due:
-                return steps.take_turns(tx, lane, queue.rota.deal(limit, due))
+        scarce = 0 < sum(queue.due.values()) < limit
+        if queue.backlog and (scarce or self._clock() >= queue.look_at):
+            self._look(tx, queue, lane, limit)
+        if queue.backlog and len(queue.due) > 1:
+            rows = self._take_turns(tx, queue, lane, limit)
+            if rows:
+                return rows
         rows = steps.take_due(tx, lane, limit)
         queue.backlog = len(rows) == limit
         return rows
 
-    def _look(self, tx: Tx, queue: _Queue, lane: str, limit: int) -> dict[str, int]:
-        found = queues.tenants(tx, lane, after=queue.after, visits=VISITED, most=limit)
-        due = {row.tenant_id: row.due for row in found if row.due}
-        whole = not queue.after and len(found) < VISITED
-        queue.after = found[-1].tenant_id if len(found) == VISITED else ""
-        queue.shared = len(due) > 1 or not whole
-        queue.backlog = queue.shared or bool(due)
+    def _take_turns(self, tx: Tx, queue: _Queue, lane: str, limit: int) -> list[StepRow]:
+        dealt = queue.rota.deal(limit, queue.due)
+        rows = steps.take_turns(tx, lane, dealt)
+        taken = Counter(row.tenant_id for row in rows)
+        for tenant, turns in dealt.items():
+            queue.due[tenant] -= turns
+            if taken[tenant] < turns or not queue.due[tenant]:  # others were faster, or all is done
+                del queue.due[tenant]
+        return rows
+
+    def _look(self, tx: Tx, queue: _Queue, lane: str, limit: int) -> None:
+        """The next VISITED tenants of the lane are known as they are now."""
+        found = queues.tenants(tx, lane, after=queue.after, visits=VISITED, most=AHEAD * limit)
+        more = len(found) == VISITED
+        last = found[-1].tenant_id if more else None
+        queue.due = {
+            tenant: due
+            for tenant, due in queue.due.items()
+            if tenant <= queue.after or (last is not None and tenant > last)
+        }
+        queue.due.update((row.tenant_id, row.due) for row in found if row.due)
+        queue.after = last or ""
         queue.look_at = self._clock() + LOOK
-        return due
 
 
 def weights(text: str) -> dict[str, float]:

@@ -97,7 +97,8 @@ timed AS (
             AND s.finished_at IS NULL) c ON true)
 SELECT instance_id, node_key, block_id, lane, queued_at, deadline_at, sla_at, at AS turn_at,
     sequence_id, timezone
-FROM timed WHERE windowed OR least(deadline_at, sla_at) < at ORDER BY at, instance_id"""
+FROM timed WHERE at IS NOT NULL AND (windowed OR least(deadline_at, sla_at) < at)
+ORDER BY at, instance_id"""
 
 
 def perhaps_late(

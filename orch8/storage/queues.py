@@ -1,7 +1,7 @@
 """Queues: what is due in each lane and whose it is; who waits for a rate-limited key.
 
 The age of a waiting step is counted in whole spans of ``age`` seconds of business time, up to
-``ages`` - 1.
+``ages`` - 1. ``waiting`` is how many there are of each age.
 """
 
 from __future__ import annotations
@@ -21,17 +21,14 @@ def due_by_age(
     """How many steps of each lane are due, by age; of the longest due at most ``most`` are counted,
     and lanes without any are left out.
     """
-    sql = """
-    SELECT l.lane, d.age, count(*) AS due FROM unnest(%(lanes)s) AS l(lane), LATERAL (
-        SELECT LEAST(floor(extract(epoch FROM orch8_now() - s.due_at) / %(age)s),
-            %(ages)s - 1)::integer AS age
-        FROM steps s WHERE s.lane = l.lane AND s.due_at <= orch8_now()
+    sql = f"""
+    WITH n AS MATERIALIZED (SELECT orch8_now() AS now)
+    SELECT l.lane, {_by_age("d.due_at", ages)} AS waiting FROM n, unnest(%(lanes)s) AS l(lane),
+    LATERAL (SELECT s.due_at FROM steps s WHERE s.lane = l.lane AND s.due_at <= orch8_now()
         ORDER BY s.due_at LIMIT %(most)s) d
-    GROUP BY l.lane, d.age"""
-    found: dict[str, list[int]] = {}
-    for row in tx.rows(sql, {"lanes": list(lanes), "most": most, "age": age, "ages": ages}):
-        found.setdefault(row.lane, [0] * ages)[row.age] = row.due
-    return found
+    GROUP BY l.lane"""
+    rows = tx.rows(sql, {"lanes": list(lanes), "most": most, "age": age})
+    return {row.lane: row.waiting for row in rows}
 
 
 def tenants(tx: Tx, lane: str, *, after: str, visits: int, most: int) -> list[Row]:
@@ -55,6 +52,22 @@ def tenants(tx: Tx, lane: str, *, after: str, visits: int, most: int) -> list[Ro
             ORDER BY s.due_at LIMIT %(most)s) d) ELSE 0 END AS due
     FROM t ORDER BY t.tenant_id"""
     return tx.rows(sql, {"lane": lane, "after": after, "visits": visits, "most": most})
+
+
+def _by_age(since: str, ages: int) -> str:
+    """An array: how many of the rows there are of each age, NULLs left out. The time is ``n.now``,
+    since orch8_now() would be asked for every row.
+    """
+
+    def bound(n: int) -> str:
+        return f"n.now - {n} * %(age)s * interval '1 second'"
+
+    counts = [f"count(*) FILTER (WHERE {since} > {bound(1)})"]
+    for n in range(1, ages - 1):
+        between = f"{since} <= {bound(n)} AND {since} > {bound(n + 1)}"
+        counts.append(f"count(*) FILTER (WHERE {between})")
+    counts.append(f"count(*) FILTER (WHERE {since} <= {bound(ages - 1)})")
+    return f"ARRAY[{', '.join(counts)}]"
 
 
 # -- rate-limited keys ---------------------------------------------------------------------------
@@ -96,21 +109,21 @@ def lines(tx: Tx, tenant_id: str, key: str, *, age: float, ages: int) -> list[Ro
     list), the limit the first was ``deferred_under`` and when that would be ``free_at``, and
     ``now``.
     """
-    by_age = ", ".join(f"count(*) FILTER (WHERE f.age = {n})" for n in range(ages))
     sql = f"""
-    {_LANES_OF_KEY}
-    SELECT l.lane, orch8_now() AS now, q.* FROM l, LATERAL (
-        SELECT count(f.due_at) AS admitted, max(f.due_at) AS last, ARRAY[{by_age}] AS waiting,
-            (array_agg(f.progress -> 'limit'))[1] AS deferred_under,
-            (array_agg(f.progress ->> 'free_at'))[1]::timestamptz AS free_at
-        FROM (SELECT due_at, progress,
-                CASE WHEN due_at IS NULL AND held_due_at IS NULL AND state = 'scheduled' THEN
-                    LEAST(floor(extract(epoch FROM orch8_now() - queued_at) / %(age)s),
-                        %(ages)s - 1) END AS age
+    {_LANES_OF_KEY}, n AS MATERIALIZED (SELECT orch8_now() AS now)
+    SELECT l.lane, q.*, first.progress -> 'limit' AS deferred_under,
+        (first.progress ->> 'free_at')::timestamptz AS free_at, n.now
+    FROM n, l, LATERAL (
+        SELECT count(f.due_at) AS admitted, max(f.due_at) AS last,
+            {_by_age("f.since", ages)} AS waiting
+        FROM (SELECT due_at, CASE WHEN due_at IS NULL AND held_due_at IS NULL
+                  AND state = 'scheduled' THEN queued_at END AS since
               FROM steps WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND lane = l.lane
-              ORDER BY queued_at, id LIMIT %(most)s) f) q"""
-    params = {"tenant": tenant_id, "key": key, "age": age, "ages": ages, "most": IN_LINE}
-    return tx.rows(sql, params)
+              ORDER BY queued_at, id LIMIT %(most)s) f) q,
+    LATERAL (SELECT progress FROM steps
+        WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND lane = l.lane
+        ORDER BY queued_at, id LIMIT 1) first"""
+    return tx.rows(sql, {"tenant": tenant_id, "key": key, "age": age, "most": IN_LINE})
 
 
 def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:

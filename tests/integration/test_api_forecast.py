@@ -87,6 +87,23 @@ def test_presets_say_what_providers_publish(api: Api) -> None:
     assert "each" in stripe["limits"][-1]
 
 
+def test_presets_can_be_set_as_they_are(api: Api) -> None:
+    """Every published limit of an account is taken, and the audit log says who set it."""
+    count = 0
+    for provider in api.get("/rate-limits/presets")["items"]:
+        for each in provider["limits"]:
+            key = each["key"].replace("{mode}", "live").replace("{account}", "acct_1")
+            if each["each"] is None and each["live"] is not None:
+                body = {name: value for name, value in each["live"].items() if value is not None}
+                told = api.send("PUT", f"/rate-limits/{key}", body, headers={"X-Actor": "maria"})
+                assert told.status_code == 200, told.text
+                assert {name: told.json[name] for name in body} == body
+                count += 1
+    audit = "SELECT count(*) FROM audit_log WHERE action = 'limit.changed' AND actor = 'maria'"
+    assert api.rows(audit) == [(count,)]
+    assert len(api.get("/rate-limits/forecast")["items"]) == count
+
+
 def test_keys_named_like_routes_can_be_limited(api: Api) -> None:
     """Only reading one of that name by itself is taken; the list has it."""
     api.send("PUT", "/rate-limits/forecast", {"max": 1, "window_seconds": 1})

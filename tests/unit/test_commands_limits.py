@@ -69,6 +69,8 @@ def test_list_tells_how_full_each_key_is(stub: Stub) -> None:
     )
     assert idle == "stripe:live:acct_1 100 in 1s 12"
     assert away == "stripe:live:acct_1 100 in 1s ?"
+    stub.says("/rate-limits/forecast", {"items": [BUSY, IDLE | {"tenant_id": "acme"}]})
+    assert lines(stub.run("limits").output)[2].startswith("acme stripe:live:acct_1 100 in 1s")
     as_json = stub.run("limits", "--json").output
     assert json.loads(as_json)["items"][0]["waiting"] == 100_000
 

@@ -105,8 +105,8 @@ def test_nobody_goes_back_a_third_time_for_want_of_patience(newcomers: Newcomers
 
 
 def test_share_of_customers_is_kept_where_there_are_any(newcomers: Newcomers, clock: Clock) -> None:
-    """A fifth of the window is not for newcomers of other lanes, a tenth not for their queue; all of
-    it is theirs if no customer came for long.
+    """A fifth of the window is not for newcomers of other lanes, a tenth not for their queue; all
+    of it is theirs if no customer came for long.
     """
     assert newcomers.asks(task()) == (LIMIT,)
     customer = task("interactive")

@@ -20,6 +20,7 @@ from orch8.engine.timing import (
     Schedule,
     SendWindow,
     admissible,
+    closing,
     due_after,
     jittered,
     opening,
@@ -219,6 +220,36 @@ def test_window_is_open_at_its_opening(window: SendWindow, naive: datetime, zone
     assert opened >= moment
     assert opening(window, opened, zone) == opened
     assert opened == moment or opened.astimezone(zone).time() == window.start
+
+
+def test_window_closes_at_its_end() -> None:
+    """One over midnight on the next day if it began today; outside its hours there is no end."""
+    nine_to_five, night = SendWindow(time(9), time(17)), SendWindow(time(22), time(6))
+    assert closing(nine_to_five, _local("2026-11-20T09:00"), BERLIN) == _local("2026-11-20T17:00")
+    assert closing(nine_to_five, _local("2026-11-20T17:00"), BERLIN) is None
+    assert closing(night, _local("2026-11-20T23:00"), BERLIN) == _local("2026-11-21T06:00")
+    assert closing(night, _local("2026-11-20T05:59"), BERLIN) == _local("2026-11-20T06:00")
+    assert closing(night, _local("2026-11-20T12:00"), BERLIN) is None
+
+
+def test_window_that_ends_in_a_repeated_hour_closes_after_the_moment() -> None:
+    """In the second of two equal hours it is the second end."""
+    early = SendWindow(time(0), time(2, 30))
+    first = datetime(2026, 10, 25, 0, 10, tzinfo=UTC)  # 02:10 in Berlin, and again an hour later
+    for moment in (first, first + timedelta(hours=1)):
+        assert closing(early, moment, BERLIN) == moment + timedelta(minutes=20)
+
+
+@given(
+    st.builds(SendWindow, st.times(), st.times()).filter(lambda w: w.start != w.end),
+    st.datetimes(datetime(2026, 1, 1), datetime(2027, 1, 1)).map(lambda t: t.replace(tzinfo=UTC)),
+    st.sampled_from([BERLIN, NEW_YORK, ZoneInfo("Asia/Kolkata"), ZoneInfo("UTC")]),
+)
+def test_window_closes_after_it_is_open(window: SendWindow, moment: datetime, zone: tzinfo) -> None:
+    """There is an end exactly if it is open, and within a day and an hour."""
+    closes = closing(window, moment, zone)
+    assert (closes is not None) == (opening(window, moment, zone) == moment)
+    assert closes is None or timedelta() < closes - moment <= timedelta(hours=25)
 
 
 # -- jitter -----------------------------------------------------------------------------------
