@@ -143,10 +143,13 @@ class LimitSchema(Base):
     cost = Anything()
 
 
-class KeyedLimitSchema(LimitSchema):
-    """A limit with its key."""
+class KeyedLimitSchema(Base):
+    """A key and its limit, which may be stated elsewhere."""
 
     key = Text(required=True, blank=False)
+    max = Whole(least=1)
+    window_seconds = Positive()
+    cost = Anything()
 
 
 class BreachSchema(Base):
@@ -322,6 +325,10 @@ def _rate_limit(draft: Draft, key: Template, given: Mapping[str, Any], pointer: 
         elif isinstance(most, int) and cost > most:
             message = f"cost {cost} is more than max {most}: the step could never be called"
             draft.problem(f"{pointer}/cost", message, "raise max, or lower cost")
+    for name, other in (("max", "window_seconds"), ("window_seconds", "max")):
+        if name not in given and other in given:
+            hint = "leave out both if the limit is set with /rate-limits"
+            draft.problem(f"{pointer}/{name}", f"{name} is required", hint, shape=True)
     template = None if cost is None else draft.template(cost, f"{pointer}/cost")
     return RateLimit(key, most, given.get("window_seconds", 1.0), template)
 

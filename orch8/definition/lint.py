@@ -176,16 +176,19 @@ def _limited_keys(found: Outline) -> set[str]:
         each["key"]
         for node in found.nodes
         for each in node.values.get("rate_limits", ())
-        if each and "key" in each
+        if each and "key" in each and ("max" in each or "max_in_flight" in node.values)
     }
 
 
 def _unlimited(node: Node, limited: set[str], findings: Findings) -> None:
-    key = node.values.get("rate_limit_key")
-    if key is not None and key not in limited:
-        message = f"{node.owner}rate_limit_key {key[:60]!r} has no limit here"
-        hint = 'add "rate_limit": {"max": 95, "window_seconds": 1}, or set one with /rate-limits'
-        findings.warn(Problem(f"{node.pointer}/rate_limit_key", message, hint, UNLIMITED))
+    named = [("/rate_limit_key", "rate_limit_key", node.values.get("rate_limit_key"))]
+    for i, each in enumerate(node.values.get("rate_limits", ())):
+        named.append((f"/rate_limits/{i}/key", "the key", (each or {}).get("key")))
+    for pointer, what, key in named:
+        if key is not None and key not in limited:
+            message = f"{node.owner}{what} {key[:60]!r} has no limit here"
+            hint = "state its max and window_seconds, or set them with /rate-limits"
+            findings.warn(Problem(node.pointer + pointer, message, hint, UNLIMITED))
 
 
 def _after_the_end(chain: list[Node], findings: Findings) -> None:

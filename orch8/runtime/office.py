@@ -19,6 +19,7 @@ from orch8.runtime.preparing import Limits
 from orch8.runtime.routes import Routes
 from orch8.runtime.run import Claimer, Run
 from orch8.runtime.surroundings import Surroundings
+from orch8.runtime.turns import weights
 from orch8.storage import fleet
 from orch8.storage.ids import uuid7
 from orch8.storage.rows import InstanceRow, Moment
@@ -33,6 +34,7 @@ class Office:
     def __init__(self, settings: Settings, *, pool: int = 5, name: str = "orch8") -> None:
         self.settings = settings
         policy_at(settings.decline_policy)  # a policy that cannot be read stops the process now
+        self.weights = weights(settings.tenant_weights)
         self.database = Database(settings.database_url, size=pool, name=name)
         self.library = Library()
         self.loader = Loader(self.library, Contexts())

@@ -29,7 +29,7 @@ from orch8.runtime.preparing import Task
 from orch8.runtime.run import JANITOR, Claimer
 from orch8.runtime.settle import Broken, Deferral, Item, Lost, Settled, settle, unsent
 from orch8.runtime.standing import Standing
-from orch8.runtime.turns import Turns, weights
+from orch8.runtime.turns import Turns
 from orch8.runtime.unlimited import Unlimited
 from orch8.storage import instances, queues, steps
 
@@ -67,7 +67,7 @@ class Pump:
         )
         self._gate = Gate(limiter, Standing(office))
         self._slots = Slots(self.width)
-        self._turns = Turns(weights(office.settings.tenant_weights))
+        self._turns = Turns(office.weights)
         self._unlimited = Unlimited(office)
         self.lease = Lease(
             office, node, lambda: sorted(self._lanes), lambda: self._in_flight,

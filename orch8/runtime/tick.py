@@ -14,6 +14,7 @@ from uuid import UUID
 import structlog
 
 from orch8.errors import Orch8Error
+from orch8.runtime import lanes
 from orch8.runtime.admission import admit_waiting
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
@@ -24,7 +25,7 @@ from orch8.storage.rows import StepRow
 
 log = structlog.get_logger(__name__)
 
-LANES: Final = ("interactive", "renewal", "bulk", "backfill", JANITOR)
+LANES: Final = (*lanes.LANES, JANITOR)
 MESSAGE_IDS: Final = 64  # step ids that a wake-up shows to whoever watches the broker
 LOST_PER_PASS: Final = 20  # worker processes
 CLAIMS_PER_PASS: Final = 500
