@@ -51,6 +51,7 @@ class Building:
         self.dialect = Dialect.CONTRACT if findings.contract else Dialect.SEED
         self.references: dict[str, frozenset[str]] = {}
         self.output_schemas: dict[str, JsonSchema] = {}
+        self.roots: set[str] = set()  # the names that any of its expressions begins with
 
     def run(self, sla: Mapping[str, Any] | None = None) -> Block:
         """Every node has its block; the block that a run of all of them is, within its ``sla``."""
@@ -193,6 +194,7 @@ class NodeDraft:
 
     def _note(self, compiled: Condition | Template, pointer: str) -> None:
         """Keep what it reads; say what of it nobody provides."""
+        self._building.roots |= compiled.roots
         self.reads |= self._known_outputs(compiled)
         ids = self._building.found.ids
         for name in sorted(compiled.outputs):

@@ -82,6 +82,7 @@ def load(
         correlation=correlation,
         output_schemas=building.output_schemas,
         references=building.references,
+        roots=frozenset(building.roots),
         handlers=frozenset(_handlers(found)),
         warnings=findings.sorted_warnings(),
     )

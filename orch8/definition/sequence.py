@@ -67,5 +67,6 @@ class Sequence:
     correlation: Mapping[str, Template] = field(default_factory=dict)
     output_schemas: Mapping[str, JsonSchema] = field(default_factory=dict)
     references: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    roots: frozenset[str] = frozenset()  # the names that any of its expressions begins with
     handlers: frozenset[str] = frozenset()
     warnings: tuple[Problem, ...] = ()

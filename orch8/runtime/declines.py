@@ -42,7 +42,9 @@ def note(run: Run, row: StepRow, got: Answer) -> None:
         _keep(run, {DECLINE: shown, LAST_DECLINE: shown})
         budgets.judge(run, row, got.verdict, barred=decline.never)
         return
-    if got.verdict in _NO_DECLINE and DECLINE in run.known.get(STATE):
+    # The latest decline is looked up only where it can be read: that costs a statement.
+    reads = "decline" in run.published.sequence.roots
+    if reads and got.verdict in _NO_DECLINE and DECLINE in run.known.get(STATE):
         _forget(run)
     budgets.judge(run, row, got.verdict)
 

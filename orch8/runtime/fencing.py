@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -24,6 +25,7 @@ FENCE: Final = "fence"  # what a step waits for that finds another behind its fe
 _FIRST_LOOK: Final = 2.0
 _LONGEST_LOOK: Final = 60.0
 Taken = tuple[str, str, UUID, str | None]  # tenant, fence, instance, node key
+Passed = tuple[str, str, UUID]  # tenant, fence, instance
 
 
 class Fences(Protocol):
@@ -62,15 +64,21 @@ class TxFences:
         write(self.tx, Changes(audit=list(entries)))
 
 
-def stand_back(held_by: Fences, tasks: Sequence[Task], moment: Moment) -> list[Task]:
+def stand_back(
+    held_by: Fences,
+    tasks: Sequence[Task],
+    moment: Moment,
+    passed: Mapping[Passed, str] = MappingProxyType({}),
+) -> list[Task]:
     """Those of the claimed tasks that must not be sent, since another step holds their fence: their
     rows are scheduled again, behind it. One that is not to wait keeps its place among the tasks,
-    with its end. Every other task that has a fence holds it once the transaction commits.
+    with its end. Every other task that has a fence holds it once the transaction commits; ``passed``
+    are the fences that steps of this transaction pass on to the next of their instance.
     """
     wanting = [task for task in tasks if task.row.fence is not None and task.sends]
     if not wanting:
         return []
-    taken = held_by.take([_hold(task) for task in wanting])
+    taken = held_by.take([_hold(task, passed) for task in wanting])
     refused = [task for task in wanting if _named(task.row) not in taken]
     behind = [task for task in refused if task.on_fence is not OnFence.FAIL]
     for task in refused:
@@ -95,11 +103,38 @@ def unsend(row: StepRow) -> None:
         row.fingerprint = row.request = None
 
 
-def _hold(task: Task) -> Hold:
+def pass_on(let_go: list[Hold], tasks: Sequence[Task]) -> dict[Passed, str]:
+    """The fences that the next step of the same instance wants at once: they are not let go, and
+    nobody else is woken for them. By whom each is passed on.
+    """
+    wanted = {
+        (task.row.tenant_id, task.row.fence, task.row.instance_id)
+        for task in tasks
+        if task.row.fence is not None and task.sends
+    }
+    passed: dict[Passed, str] = {}
+    kept = []
+    for hold in let_go:
+        at = (hold.tenant_id, hold.fence, hold.instance_id)
+        if at in wanted and at not in passed and hold.node_key is not None and not hold.settled:
+            passed[at] = hold.node_key
+        else:
+            kept.append(hold)
+    let_go[:] = kept
+    return passed
+
+
+def _hold(task: Task, passed: Mapping[Passed, str]) -> Hold:
     row = task.row
     assert row.fence is not None
-    supersedes = task.on_fence is OnFence.SUPERSEDE
-    return Hold(row.tenant_id, row.fence, row.instance_id, row.node_key, supersedes=supersedes)
+    return Hold(
+        row.tenant_id,
+        row.fence,
+        row.instance_id,
+        row.node_key,
+        supersedes=task.on_fence is OnFence.SUPERSEDE,
+        after=passed.get((row.tenant_id, row.fence, row.instance_id)),
+    )
 
 
 def _named(row: StepRow) -> tuple[str, str | None, UUID, str]:

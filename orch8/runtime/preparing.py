@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
 from orch8.blocks.money import KEY_HEADER, OnFence
+from orch8.blocks.references import Path
 from orch8.blocks.step import MAX_COST, Effect, Step
 from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import ExpressionError, InvalidArgument, KeyReused
@@ -58,6 +60,7 @@ class Task:
     provider: str | None = None  # whose evidence table reads the answer
     outcome_map: tuple[Rule, ...] = ()  # what the step says about answers, before that table
     on_fence: OnFence = OnFence.WAIT
+    references: tuple[Path, ...] = ()  # where the params name credentials: runtime/reveal.py
 
     @property
     def sends(self) -> bool:
@@ -112,10 +115,10 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
     try:
         if row.asking is not None:
             request = _question(run, row)
-            return Task(row, route, request, request.body(), timeout)
+            return Task(row, route, request, request.body(), timeout, references=block.references)
         if row.outcome in UNRESOLVED and not effect.repeatable and not still_known(run, row):
             return Task(row, route, too_late=True)
-        request, body = _frozen(row) or _rendered(run, row, block)
+        request, body = _frozen(run, row) or _rendered(run, row, block)
         named = _limits(run, row, block, limits, timeout)
     except (ExpressionError, InvalidArgument) as problem:
         # Nothing was sent; but an earlier dispatch of this attempt may be unresolved.
@@ -127,7 +130,7 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
         return Task(row, route, park="request_changed")
     row.fingerprint = fingerprint
     if effect.frozen:
-        row.request = body
+        row.request = run.around.cipher.seal_request(row, body)
     keys = tuple(limit for limit in named.values() if limit is not None)
     if not calls:  # a pull worker calls when it likes: it is not limited
         _note_uses(row, keys)
@@ -136,6 +139,7 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
         unlimited=tuple(key for key, limit in named.items() if limit is None),
         key_header=_key_header(block, route),
         provider=block.provider, outcome_map=block.outcome_map, on_fence=block.on_fence,
+        references=block.references,
     )  # fmt: skip
 
 
@@ -148,11 +152,12 @@ def _key_header(block: Step, route: Route) -> str:
     return block.idempotency.header or own or KEY_HEADER
 
 
-def _frozen(row: StepRow) -> tuple[StepRequest, bytes] | None:
+def _frozen(run: Run, row: StepRow) -> tuple[StepRequest, bytes] | None:
     """The request that was written with the attempt's intent, if it was."""
     if row.request is None:
         return None
-    return StepRequest.read(row.handler, row.request, row.dispatches), row.request
+    body = run.around.cipher.open_request(row)
+    return StepRequest.read(row.handler, body, row.dispatches), body
 
 
 def _rendered(run: Run, row: StepRow, block: Step) -> tuple[StepRequest, bytes]:
@@ -163,7 +168,7 @@ def _rendered(run: Run, row: StepRow, block: Step) -> tuple[StepRequest, bytes]:
         row.money = _money(run.scope.render(block.money, row.key, error))
     if block.fence is not None and first:
         row.fence = _text(run.scope.render(block.fence, row.key, error), "fence", 1000)
-    _note_key(run, row, block)
+    _note_key(run, row, block, error)
     if block.idempotency.field is not None:
         params = _with_key(params, block.idempotency.field, row.idempotency_key)
     used = block.params.outputs if block.params is not None else ()
@@ -187,7 +192,7 @@ def _question(run: Run, row: StepRow) -> StepRequest:
     call than the one it asks about.
     """
     assert row.asking is not None
-    sent = _frozen(row)
+    sent = _frozen(run, row)
     params = sent[0].params if sent is not None else None
     return StepRequest(
         handler=row.asking,
@@ -272,7 +277,7 @@ def holder(step_id: UUID, epoch: int) -> str:
     return f"{step_id}/{epoch}"
 
 
-def _note_key(run: Run, row: StepRow, block: Step) -> None:
+def _note_key(run: Run, row: StepRow, block: Step, error: Mapping[str, Any] | None) -> None:
     if row.idempotency_key is not None:
         return
     wishes = block.idempotency
@@ -281,7 +286,7 @@ def _note_key(run: Run, row: StepRow, block: Step) -> None:
             run.row, run.published.name, row, per_iteration=wishes.per_iteration
         )
         return
-    key = run.scope.render(wishes.key, row.key, run.error(row.key))
+    key = run.scope.render(wishes.key, row.key, error)
     key = _text(key, "idempotency.key", 255)  # Stripe's bound
     if key == (row.progress or {}).get("previous_key") and not wishes.per_iteration:
         raise KeyReused(

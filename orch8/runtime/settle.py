@@ -22,7 +22,7 @@ from orch8.runtime import budgets
 from orch8.runtime.answering import answer, ask, lost, park
 from orch8.runtime.claim import own_claim
 from orch8.runtime.doubts import UNRESOLVED, contradiction, doubt, told
-from orch8.runtime.fencing import TxFences, stand_back, unsend
+from orch8.runtime.fencing import TxFences, pass_on, stand_back, unsend
 from orch8.runtime.horizon import still_known
 from orch8.runtime.office import Office
 from orch8.runtime.performing import expire, perform
@@ -154,10 +154,11 @@ def _follow(tx: Tx, runs: Sequence[Run], changes: Changes, result: Settled) -> N
     their budgets. What ended in this batch lets go of its fence first, so that an instance's next
     step can follow.
     """
+    passed = pass_on(changes.let_go, result.tasks)
     fences.release(tx, changes.let_go)
     changes.let_go = []
     moment = runs[0].moment
-    behind = stand_back(TxFences(tx), result.tasks, moment)
+    behind = stand_back(TxFences(tx), result.tasks, moment, passed)
     result.tasks = [task for task in result.tasks if task not in behind]
     changes.counted += budgets.counted(result.tasks, moment.at)
     if not behind:

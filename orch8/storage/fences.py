@@ -15,6 +15,7 @@ class Hold:
 
     ``settled``: keep it, though the step has ended, since its customer still has to act.
     ``supersedes``: take it from a step of another instance that only waits for its customer.
+    ``after``: the step of the same instance that passes it on, having ended in this transaction.
     """
 
     tenant_id: str
@@ -23,18 +24,19 @@ class Hold:
     node_key: str | None
     settled: bool = False
     supersedes: bool = False
+    after: str | None = None
 
 
 def take(tx: Tx, holds: Sequence[Hold]) -> set[tuple[str, str, UUID, str | None]]:
     """The steps that have their fence now: it was free, theirs already, or another step's of the
-    same instance that has settled. Each as (tenant, fence, instance, node key).
+    same instance that has settled or passes it on. Each as (tenant, fence, instance, node key).
 
     A fence that another transaction is taking is waited for, at most for the lock time-out.
     """
     rows = [
         {
             "n": n, "t": h.tenant_id, "f": h.fence, "i": h.instance_id, "k": h.node_key,
-            "s": h.supersedes,
+            "s": h.supersedes, "a": h.after,
         }
         for n, h in enumerate(holds)
     ]  # fmt: skip
@@ -46,7 +48,7 @@ def take(tx: Tx, holds: Sequence[Hold]) -> set[tuple[str, str, UUID, str | None]
 # then who was named first; one statement may write a row only once.
 _TAKE = """
 WITH r AS MATERIALIZED (SELECT * FROM json_to_recordset(%(holds)s::json)
-    AS r(n integer, t text, f text, i uuid, k text, s boolean)),
+    AS r(n integer, t text, f text, i uuid, k text, s boolean, a text)),
 best AS (
     SELECT DISTINCT ON (r.t, r.f) r.* FROM r
     LEFT JOIN fences f ON (f.tenant_id, f.fence) = (r.t, r.f)
@@ -59,7 +61,8 @@ ON CONFLICT (tenant_id, fence) DO UPDATE
         since = CASE WHEN (f.instance_id, f.node_key) = (excluded.instance_id, excluded.node_key)
             THEN f.since ELSE excluded.since END
     WHERE (f.instance_id = excluded.instance_id
-            AND (f.node_key = excluded.node_key OR f.settled))
+            AND (f.node_key = excluded.node_key OR f.settled
+                OR (f.tenant_id, f.fence, f.node_key) IN (SELECT t, r.f, a FROM r)))
         OR (f.settled AND (f.tenant_id, f.fence) IN (SELECT t, r.f FROM r WHERE s))
 RETURNING f.tenant_id, f.fence, f.instance_id, f.node_key"""
 

@@ -25,7 +25,7 @@ from orch8.handlers.request import StepRequest
 from orch8.runtime.budgets import counted
 from orch8.runtime.claim import own_claim
 from orch8.runtime.doubts import contradiction, told
-from orch8.runtime.fencing import stand_back
+from orch8.runtime.fencing import pass_on, stand_back
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.loading import carry_out
 from orch8.runtime.preparing import Limits, Task
@@ -242,8 +242,9 @@ class Driver:
         self._done(run)
 
     def _done(self, run: Run) -> None:
+        passed = pass_on(run.collected.let_go, run.tasks)
         self.store.fences.release(run.collected.let_go)
-        behind = stand_back(self.store.fences, run.tasks, self.clock.moment)
+        behind = stand_back(self.store.fences, run.tasks, self.clock.moment, passed)
         run.tasks = [task for task in run.tasks if task not in behind]
         self.store.write(run.collected)
         self._launch(run)

@@ -45,8 +45,7 @@ class SimFences:
             at = hold.tenant_id, hold.fence
             has = self.held.get(at)
             mine = has is None or self._has(hold)
-            free = has is not None and has.settled
-            if mine or (free and has and (has.instance_id == hold.instance_id or hold.supersedes)):
+            if mine or (has is not None and _yields(has, hold)):
                 assert hold.node_key is not None
                 self.held[at] = Held(hold.instance_id, hold.node_key)
                 taken.add((*at, hold.instance_id, hold.node_key))
@@ -84,3 +83,9 @@ class SimFences:
     def _has(self, hold: Hold) -> bool:
         has = self.held.get((hold.tenant_id, hold.fence))
         return has is not None and has.at == (hold.instance_id, hold.node_key)
+
+
+def _yields(has: Held, hold: Hold) -> bool:
+    """Whether one who has a fence leaves it to another who wants it."""
+    same = has.instance_id == hold.instance_id
+    return (has.settled and (same or hold.supersedes)) or (same and has.node_key == hold.after)

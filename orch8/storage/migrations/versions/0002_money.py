@@ -20,9 +20,9 @@ ALTER TABLE steps
     ADD COLUMN money jsonb;
 COMMENT ON COLUMN steps.asking IS
     'The handler that is being asked what became of the attempt, in place of the step''s own.';
--- Neither column changes while a step that has no fence and moves no money is on its way, so the
--- updates of the hot path stay heap-only.
-CREATE INDEX steps_fence ON steps (tenant_id, fence) WHERE fence IS NOT NULL;
+-- None of their columns changes while a step without a fence, that moves no money, is on its way,
+-- so the updates of the hot path stay heap-only.
+CREATE INDEX steps_fence ON steps (tenant_id, fence) WHERE waits_for = 'fence';
 CREATE INDEX steps_attempt ON steps (tenant_id, idempotency_key)
     WHERE effect IN ('money', 'irrevocable');
 CREATE INDEX steps_parked ON steps (tenant_id, id) WHERE attention IS NOT NULL;
