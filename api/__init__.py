@@ -11,9 +11,16 @@ from api import (
     attempts,
     attention,
     auth,
+    bulk,
     capacity,
+    changes,
     clock,
     cluster,
+    credentials,
+    cron,
+    edits,
+    events,
+    failures,
     fences,
     forecast,
     handlers,
@@ -25,10 +32,13 @@ from api import (
     mounting,
     openapi,
     origins,
+    outbox,
     problems,
     sequences,
     signals,
+    streams,
     tenants,
+    triggers,
     workers,
 )
 from api.answers import OrjsonProvider
@@ -41,8 +51,9 @@ from orch8.runtime.office import Office
 from orch8.storage import fleet
 
 _BUSINESS = (
-    sequences, instances, signals, attempts, attention, fences, workers, handlers, forecast, limits,
-    tenants, clock, keys, cluster,
+    sequences, instances, bulk, edits, failures, signals, attempts, attention, fences, workers,
+    handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
+    outbox, cron, triggers, events,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)
 
@@ -63,6 +74,7 @@ def create_app(settings: Settings, office: Office, announce: Callable[[str], Non
     origins.install(app, settings)
     auth.install(app, settings)
     mounting.install(app)
+    streams.install(app, settings)
     node = Lease(office, f"api@{os.uname().nodename}", list, lambda: room.taken, role=fleet.API)
     app.extensions[EXTENSION] = Surface(settings, office, announce, counters, node)
     problems.install(app)

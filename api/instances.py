@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -25,6 +26,7 @@ from api.schemas.instances import (
     InstancePageSchema,
     InstanceQuery,
     InstanceSchema,
+    LogLineSchema,
     NodeSchema,
     OutputSchema,
     PageQuery,
@@ -33,14 +35,16 @@ from api.schemas.instances import (
     StartedSchema,
     StartQuery,
     StartSchema,
+    TimelineQuery,
     TimelineSchema,
 )
 from api.surface import surface
 from orch8.errors import InvalidArgument, Problem
-from orch8.runtime import decisions, inspect
+from orch8.runtime import decisions, inspect, journal, nodes
 from orch8.runtime.resolve import Decision, Judgement
 from orch8.runtime.retry import retry as retry_instance
 from orch8.runtime.start import StartRequest, StartResult, start
+from orch8.runtime.transition import CONTEXT_MEMBERS
 from orch8.storage import audit, instances
 from orch8.storage.instances import Filter
 
@@ -48,10 +52,10 @@ blueprint: Final = Blueprint("instances", __name__)
 
 DEFAULT_PAGE: Final = 100
 MAX_ENTRIES: Final = 1000
+TIMELINE_PAGE: Final = 200
 _START, _CREATE, _REASON = StartSchema(), CreateSchema(), ReasonSchema()
 _DECISION = DecisionSchema()
-_LIST, _PAGE = InstanceQuery(), PageQuery()
-_CONTEXT: Final = ("data", "config", "audit", "runtime")
+_LIST, _PAGE, _TIMELINE = InstanceQuery(), PageQuery(), TimelineQuery()
 
 
 @blueprint.post("/sequences/<sequence>/instances")
@@ -85,11 +89,7 @@ def start_one(sequence: str) -> Response:
 )
 def create() -> Response:
     """201 and the instance; 200 and the earlier one when the key was used before, for whatever."""
-    body = requests.body(_CREATE)
-    given = body.get("context") or {}
-    context = {name: given[name] for name in _CONTEXT if name in given}
-    asked = _asked(body, str(body["sequence_id"]), context=context, strict_key=False)
-    return _started(start(surface().office, asked))
+    return _started(start(surface().office, created_as(requests.body(_CREATE))))
 
 
 @blueprint.get("/instances")
@@ -144,6 +144,40 @@ def read(instance_id: str) -> Response:
         )
 
 
+@blueprint.get("/instances/<instance_id>/children")
+@operation(
+    "List the instances that an instance started",
+    query=PageQuery,
+    answers={200: Many(InstanceSchema)},
+    errors=(404,),
+)
+def children(instance_id: str) -> Response:
+    """Those of its sub_sequence and start_sequence steps, the last changed first."""
+    wanted = requests.path_id(instance_id)
+    limit = min(requests.query(_PAGE).get("limit", MAX_PAGE), MAX_PAGE)
+    with surface().office.begin() as tx:
+        inspect.shown(tx, wanted, tenant_id=caller().tenant)
+        rows = instances.list_instances(tx, Filter(parent_instance_id=wanted), limit=limit)
+    return answer([shapes.instance(row) for row in rows])
+
+
+@blueprint.get("/instances/<instance_id>/logs")
+@operation(
+    "List what was said about an instance's steps, the oldest first",
+    query=PageQuery,
+    answers={200: Many(LogLineSchema)},
+    errors=(404,),
+)
+def logs(instance_id: str) -> Response:
+    """What became of each attempt, and what the sequence's own log steps say."""
+    limit = min(requests.query(_PAGE).get("limit", MAX_ENTRIES), MAX_ENTRIES)
+    with surface().office.begin() as tx:
+        lines = journal.logs(
+            tx, requests.path_id(instance_id), tenant_id=caller().tenant, limit=limit
+        )
+    return answer([line._asdict() for line in lines])
+
+
 @blueprint.get("/instances/<instance_id>/outputs")
 @operation(
     "List the outputs of an instance's steps, the oldest first",
@@ -151,9 +185,13 @@ def read(instance_id: str) -> Response:
     errors=(404,),
 )
 def outputs(instance_id: str) -> Response:
-    """What the steps that ended came to."""
-    with surface().office.begin() as tx:
-        rows = inspect.outputs(tx, requests.path_id(instance_id), tenant_id=caller().tenant)
+    """What the steps that completed came to, and, where no step stands inside another block, why
+    the last one failed.
+    """
+    wanted = requests.path_id(instance_id)
+    office = surface().office
+    with office.begin() as tx:
+        rows = inspect.outputs(office, tx, wanted, tenant_id=caller().tenant)
     return answer([shapes.output(row) for row in rows])
 
 
@@ -168,26 +206,34 @@ def tree(instance_id: str) -> Response:
     wanted = requests.path_id(instance_id)
     office = surface().office
     with office.begin() as tx:
-        nodes = inspect.tree(office, tx, wanted, tenant_id=caller().tenant)
-    return answer([shapes.node(wanted, each) for each in nodes])
+        found = nodes.tree(office, tx, wanted, tenant_id=caller().tenant)
+    return answer([shapes.node(wanted, each) for each in found])
 
 
 @blueprint.get("/instances/<instance_id>/timeline")
 @operation(
-    "Tell an instance's story", query=PageQuery, answers={200: TimelineSchema}, errors=(404,)
+    "Tell an instance's story", query=TimelineQuery, answers={200: TimelineSchema}, errors=(404,)
 )
 def timeline(instance_id: str) -> Response:
-    """What happened, in order, with the evidence of calls that did not simply succeed."""
-    limit = min(requests.query(_PAGE).get("limit", MAX_ENTRIES), MAX_ENTRIES)
+    """What its steps came to, a page of them; and what happened, in order, with the evidence of
+    calls that did not simply succeed.
+    """
+    wanted, asked = requests.path_id(instance_id), requests.query(_TIMELINE)
+    offset, limit = asked.get("offset", 0), min(asked.get("limit", TIMELINE_PAGE), MAX_PAGE)
     with surface().office.begin() as tx:
-        found = inspect.timeline(
-            tx, requests.path_id(instance_id), tenant_id=caller().tenant, limit=limit
-        )
-    row = found["instance"]
+        found = inspect.timeline(tx, wanted, tenant_id=caller().tenant, limit=MAX_ENTRIES)
+        page = journal.ended(tx, wanted, offset=offset, limit=limit)
+    row, entries = found["instance"], found["entries"]
+    with_output = asked.get("include_outputs", True)
     return answer(
         {
             "instance": shapes.instance(row),
-            "entries": [shapes.audit_entry(each, row) for each in found["entries"]],
+            "state_transitions": list(journal.transitions(entries)),
+            "entries": [shapes.timeline_entry(each, with_output=with_output) for each in page.rows],
+            "offset": offset,
+            "limit": limit,
+            "has_more": page.more,
+            "audit": [shapes.audit_entry(each, row) for each in entries],
             "evidence": [each._asdict() for each in found["evidence"]],
             "signals": [each._asdict() for each in found["signals"]],
         }
@@ -263,6 +309,14 @@ def resolve(instance_id: str) -> Response:
             office, tx, wanted, body["step"], judgement, tenant_id=caller().tenant
         )
     return decided(found)
+
+
+def created_as(body: dict[str, Any], *, key_in_header: bool = True) -> StartRequest:
+    """What a body of CreateSchema asks for; its key may stand in the Idempotency-Key header."""
+    given = body.get("context") or {}
+    context = {name: given[name] for name in CONTEXT_MEMBERS if name in given}
+    asked = _asked(body, str(body["sequence_id"]), context=context, strict_key=False)
+    return asked if key_in_header else replace(asked, idempotency_key=body.get("idempotency_key"))
 
 
 def _asked(body: dict[str, Any], sequence: str, *, context: Any, strict_key: bool) -> StartRequest:

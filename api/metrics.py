@@ -55,9 +55,9 @@ class Counters:
         )
         self._fresh, self._known = (self._instances.labels(flag) for flag in ("false", "true"))
 
-    def started(self, *, deduplicated: bool) -> None:
-        """One more instance was asked for."""
-        (self._known if deduplicated else self._fresh).inc()
+    def started(self, *, deduplicated: bool, count: int = 1) -> None:
+        """So many more instances were asked for."""
+        (self._known if deduplicated else self._fresh).inc(count)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """One more request was answered."""

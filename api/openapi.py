@@ -37,6 +37,7 @@ _KEYED: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 _HEADERS: Final = {
     "Idempotency-Key": "The same key again does nothing new; as the body's idempotency_key",
     "X-Actor": "Who asks, for the audit log",
+    "X-Trigger-Secret": "The secret of the trigger, if it has one",
 }
 _TEXT: Final = {"type": "string"}
 

@@ -94,9 +94,9 @@ def actor(given: str | None = None) -> str:
     return "".join(c for c in named if c.isprintable())[:MAX_ACTOR] or key or "api"
 
 
-def because(reason: str | None = None) -> Because:
-    """Who asks, in which request, and why, for the audit log."""
-    return Because(actor=actor(), request_id=request_id(), reason=reason)
+def because(reason: str | None = None, given: str | None = None) -> Because:
+    """Who asks (the body may say ``given``), in which request, and why, for the audit log."""
+    return Because(actor=actor(given), request_id=request_id(), reason=reason)
 
 
 def named_actor() -> str:

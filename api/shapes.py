@@ -48,6 +48,19 @@ def output(row: StepRow) -> dict[str, Any]:
     }
 
 
+def timeline_entry(row: StepRow, *, with_output: bool) -> dict[str, Any]:
+    """What a step came to, as a line of a timeline."""
+    shown = {
+        "block_id": row.block_id,
+        "node_key": row.node_key,
+        "attempt": row.failures,
+        "outcome": row.outcome,
+        "completed_at": row.finished_at,
+        "is_sentinel": False,
+    }
+    return {**shown, "output": row.output} if with_output else shown
+
+
 def node(instance_id: Any, found: dict[str, Any]) -> dict[str, Any]:
     """A node of the tree. Its id is its node key: a node has no row of its own."""
     return {
@@ -75,6 +88,8 @@ def audit_entry(row: Row, of: Row) -> dict[str, Any]:
     }
     if row.node_key is not None:
         shown["block_id"] = NodeKey.parse(row.node_key).block_id
+    if isinstance(body, dict) and isinstance(body.get("from_state"), str):
+        shown["from_state"] = body["from_state"]
     return shown
 
 

@@ -35,6 +35,8 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
         "Claims taken back from worker processes that were lost.",
         ("step.claim_lost",),
     ),
+    "orch8_cron_triggered": ("Fires of schedules that started an instance.", ("cron.fired",)),
+    "orch8_cron_skipped": ("Fires of schedules that were passed over.", ("cron.skipped",)),
 }
 SLA: Final = "instance.sla_breached"
 

@@ -7,7 +7,7 @@ from typing import Final
 from celery import Celery
 from flask import Flask
 
-from api import create_app
+from api import create_app, streams
 from api.announce import Announcer
 from orch8 import logs
 from orch8.config import Settings
@@ -79,6 +79,7 @@ def __getattr__(name: str) -> Flask:
         raise AttributeError(name)
     settings = Settings.from_env()
     logs.configure(settings)
+    streams.end_with_process()
     found = wire(settings)
     globals()["app"] = found
     return found

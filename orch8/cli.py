@@ -13,6 +13,7 @@ from orch8.commands_client import evidence, publish, retry, show, signal, start
 from orch8.commands_config import config
 from orch8.commands_dev import dev
 from orch8.commands_limits import limits
+from orch8.commands_vault import reseal
 from orch8.config import Settings
 from orch8.errors import ConfigurationError, Orch8Error
 
@@ -96,7 +97,7 @@ def version() -> None:
 
 
 for command in (
-    config, dev, publish, start, show, signal, evidence, retry, attention, fences, limits,
+    config, dev, publish, start, show, signal, evidence, retry, attention, fences, limits, reseal,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -66,6 +66,18 @@ class Settings:
     key_secret: str = _var(
         "ORCH8_KEY_SECRET", "", "Secret behind every idempotency key; never rotate it.", secret=True
     )
+    encryption_key: str = _var(
+        "ORCH8_ENCRYPTION_KEY",
+        "",
+        "64 hexadecimal digits: seals what is confidential in the database.",
+        secret=True,
+    )
+    old_encryption_key: str = _var(
+        "ORCH8_OLD_ENCRYPTION_KEY",
+        "",
+        "The key before, until `orch8 reseal` has ended.",
+        secret=True,
+    )
     handler_url: str = _var(
         "ORCH8_HANDLER_URL", "", "Where steps are sent: POST <this>/<handler>. Trusted."
     )
@@ -122,6 +134,17 @@ class Settings:
     )
     grace: float = _var(
         "ORCH8_GRACE_SECS", 30.0, "After SIGTERM: how long calls in flight may still answer."
+    )
+    webhook_urls: str = _var(
+        "ORCH8_WEBHOOK_URLS", "", "Receivers of lifecycle events, separated by commas."
+    )
+    webhook_secret: str = _var(
+        "ORCH8_WEBHOOK_SECRET", "", "Secret that signs lifecycle events.", secret=True
+    )
+    sse_max: int = _var(
+        "ORCH8_SSE_MAX",
+        4,
+        "Event streams that one web process serves at a time: at most half of its threads.",
     )
     dev: bool = _var("ORCH8_DEV", False, "Development mode: the engine's clock can be moved.")
     env_label: str = _var("ORCH8_ENV_LABEL", "", "Name of this installation, shown to operators.")

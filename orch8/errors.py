@@ -171,6 +171,12 @@ class KeyReused(ExpressionError):
     code = "key_reused"
 
 
+class CredentialUnusable(ExpressionError):
+    """A step refers to a credential that cannot be used."""
+
+    code = "credential_unusable"
+
+
 class ConfigurationError(Orch8Error):
     """The configuration cannot be used as it stands."""
 

@@ -20,6 +20,7 @@ from orch8 import logs
 from orch8.handlers import python
 from orch8.limits import Doorbell, Limiter
 from orch8.runtime.office import Office
+from orch8.runtime.postman import Postman
 from orch8.runtime.pump import Pump
 from orch8.runtime.signal import cancel
 from workers.app import settings
@@ -28,6 +29,7 @@ from workers.handover import hand_over
 _lock = threading.Lock()
 _office: Office | None = None
 _pump: Pump | None = None
+_postman: Postman | None = None
 _node = f"worker@{os.uname().nodename}"
 
 
@@ -60,6 +62,16 @@ def pump() -> Pump:
         return _pump
 
 
+def postman() -> Postman:
+    """The postman of this process."""
+    global _postman  # noqa: PLW0603
+    here = office()
+    with _lock:
+        if _postman is None:
+            _postman = Postman(here)
+        return _postman
+
+
 @setup_logging.connect
 def _logs(**_: Any) -> None:
     logs.configure(settings)
@@ -87,5 +99,7 @@ def _stopping(**_: Any) -> None:
 def _stopped(**_: Any) -> None:
     if _pump is not None:
         _pump.stop(settings.grace)
+    if _postman is not None:
+        _postman.stop(1.0)
     if _office is not None:
         _office.close()

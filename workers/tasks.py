@@ -19,5 +19,6 @@ def work(lane: str, reason: str, step_ids: Sequence[str] = ()) -> None:
 
 @app.task(name="orch8.tick")
 def tick_once() -> None:
-    """Due lanes are woken, lost claims taken back."""
+    """Due lanes are woken, lost claims taken back, events delivered."""
     tick(process.office(), wake)
+    process.postman().go()

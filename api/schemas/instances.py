@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from marshmallow import fields
 
 from api.schemas.base import (
@@ -21,6 +23,7 @@ from api.schemas.base import (
     Words,
     described,
 )
+from orch8.blocks.fields import NAME, wrong
 from orch8.runtime.resolve import Decision
 
 STATES = ("scheduled", "running", "waiting", "paused", "completed", "failed", "cancelled")
@@ -28,6 +31,16 @@ PRIORITIES = ("Low", "Normal", "High", "Critical")
 LANES = ("interactive", "renewal", "bulk", "backfill")
 MAX_PAGE = 1000
 LONGEST = 200
+
+
+class Filled(Text):
+    """A text that says something."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> str:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if not text.strip():
+            raise wrong(f"{NAME} must not be empty")
+        return text
 
 
 class CreationSchema(Body):
@@ -64,8 +77,8 @@ class CreateSchema(CreationSchema):
     """An instance of one version of a sequence."""
 
     sequence_id = Id(required=True)
-    tenant_id = Text(required=True, blank=False, longest=LONGEST)
-    namespace = Text(required=True, blank=False, longest=LONGEST)
+    tenant_id = Filled(required=True, longest=LONGEST)
+    namespace = Filled(required=True, longest=LONGEST)
 
 
 class StartQuery(Query):
@@ -92,6 +105,14 @@ class PageQuery(Query):
     """How much of a long list to give."""
 
     limit = Number(least=1)
+
+
+class TimelineQuery(Query):
+    """How much of a story to tell."""
+
+    offset = Number(most=100_000)
+    limit = Number(least=1)
+    include_outputs = Switch()
 
 
 class SequenceOfInstanceSchema(Shown):
@@ -182,6 +203,8 @@ class NodeSchema(Shown):
     started_at = fields.AwareDateTime(required=True, allow_none=True)
     completed_at = fields.AwareDateTime(required=True, allow_none=True)
     step_id = fields.UUID(required=True, allow_none=True)
+    cancelling = fields.Boolean(required=True)
+    step_state = fields.String(metadata={"description": "The state in orch8's own words"})
     handler = fields.String()
     attempt = fields.Integer(metadata={"description": "Answered failures so far"})
     dispatches = fields.Integer()
@@ -207,17 +230,56 @@ class AuditEntrySchema(Shown):
         required=True, metadata={"description": "As action, for clients of the contract"}
     )
     block_id = fields.String()
+    from_state = fields.String()
     details = fields.Raw(required=True)
     created_at = fields.AwareDateTime(required=True)
 
 
+class TransitionSchema(Shown):
+    """A change of an instance's state."""
+
+    from_state = fields.String(required=True, allow_none=True)
+    to_state = fields.String(required=True)
+    at = fields.AwareDateTime(required=True)
+
+
+class TimelineEntrySchema(Shown):
+    """What a step came to."""
+
+    block_id = fields.String(required=True)
+    node_key = fields.String(required=True)
+    attempt = fields.Integer(required=True)
+    outcome = fields.String(required=True, allow_none=True)
+    completed_at = fields.AwareDateTime(required=True)
+    output = fields.Raw(metadata={"description": "Left out with include_outputs=false"})
+    is_sentinel = fields.Boolean(
+        required=True, metadata={"description": "Always false: what is in progress is not listed"}
+    )
+
+
 class TimelineSchema(Shown):
-    """What happened to an instance: changes, evidence of calls, signals."""
+    """What happened to an instance: what its steps came to, who did what, evidence, signals."""
 
     instance = fields.Nested(InstanceSchema, required=True)
-    entries = fields.List(fields.Nested(AuditEntrySchema), required=True)
+    state_transitions = fields.List(fields.Nested(TransitionSchema), required=True)
+    entries = fields.List(fields.Nested(TimelineEntrySchema), required=True)
+    offset = fields.Integer(required=True)
+    limit = fields.Integer(required=True)
+    has_more = fields.Boolean(
+        required=True, metadata={"description": "Whether more steps were entered"}
+    )
+    audit = fields.List(fields.Nested(AuditEntrySchema), required=True)
     evidence = fields.List(fields.Dict(), required=True)
     signals = fields.List(fields.Dict(), required=True)
+
+
+class LogLineSchema(Shown):
+    """A line of what was said about a step, by orch8 or by the sequence's own ``log`` steps."""
+
+    block_id = fields.String(required=True, allow_none=True)
+    ts = fields.AwareDateTime(required=True)
+    level = fields.String(required=True)
+    message = fields.Raw(required=True)
 
 
 class RetriedSchema(Shown):

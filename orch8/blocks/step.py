@@ -30,6 +30,7 @@ from orch8.blocks.money import (
     OnUnknown,
     read_money,
 )
+from orch8.blocks.references import Path, references
 from orch8.blocks.schema import Base, BlockSchema, Draft
 from orch8.engine.align import Align
 from orch8.engine.block import Leaf
@@ -93,6 +94,7 @@ class Step(Leaf):
 
     handler: str
     params: Template | None = None
+    references: tuple[Path, ...] = ()  # where params name credentials
     retry: RetryPolicy | None = None  # None: the default of the kind of handler
     timeout: float | None = None
     delay: Delay | None = None
@@ -230,6 +232,7 @@ class StepSchema(LeafSchema, MoneyMembers):
         return Step(
             handler=values.get("handler", ""),
             params=draft.template(params, "/params"),
+            references=references(params),
             assertion=assertion,
             retry=retry,
             retry_if=retry_if,

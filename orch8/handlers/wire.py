@@ -87,7 +87,7 @@ def build_push(
 ) -> Call:
     """The call that dispatches a step: ``POST <base>/<handler>`` with its key and signature.
 
-    The key travels in Idempotency-Key, and in the ``key_header`` of the step's provider, if another.
+    The key travels in Idempotency-Key, and in ``key_header`` if that is another.
     ``dispatch`` counts the sends of this attempt from 1. The message id of the signature is the
     idempotency key: a re-send of the attempt is the same message.
     """

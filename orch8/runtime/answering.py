@@ -170,7 +170,7 @@ def case_of(run: Run, row: StepRow, got: Answer) -> Case:
         effect=Effect(row.effect),
         policy=policy_of(run, row),
         failures=row.failures,
-        # A process that died says nothing of the provider: only what was answered backs off further.
+        # A process that died says nothing of the provider: only what was answered backs off.
         dispatches=max(row.dispatches - row.crashes, 1),
         first_dispatched_at=row.first_dispatched_at,
         now=run.now,

@@ -24,6 +24,7 @@ from orch8.runtime.run import Run
 from orch8.storage import attention, fences, instances, signals, steps
 from orch8.storage.attention import Wanted
 from orch8.storage.changes import Changes, write
+from orch8.storage.cipher import Cipher
 from orch8.storage.fences import Hold
 from orch8.storage.rows import AuditEntry, StepRow
 from orch8.storage.transaction import Row, Tx
@@ -72,7 +73,7 @@ def attempt(
         "step": _step(row),
         "next": next_move(row),
         "policy": policy,
-        "request": _request(row),
+        "request": _request(row, office.around.cipher),
         "doubts": [each._asdict() for each in doubts],
         "evidence": [
             each._asdict() | {"body": redact(each.body)}
@@ -259,21 +260,22 @@ def _on_unknown(known: OnUnknown) -> Shown:
     }
 
 
-def _request(row: StepRow) -> Shown | None:
+def _request(row: StepRow, cipher: Cipher) -> Shown | None:
     """What was sent: parameters without secrets, and the digest by which a provider's log can be
     compared; None when the request was not kept.
     """
     if row.request is None:
         return None
+    kept = cipher.open_request(row)
     try:
-        body = orjson.loads(row.request)
+        body = orjson.loads(kept)
     except orjson.JSONDecodeError:
         body = None
     params = body.get("params") if isinstance(body, dict) and "params" in body else body
     return {
         "params": redact(params),
-        "bytes": len(row.request),
-        "sha256": hashlib.sha256(row.request).hexdigest(),
+        "bytes": len(kept),
+        "sha256": hashlib.sha256(kept).hexdigest(),
     }
 
 

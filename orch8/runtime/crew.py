@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -12,20 +13,25 @@ import structlog
 
 from orch8.config import Settings
 from orch8.engine.outcome import Answer, Verdict
-from orch8.errors import Orch8Error
+from orch8.errors import CredentialUnusable, Orch8Error, Unavailable
 from orch8.handlers import python
 from orch8.handlers.builtin import CallSite, HttpCall
 from orch8.handlers.classify import classifier
 from orch8.handlers.http import Call, Caller
+from orch8.handlers.request import StepRequest
 from orch8.handlers.wire import build_push
 from orch8.limits import Grant
 from orch8.runtime.preparing import Task
+from orch8.runtime.reveal import Revealed, no_vault, scrubbed, unusable
 from orch8.runtime.routes import Kind
 from orch8.runtime.settle import Deferral, Item
 
 log = structlog.get_logger(__name__)
 
+AWAY = 1.0  # seconds after which a call is tried again whose secrets could not be read
+
 SendTask = Callable[[Task], None]  # hands a step to the user's own Celery application
+Reveal = Callable[[Task], Revealed]
 
 
 class Crew:
@@ -36,8 +42,10 @@ class Crew:
         settings: Settings,
         hand_in: Callable[[Item, Grant | None], None],
         send_task: SendTask | None,
+        reveal: Reveal = no_vault,
     ) -> None:
         self._settings, self._hand_in, self._send_task = settings, hand_in, send_task
+        self._reveal = reveal
         self._caller = Caller()
         self._secrets = tuple(s for s in settings.handler_secret.split() if s)
         self._calls: SimpleQueue[tuple[Task, Grant | None, float] | None] = SimpleQueue()
@@ -78,10 +86,34 @@ class Crew:
         until = sends_until
         if grant is not None:
             until = min(until, grant.granted_at + grant.slack / 2)
+        assert task.request is not None
+        # A message to a broker keeps its references: there it would lie in the clear.
+        if task.references and task.route.kind is not Kind.CELERY:
+            return self._with_secrets(task, task.request, until)
+        return self._made(task, task.request, task.body, until)
+
+    def _with_secrets(self, task: Task, request: StepRequest, until: float) -> Answer | Deferral:
+        """The call is made with the secrets that it refers to, which are cut out of its answer."""
+        try:
+            revealed = self._reveal(task)
+        except CredentialUnusable as problem:
+            return unusable(task, problem)
+        except Unavailable as problem:
+            log.warning("credentials.away", error=problem.detail)
+            return Deferral(AWAY)
+        whole = replace(request, params=revealed.params)
+        try:
+            came = self._made(task, whole, whole.body(), until)
+        except Exception as problem:  # noqa: BLE001 -- told without its text, which may quote a secret
+            raise RuntimeError(f"{type(problem).__name__} in a call with credentials") from None
+        return came if isinstance(came, Deferral) else scrubbed(came, revealed.secrets)
+
+    def _made(
+        self, task: Task, request: StepRequest, body: bytes, until: float
+    ) -> Answer | Deferral:
         if time.monotonic() >= until:
             return Deferral()
-        request, kind = task.request, task.route.kind
-        assert request is not None
+        kind = task.route.kind
         if kind is Kind.PYTHON:
             function = python.FUNCTIONS[request.handler]
             return python.run(
@@ -89,14 +121,13 @@ class Crew:
             )
         if kind is Kind.CELERY:
             return self._hand_over(task)
-        call = self._call(task, until)
+        call = self._call(task, request, body, until)
         came = call if isinstance(call, Answer) else self._caller.call(call)
         late = came.verdict is Verdict.NOT_SENT and (came.error or {}).get("code") == "late"
         return Deferral() if late else came
 
-    def _call(self, task: Task, until: float) -> Call | Answer:
-        request, route, settings = task.request, task.route, self._settings
-        assert request is not None
+    def _call(self, task: Task, request: StepRequest, body: bytes, until: float) -> Call | Answer:
+        route, settings = task.route, self._settings
         classify = classifier(task.provider, task.outcome_map)
         if route.kind is Kind.HTTP:
             builtin = route.builtin
@@ -116,7 +147,7 @@ class Crew:
         return build_push(
             route.url,
             request.handler,
-            task.body,
+            body,
             idempotency_key=request.idempotency_key,
             dispatch=request.dispatch,
             timeout=task.timeout,

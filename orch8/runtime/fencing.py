@@ -72,8 +72,8 @@ def stand_back(
 ) -> list[Task]:
     """Those of the claimed tasks that must not be sent, since another step holds their fence: their
     rows are scheduled again, behind it. One that is not to wait keeps its place among the tasks,
-    with its end. Every other task that has a fence holds it once the transaction commits; ``passed``
-    are the fences that steps of this transaction pass on to the next of their instance.
+    with its end. Every other task that has a fence holds it once the transaction commits;
+    ``passed`` are the fences that steps of this transaction pass on within their instance.
     """
     wanting = [task for task in tasks if task.row.fence is not None and task.sends]
     if not wanting:

@@ -6,8 +6,8 @@ from typing import Any, Final
 from uuid import UUID
 
 from orch8.blocks.interrupt import SLA
-from orch8.engine.keys import NodeKey
-from orch8.engine.snapshot import Snapshot
+from orch8.blocks.step import Step
+from orch8.engine.lifecycle import StepState
 from orch8.errors import NotFound
 from orch8.runtime.office import Office, only
 from orch8.storage import audit, instances, signals, steps
@@ -26,55 +26,27 @@ def shown(tx: Tx, instance_id: UUID, *, tenant_id: str | None) -> Row:
 
 
 def outputs(
-    tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 1000
+    office: Office, tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 1000
 ) -> list[StepRow]:
-    """The steps of an instance that ended, the oldest first, with their outputs."""
-    shown(tx, instance_id, tenant_id=tenant_id)
-    ended = [
-        row for row in steps.steps_of(tx, instance_id, limit=limit) if row.finished_at is not None
-    ]
-    return [
-        row
-        for row in ended
-        if row.block_id not in _HIDDEN and (row.handler != "@memo" or "@" not in row.block_id)
-    ]
-
-
-def tree(
-    office: Office, tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 10_000
-) -> list[dict[str, Any]]:
-    """Every node that was entered and is known: the live frames, and a node for each step's row.
-
-    Members: node_key, block_id, block_type, parent (node key), state, and for steps handler,
-    attempt, started_at, completed_at, due_at, error.
+    """The steps of an instance that completed, the oldest first, with their outputs. Of a sequence
+    that is one list of steps, also the one that failed, until it is tried again.
     """
     row = only(instances.read_instances(tx, [instance_id]), instance_id, tenant_id)
+    rows = [row for row in steps.steps_of(tx, instance_id, limit=limit) if is_output(row)]
+    last = {(row.block_id, row.path): row.id for row in rows}
     index = office.library.get(tx, row.sequence_id).sequence.index
-    snapshot = Snapshot.from_json(row.snapshot)
-    nodes: dict[str, dict[str, Any]] = {}
-    for key, frame in snapshot.frames.items():
-        if key.block_id in _HIDDEN:
-            continue
-        nodes[str(key)] = {
-            "node_key": str(key), "block_id": key.block_id, "block_type": index[key.block_id].type,
-            "parent": str(frame.parent) if frame.parent else None,
-            "state": "cancelling" if frame.cancelling else "running",
-        }  # fmt: skip
-    for step in steps.steps_of(tx, instance_id, limit=limit):
-        if "@" in step.block_id:
-            continue
-        key = NodeKey(step.block_id, tuple(step.path), step.round)
-        node = nodes.setdefault(
-            str(key), {"node_key": str(key), "block_id": step.block_id, "parent": None}
-        )
-        node |= {
-            "id": step.id, "block_type": index[step.block_id].type, "state": step.state,
-            "handler": step.handler, "attempt": step.failures, "dispatches": step.dispatches,
-            "started_at": step.created_at, "completed_at": step.finished_at,
-            "due_at": step.due_at or step.held_due_at, "error": step.error,
-            "attention": step.attention,
-        }  # fmt: skip
-    return list(nodes.values())
+    flat = all(block.type == Step.type for block in index.values() if "@" not in block.id)
+    return [
+        row
+        for row in rows
+        if row.state == StepState.COMPLETED
+        or (flat and row.state == StepState.FAILED and last[row.block_id, row.path] == row.id)
+    ]
+
+
+def is_output(row: StepRow) -> bool:
+    """Whether the row is that of a block which people know: what runs around them is not shown."""
+    return row.block_id not in _HIDDEN and (row.handler != "@memo" or "@" not in row.block_id)
 
 
 def timeline(

@@ -15,12 +15,14 @@ from orch8.runtime.declines import policy_at
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.library import Library
 from orch8.runtime.loading import Contexts, Loader
+from orch8.runtime.notices import receivers
 from orch8.runtime.preparing import Limits
 from orch8.runtime.routes import Routes
 from orch8.runtime.run import Claimer, Run
 from orch8.runtime.surroundings import Surroundings
 from orch8.runtime.turns import weights
 from orch8.storage import fleet
+from orch8.storage.cipher import Cipher
 from orch8.storage.ids import uuid7
 from orch8.storage.rows import InstanceRow, Moment
 from orch8.storage.transaction import Database, Row, Tx
@@ -34,14 +36,17 @@ class Office:
     def __init__(self, settings: Settings, *, pool: int = 5, name: str = "orch8") -> None:
         self.settings = settings
         policy_at(settings.decline_policy)  # a policy that cannot be read stops the process now
+        receivers(settings)  # as do addresses that cannot be called
         self.weights = weights(settings.tenant_weights)
-        self.database = Database(settings.database_url, size=pool, name=name)
+        self.cipher = Cipher(settings.encryption_key, settings.old_encryption_key)
+        self.database = Database(settings.database_url, size=pool, name=name, cipher=self.cipher)
         self.library = Library()
         self.loader = Loader(self.library, Contexts())
         self.routes = Routes(settings)
         self.around = Surroundings(
-            settings, KeyMaker(settings.key_secret), self.routes.find, random.random, uuid7
-        )
+            settings, KeyMaker(settings.key_secret), self.routes.find, random.random, uuid7,
+            self.cipher,
+        )  # fmt: skip
         self._limits = Limits()
         self._limits_read_at = float("-inf")
 

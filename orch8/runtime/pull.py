@@ -10,13 +10,14 @@ from uuid import UUID
 from orch8.engine.lifecycle import StepState
 from orch8.engine.outcome import Answer, Verdict
 from orch8.engine.scope import StepRef
-from orch8.errors import Conflict, LeaseLost, NotFound, PayloadTooLarge
+from orch8.errors import Conflict, CredentialUnusable, LeaseLost, NotFound, PayloadTooLarge
 from orch8.handlers.classify import spoken
 from orch8.runtime import budgets
 from orch8.runtime.claim import dispatched
 from orch8.runtime.fencing import TxFences, stand_back
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Limits, Task, prepare
+from orch8.runtime.reveal import reveal, unusable
 from orch8.runtime.routes import pull_lane
 from orch8.runtime.run import Run
 from orch8.runtime.settle import Item, settle, take_in, unsent
@@ -71,12 +72,13 @@ def poll(
     for run, _ in works:
         run.tasks = [task for task in run.tasks if task not in behind]
         for task in run.tasks:
+            params = _revealed(tx, task)
             item = unsent(task)
             if item is not None:
                 failed.append(item)
             else:
                 sent.append(task)
-                taken.append(_pull_task(run, task))
+                taken.append(_pull_task(run, task, params))
     write(tx, Changes(counted=budgets.counted(sent, moment.at)))
     claimed = [task.row for run, _ in works for task in run.tasks]
     lease = office.settings.worker_reaper_stale
@@ -184,14 +186,25 @@ def prepare_pull(run: Run, row: StepRow) -> Task:
     return prepare(run, row, Limits(), calls=True)
 
 
-def _pull_task(run: Run, task: Task) -> PullTask:
+def _revealed(tx: Tx, task: Task) -> Any:
+    """The parameters with the secrets that they refer to; without these the task has its answer."""
+    if task.request is None or not task.references:
+        return task.request and task.request.params
+    try:
+        return reveal(tx, task).params
+    except CredentialUnusable as problem:
+        task.answer = unusable(task, problem)
+        return None
+
+
+def _pull_task(run: Run, task: Task, params: Any) -> PullTask:
     request = task.request
     assert request is not None
     block = run.block(task.row)
     timeout = getattr(block, "timeout", None)
     return PullTask(
         replace(task.row),
-        request.params,
+        params,
         request.context,
         request.outputs,
         round(timeout * 1000) if timeout else None,

@@ -26,6 +26,7 @@ from orch8.runtime.lanes import AGE, AGES, Slots
 from orch8.runtime.lease import Lease
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
+from orch8.runtime.reveal import reveal_now
 from orch8.runtime.run import JANITOR, Claimer
 from orch8.runtime.settle import Broken, Deferral, Item, Lost, Settled, settle, unsent
 from orch8.runtime.standing import Standing
@@ -63,8 +64,9 @@ class Pump:
         self.width = width or office.settings.worker_width
         self._inbox: SimpleQueue[tuple[Item, Grant | None] | None] = SimpleQueue()
         self._crew = Crew(
-            office.settings, lambda item, grant: self._inbox.put((item, grant)), send_task
-        )
+            office.settings, lambda item, grant: self._inbox.put((item, grant)), send_task,
+            lambda task: reveal_now(office, task),
+        )  # fmt: skip
         self._gate = Gate(limiter, Standing(office))
         self._slots = Slots(self.width)
         self._turns = Turns(office.weights)

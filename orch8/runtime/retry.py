@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from orch8.engine.events import Retried
@@ -32,12 +34,14 @@ def retry(
 
 
 def again(
-    run: Run, *, actor: str, reason: str | None = None, request_id: str | None = None
-) -> None:
+    run: Run, *, actor: str, reason: str | None = None, request_id: str | None = None,
+    noted_as: str = "instance.retried", more: Mapping[str, Any] | None = None,
+) -> None:  # fmt: skip
     """The run's failed leaves are entered again, in the next round. Raises BusinessKeyTaken if
-    another instance took the business key meanwhile. Pure.
+    another instance took the business key meanwhile. Pure. The audit log says ``noted_as``, and
+    ``more`` besides.
     """
     identity.claim(run, run.known)
     run.row = run.row.but(round=run.row.round + 1)
-    run.audit("instance.retried", "success", actor=actor, reason=reason, request_id=request_id)
+    run.audit(noted_as, "success", actor=actor, reason=reason, request_id=request_id, body=more)
     run.fire(Retried())

@@ -24,7 +24,7 @@ from orch8.engine.outcome import CANCELLED, Outcome, Status, Verdict
 from orch8.engine.scope import Known, Part, Scope, StepRef
 from orch8.engine.snapshot import Snapshot
 from orch8.errors import ExpressionError
-from orch8.runtime import doubts, identity
+from orch8.runtime import doubts, identity, notices
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.due import due_at
 from orch8.runtime.library import Published
@@ -348,6 +348,7 @@ class Run:
                 cancelling=False, paused_at=None,
             )  # fmt: skip
             self.audit(f"instance.{state}", state, reason=_said(outcome))
+            notices.ended(self, state, outcome)
             if self.published.fenced:
                 changes.let_go.append(Hold(row.tenant_id, "", row.id, None))
             if row.parent_instance_id is not None and row.parent_node_key is not None:

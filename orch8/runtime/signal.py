@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -39,6 +39,8 @@ class SignalRequest:
     dedupe_key: str | None = None
     request_id: str | None = None
     id: UUID | None = None
+    noted_as: str | None = None  # the audit log's word for it, if not the signal's own
+    more: Mapping[str, Any] = field(default_factory=dict)  # goes into the audit log besides
 
 
 class Timers(Protocol):
@@ -82,6 +84,14 @@ def signal(
             f"cannot send signal to instance {instance_id}: "
             f"target is in a terminal state ({row.state})"
         )
+    return deliver(office, tx, row, moment, request)
+
+
+def deliver(
+    office: Office, tx: Tx, row: InstanceRow, moment: Moment, request: SignalRequest
+) -> UUID:
+    """As signal, to an instance that is locked and has not ended."""
+    _check(request)
     signal_id = uuid7()
     earlier = signals.insert_signal(
         tx,
@@ -97,9 +107,16 @@ def signal(
     )
     if earlier is not None:
         return earlier
-    act, request = ACTS[request.control], replace(request, id=signal_id)
-    change(office, tx, row, moment, lambda run: act(_TxTimers(tx), run, request))
+    carry_out(office, tx, row, moment, replace(request, id=signal_id))
     return signal_id
+
+
+def carry_out(
+    office: Office, tx: Tx, row: InstanceRow, moment: Moment, request: SignalRequest
+) -> Run:
+    """What a signal does at once has been done on a locked instance, which has not ended."""
+    act = ACTS[request.control]
+    return change(office, tx, row, moment, lambda run: act(_TxTimers(tx), run, request))
 
 
 def change(
@@ -131,7 +148,7 @@ def cancel(office: Office, instance_id: UUID, *, actor: str, reason: str | None 
         row = found.get(instance_id)
         if row is not None and row.state not in ENDED:
             request = SignalRequest(control="cancel", actor=actor, reason=reason)
-            change(office, tx, row, moment, lambda run: _cancel(_TxTimers(tx), run, request))
+            carry_out(office, tx, row, moment, request)
 
 
 def _custom(timers: Timers, run: Run, request: SignalRequest) -> None:
@@ -182,11 +199,11 @@ def _update_context(timers: Timers, run: Run, request: SignalRequest) -> None:
 
 def _note(run: Run, action: str, request: SignalRequest, body: Any = None) -> None:
     run.audit(
-        action,
+        request.noted_as or action,
         "success",
         actor=request.actor,
         reason=request.reason,
-        body=body,
+        body={**(body or {}), **request.more} or None,
         request_id=request.request_id,
     )
 

@@ -10,6 +10,7 @@ from orch8.engine.block import Index, Leaf
 from orch8.engine.events import CancelRequested, Event
 from orch8.engine.keys import NodeKey
 from orch8.engine.moves import Overdue
+from orch8.runtime import notices
 from orch8.storage.rows import Incident
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def breach(run: Run, effect: Overdue) -> list[Event]:
     body = {"started_at": row.created_at.isoformat(), "cancelled": effect.cancel}
     run.changes.incidents.append(Incident(row.tenant_id, row.id, None, BREACHED, body))
     run.audit(f"instance.{BREACHED}", "failed", body=body)
+    notices.breached(run)
     if not effect.cancel:
         return []
     run.row = row.but(cancelling=True)

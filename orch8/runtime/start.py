@@ -96,7 +96,7 @@ def start(office: Office, request: StartRequest) -> StartResult:
     """
     for attempt in range(TRIES):
         try:
-            _check(office, request)
+            check(office, request)
             with office.begin() as tx:
                 return _create(office, tx, request)
         except (_Duplicate, Orch8Error) as problem:
@@ -116,18 +116,7 @@ def start(office: Office, request: StartRequest) -> StartResult:
 def _create(office: Office, tx: Tx, request: StartRequest) -> StartResult:
     """The instance with its first steps, its context and its audit entry: one statement."""
     published, moment = find(office, tx, request)
-    validate(published, request.context)
-    row = InstanceRow(
-        id=uuid7(), tenant_id=request.tenant_id, namespace=published.namespace,
-        sequence_id=published.id, state="scheduled", snapshot={"f": {}},
-        lane=request.lane or LANES[request.priority], priority=request.priority,
-        timezone=zone_of(published, request.context, moment, request.timezone),
-        created_at=moment.at, updated_at=moment.at, metadata=request.metadata,
-        idempotency_key=request.idempotency_key,
-        request_sha256=request.fingerprint(),
-    )  # fmt: skip
-    run = Run(office.around, row, published, moment, created=True)
-    run.known.values[CONTEXT] = request.context
+    run = newborn(office, request, published, moment)
     office.loader.carry_out(tx, [(run, begin(request))])
     if run.row.id not in write(tx, run.collected):
         raise _Duplicate
@@ -140,8 +129,31 @@ def _create(office: Office, tx: Tx, request: StartRequest) -> StartResult:
             (row.due_at for row in entered if row.due_at and row.block_id != SLA), default=None
         ),
     )
-    lanes = tuple({row.lane for row in entered if not row.pull})
-    return StartResult(run.row, deduplicated=False, shown=shown, lanes=lanes)
+    return StartResult(run.row, deduplicated=False, shown=shown, lanes=tuple(lanes_of(run)))
+
+
+def newborn(office: Office, request: StartRequest, published: Published, moment: Moment) -> Run:
+    """The run of a new instance, to which nothing has happened yet. Raises Unprocessable if the
+    sequence's input schema refuses the data.
+    """
+    validate(published, request.context)
+    row = InstanceRow(
+        id=uuid7(), tenant_id=request.tenant_id, namespace=published.namespace,
+        sequence_id=published.id, state="scheduled", snapshot={"f": {}},
+        lane=request.lane or LANES[request.priority], priority=request.priority,
+        timezone=zone_of(published, request.context, moment, request.timezone),
+        created_at=moment.at, updated_at=moment.at, metadata=request.metadata,
+        idempotency_key=request.idempotency_key,
+        request_sha256=request.fingerprint(),
+    )  # fmt: skip
+    run = Run(office.around, row, published, moment, created=True)
+    run.known.values[CONTEXT] = request.context
+    return run
+
+
+def lanes_of(run: Run) -> set[str]:
+    """The lanes whose workers have something to do for a new instance."""
+    return {row.lane for row in run.entered.values() if row.due_at is not None and not row.pull}
 
 
 def begin(request: StartRequest) -> Callable[[Run], None]:
@@ -214,7 +226,8 @@ def _existing(
     return StartResult(row, deduplicated=True, shown=instances.shown_instance(tx, row.id))
 
 
-def _check(office: Office, request: StartRequest) -> None:
+def check(office: Office, request: StartRequest) -> None:
+    """Raises what is wrong with a request, whatever the sequence: its words, key and size."""
     if request.priority not in LANES:
         raise Unprocessable(
             f"priority must be one of {', '.join(LANES)}, not {request.priority!r}",

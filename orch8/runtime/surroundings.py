@@ -12,6 +12,7 @@ from uuid import UUID
 
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.routes import Route
+from orch8.storage.cipher import OPEN, Cipher
 
 if TYPE_CHECKING:
     from orch8.config import Settings
@@ -26,3 +27,4 @@ class Surroundings:
     route: Callable[[str, str], Route]
     entropy: Callable[[], float]
     new_id: Callable[[], UUID]
+    cipher: Cipher = OPEN

@@ -16,6 +16,7 @@ import structlog
 from orch8.errors import Orch8Error
 from orch8.runtime import lanes
 from orch8.runtime.admission import admit_waiting
+from orch8.runtime.firing import fire_due
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
 from orch8.runtime.run import JANITOR
@@ -43,12 +44,14 @@ class Ticked:
 
 def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
     """Each lane with due work has wake-ups under way, at most two for each live worker; claims of
-    lost workers and silent pull workers are taken back; rate-limit queues are admitted.
+    lost workers and silent pull workers are taken back; rate-limit queues are admitted; schedules
+    that are due have fired.
     """
     taken_back = take_back_lost(office)
     silent = take_back_silent(office)
     with office.begin() as tx:
         admit_waiting(office, tx)
+    fire_due(office)
     with office.begin() as tx:
         due = {lane: steps.due_ids(tx, lane, MESSAGE_IDS) for lane in LANES}
         live = sum(1 for row in fleet.fleet(tx) if row.alive) if workers is None else workers

@@ -18,6 +18,7 @@ from orch8.storage import fences
 from orch8.storage.budgets import COUNT, JUDGE, Counted, Judged, counted_rows, judged_rows
 from orch8.storage.fences import Hold
 from orch8.storage.ids import uuid7
+from orch8.storage.outbox import TELL, Notice, notice_rows
 from orch8.storage.rows import AuditEntry, Doubt, Evidence, Incident, InstanceRow, StepRow
 from orch8.storage.steps import encoded
 from orch8.storage.transaction import Tx, dumps
@@ -220,6 +221,7 @@ class Changes:
     correlated: list[tuple[UUID, str, dict[str, str]]] = field(default_factory=list)
     counted: list[Counted] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
+    told: list[Notice] = field(default_factory=list)
     let_go: list[Hold] = field(default_factory=list)  # fences, by a statement of their own
 
     def extend(self, other: Changes) -> None:
@@ -270,7 +272,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     add(
         _CONTEXT,
         "contexts",
-        [_named(c, "instance_id version tenant_id body") for c in changes.contexts],
+        [_context(tx, *each) for each in changes.contexts],
     )
     add(_STATE, "state", [_named(c, "instance_id key tenant_id value") for c in changes.state])
     add(_FORGET, "forgotten", [_named(c, "instance_id key") for c in changes.forgotten])
@@ -282,6 +284,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     add(_RESOLVE, "undoubted", [_members(doubt, _DOUBT_NAMES) for doubt in changes.undoubted])
     add(COUNT, "counted", counted_rows(changes.counted))
     add(JUDGE, "judged", judged_rows(changes.judged))
+    add(TELL, "told", notice_rows(changes.told))
     add(_INCIDENT, "incidents", [_entry(each, _INCIDENT_NAMES) for each in changes.incidents])
     add(_TAKE, "business_keys", [_named(c, _KEY_NAMES) for c in changes.business_keys])
     add(_FREE, "freed_keys", [{"id": instance_id} for instance_id in changes.freed_keys])
@@ -312,6 +315,13 @@ def _request(row: StepRow) -> dict[str, Any]:
 def _present(row: InstanceRow, names: Iterable[str]) -> dict[str, Any]:
     values = row.__dict__
     return {name: values[name] for name in names if values[name] is not None}
+
+
+def _context(
+    tx: Tx, instance_id: UUID, version: int, tenant_id: str, context: Any
+) -> dict[str, Any]:
+    body = tx.cipher.seal_context(instance_id, context)
+    return {"instance_id": instance_id, "version": version, "tenant_id": tenant_id, "body": body}
 
 
 def _created(row: InstanceRow) -> dict[str, Any]:

@@ -9,9 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+from orch8.storage.cipher import CONTEXT
 from orch8.storage.rows import InstanceRow, Moment
 from orch8.storage.transaction import Row, Tx, dumps
 
+Page = tuple[int, tuple[Any, ...] | None]  # how many rows were changed, and where to go on
+FIRST = UUID(int=0)  # before every id
 INSTANCE_COLUMNS = ", ".join(f"i.{f.name}" for f in fields(InstanceRow))
 _NAMES = tuple(f.name for f in fields(InstanceRow))
 CLOCK = "orch8_now() AS moment, COALESCE((SELECT c.rate FROM dev_clock c), 1) AS rate"
@@ -40,6 +43,16 @@ def instance_by_key(tx: Tx, tenant_id: str, idempotency_key: str) -> InstanceRow
               WHERE i.tenant_id = %(tenant)s AND i.idempotency_key = %(key)s"""
     row = tx.one(sql, {"tenant": tenant_id, "key": idempotency_key})
     return None if row is None else instance_of(row)
+
+
+def known_keys(tx: Tx, wanted: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Those of the pairs of tenant and idempotency key under which there is an instance."""
+    pairs = list(wanted)
+    sql = """SELECT r.t AS tenant_id, r.k AS key
+             FROM unnest(%(tenants)s::text[], %(keys)s::text[]) AS r(t, k)
+             JOIN instances i ON i.tenant_id = r.t AND i.idempotency_key = r.k"""
+    params = {"tenants": [pair[0] for pair in pairs], "keys": [pair[1] for pair in pairs]}
+    return {(row.tenant_id, row.key) for row in tx.rows(sql, params)} if pairs else set()
 
 
 def now(tx: Tx) -> Moment:
@@ -72,7 +85,7 @@ class Filter:
     sequence_id: UUID | None = None
     sequence_name: str | None = None
     states: tuple[str, ...] = ()
-    metadata: Mapping[str, str] | None = None
+    metadata: Mapping[str, Any] | None = None
     idempotency_key: str | None = None
     parent_instance_id: UUID | None = None
 
@@ -83,38 +96,47 @@ def list_instances(
     """Instances with their sequence's name and version and their next due time, the last changed
     first; ``after`` is the (updated_at, id) of the last row seen.
     """
+    where, params = narrowed(wanted)
+    if after is not None:
+        where = f"{where} AND (i.updated_at, i.id) < (%(at)s, %(id)s)"
+        params |= {"at": after[0], "id": after[1]}
+    sql = f"""{_SHOWN} WHERE {where}
+              ORDER BY i.updated_at DESC, i.id DESC LIMIT %(limit)s OFFSET %(offset)s"""
+    rows = tx.rows(sql, {**params, "limit": limit, "offset": offset})
+    return [_opened(tx, row) for row in rows]
+
+
+def narrowed(wanted: Filter) -> tuple[str, dict[str, Any]]:
+    """The condition on an instance ``i`` and its sequence ``q`` that a filter stands for, and its
+    parameters.
+    """
+    params: dict[str, Any] = {}
     where = ["true"]
-    for condition, value in (
-        ("i.tenant_id = %(tenant_id)s", wanted.tenant_id),
-        ("i.namespace = %(namespace)s", wanted.namespace),
-        ("i.sequence_id = %(sequence_id)s", wanted.sequence_id),
-        ("q.name = %(sequence_name)s", wanted.sequence_name),
-        ("i.state = ANY(%(states)s)", wanted.states or None),
-        ("i.metadata @> %(metadata)s::jsonb", wanted.metadata or None),
-        ("i.idempotency_key = %(idempotency_key)s", wanted.idempotency_key),
-        ("i.parent_instance_id = %(parent)s", wanted.parent_instance_id),
-        ("(i.updated_at, i.id) < (%(at)s, %(id)s)", after),
+    for condition, name, value in (
+        ("i.tenant_id = %(tenant_id)s", "tenant_id", wanted.tenant_id),
+        ("i.namespace = %(namespace)s", "namespace", wanted.namespace),
+        ("i.sequence_id = %(sequence_id)s", "sequence_id", wanted.sequence_id),
+        ("q.name = %(sequence_name)s", "sequence_name", wanted.sequence_name),
+        ("i.state = ANY(%(states)s)", "states", list(wanted.states) or None),
+        ("i.metadata @> %(metadata)s::jsonb", "metadata", dict(wanted.metadata or {}) or None),
+        ("i.idempotency_key = %(key)s", "key", wanted.idempotency_key),
+        ("i.parent_instance_id = %(parent)s", "parent", wanted.parent_instance_id),
     ):
         if value is not None:
             where.append(condition)
-    sql = f"""{_SHOWN} WHERE {" AND ".join(where)}
-              ORDER BY i.updated_at DESC, i.id DESC LIMIT %(limit)s OFFSET %(offset)s"""
-    return tx.rows(
-        sql,
-        {
-            "tenant_id": wanted.tenant_id, "namespace": wanted.namespace,
-            "sequence_id": wanted.sequence_id, "sequence_name": wanted.sequence_name,
-            "states": list(wanted.states), "metadata": dumps(dict(wanted.metadata or {})),
-            "idempotency_key": wanted.idempotency_key,
-            "parent": wanted.parent_instance_id, "at": after and after[0], "id": after and after[1],
-            "limit": limit, "offset": offset,
-        },
-    )  # fmt: skip
+            params[name] = dumps(value) if name == "metadata" else value
+    return " AND ".join(where), params
 
 
 def shown_instance(tx: Tx, instance_id: UUID) -> Row | None:
     """One instance as a list shows it."""
-    return tx.one(_SHOWN + " WHERE i.id = %(id)s", {"id": instance_id})
+    row = tx.one(_SHOWN + " WHERE i.id = %(id)s", {"id": instance_id})
+    return None if row is None else _opened(tx, row)
+
+
+def _opened(tx: Tx, row: Row) -> Row:
+    opened = tx.cipher.open_context(row.id, row.context)
+    return row if opened is row.context else row._replace(context=opened)
 
 
 class _Shown(SimpleNamespace):
@@ -149,7 +171,29 @@ def read_contexts(tx: Tx, wanted: Iterable[tuple[UUID, int]]) -> dict[UUID, Any]
         if pairs
         else []
     )
-    return {row.instance_id: row.body for row in rows}
+    return {row.instance_id: tx.cipher.open_context(row.instance_id, row.body) for row in rows}
+
+
+def reseal_contexts(tx: Tx, limit: int, after: tuple[Any, ...] = (FIRST, 0)) -> Page:
+    """Of up to ``limit`` contexts that come after a place, those whose data is not sealed with the
+    present key are: how many, and the place to go on from, None at the end.
+    """
+    cipher = tx.cipher
+    sql = """SELECT instance_id, version, body FROM contexts
+             WHERE (instance_id, version) > (%(i)s, %(v)s)
+             ORDER BY instance_id, version LIMIT %(limit)s"""
+    rows = tx.rows(sql, {"i": after[0], "v": after[1], "limit": limit})
+    sealed = []
+    for row in rows:
+        context = cipher.open_context(row.instance_id, row.body)
+        if "data" in context and not cipher.is_current(row.body["data"], CONTEXT):
+            body = cipher.seal_context(row.instance_id, context)
+            sealed.append({"i": row.instance_id, "v": row.version, "body": body})
+    sql = """UPDATE contexts c SET body = r.body
+             FROM json_to_recordset(%(rows)s::json) AS r(i uuid, v integer, body jsonb)
+             WHERE c.instance_id = r.i AND c.version = r.v"""
+    done = tx.run(sql, {"rows": dumps(sealed)}) if sealed else 0
+    return done, (rows[-1].instance_id, rows[-1].version) if len(rows) == limit else None
 
 
 def read_state(tx: Tx, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:

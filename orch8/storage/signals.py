@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from orch8.storage.instances import FIRST, Page
 from orch8.storage.transaction import Row, Tx, dumps
 
 
@@ -33,11 +34,12 @@ def insert_signal(
         %(dedupe)s, %(at)s,
         CASE WHEN %(by)s::text IS NULL THEN NULL ELSE %(at)s::timestamptz END, %(by)s)
     ON CONFLICT (instance_id, dedupe_key) DO NOTHING RETURNING id"""
+    sealed = tx.cipher.seal_json(payload, _place(signal_id))
     row = tx.one(
         sql,
         {
             "id": signal_id, "tenant": tenant_id, "instance": instance_id, "name": name,
-            "payload": dumps(payload), "actor": actor, "dedupe": dedupe_key, "at": received_at,
+            "payload": dumps(sealed), "actor": actor, "dedupe": dedupe_key, "at": received_at,
             "by": consumed_by,
         },
     )  # fmt: skip
@@ -54,11 +56,37 @@ def open_signals(tx: Tx, instance_id: UUID, limit: int = 1000) -> list[Row]:
     sql = """SELECT id, instance_id, name, payload, actor, received_at FROM signals
              WHERE instance_id = %(id)s AND consumed_at IS NULL
              ORDER BY id LIMIT %(limit)s"""
-    return tx.rows(sql, {"id": instance_id, "limit": limit})
+    return [_opened(tx, row) for row in tx.rows(sql, {"id": instance_id, "limit": limit})]
 
 
 def signals_of(tx: Tx, instance_id: UUID, limit: int = 1000) -> list[Row]:
     """What was sent to an instance, the oldest first."""
     sql = """SELECT id, name, payload, actor, received_at, consumed_at, consumed_by FROM signals
              WHERE instance_id = %(id)s ORDER BY id LIMIT %(limit)s"""
-    return tx.rows(sql, {"id": instance_id, "limit": limit})
+    return [_opened(tx, row) for row in tx.rows(sql, {"id": instance_id, "limit": limit})]
+
+
+def reseal(tx: Tx, limit: int, after: tuple[Any, ...] = (FIRST,)) -> Page:
+    """As instances.reseal_contexts, of the payloads."""
+    cipher = tx.cipher
+    sql = "SELECT id, payload FROM signals WHERE id > %(id)s ORDER BY id LIMIT %(limit)s"
+    rows = tx.rows(sql, {"id": after[0], "limit": limit})
+    sealed = [
+        {"id": row.id, "payload": cipher.seal_json(_opened(tx, row).payload, _place(row.id))}
+        for row in rows
+        if not cipher.is_current(row.payload)
+    ]
+    sql = """UPDATE signals s SET payload = r.payload
+             FROM json_to_recordset(%(rows)s::json) AS r(id uuid, payload jsonb)
+             WHERE s.id = r.id"""
+    done = tx.run(sql, {"rows": dumps(sealed)}) if sealed else 0
+    return done, (rows[-1].id,) if len(rows) == limit else None
+
+
+def _opened(tx: Tx, row: Row) -> Row:
+    payload = tx.cipher.open_json(row.payload, _place(row.id))
+    return row if payload is row.payload else row._replace(payload=payload)
+
+
+def _place(signal_id: UUID) -> str:
+    return f"signals/{signal_id}"

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from orch8.engine.keys import NodeKey
 from orch8.engine.scope import OutputRef
-from orch8.storage.instances import CLOCK, INSTANCE_COLUMNS
+from orch8.storage.instances import CLOCK, FIRST, INSTANCE_COLUMNS, Page
 from orch8.storage.rows import StepRow, with_outcome
 from orch8.storage.transaction import Row, Tx, dumps
 
@@ -277,6 +277,28 @@ def read_outputs(
 def encoded(request: bytes | None) -> str | None:
     """A request's bytes as JSON recordsets carry them."""
     return None if request is None else base64.b64encode(request).decode()
+
+
+def reseal_requests(tx: Tx, limit: int, after: tuple[Any, ...] = (FIRST, "")) -> Page:
+    """As instances.reseal_contexts, of the requests that are kept with intents."""
+    cipher = tx.cipher
+    sql = """SELECT instance_id, node_key, idempotency_key, request FROM steps
+             WHERE (instance_id, node_key) > (%(i)s, %(k)s)
+             ORDER BY instance_id, node_key LIMIT %(limit)s"""
+    rows = tx.rows(sql, {"i": after[0], "k": after[1], "limit": limit})
+    sealed = [
+        {"i": row.instance_id, "k": row.node_key, "was": encoded(row.request),
+         "request": encoded(cipher.seal_request(row, cipher.open_request(row)))}
+        for row in rows
+        if row.request is not None and not bytes(row.request).startswith(cipher.mark().encode())
+    ]  # fmt: skip
+    # One that a worker has written meanwhile is left for the next time.
+    sql = """UPDATE steps s SET request = decode(r.request, 'base64')
+             FROM json_to_recordset(%(rows)s::json) AS r(i uuid, k text, request text, was text)
+             WHERE s.instance_id = r.i AND s.node_key = r.k
+                 AND s.request = decode(r.was, 'base64')"""
+    done = tx.run(sql, {"rows": dumps(sealed)}) if sealed else 0
+    return done, (rows[-1].instance_id, rows[-1].node_key) if len(rows) == limit else None
 
 
 def _step(row: Row) -> StepRow:

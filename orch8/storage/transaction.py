@@ -20,6 +20,7 @@ import sqlalchemy
 from sqlalchemy.pool import QueuePool
 
 from orch8.errors import Conflict, InvalidArgument, Unavailable
+from orch8.storage.cipher import OPEN, Cipher
 
 DatabaseProblem = psycopg2.Error  # what statements raise inside a transaction
 Row = Any  # a named tuple of the columns that a statement returns
@@ -34,12 +35,15 @@ psycopg2.extras.register_default_json(globally=True, loads=orjson.loads)
 
 
 class Tx:
-    """An open transaction. Everything that touches the database takes one first."""
+    """An open transaction. Everything that touches the database takes one first.
 
-    __slots__ = ("_cursor",)
+    ``cipher`` seals and opens what is not kept in the clear.
+    """
 
-    def __init__(self, cursor: Any) -> None:
-        self._cursor = cursor
+    __slots__ = ("_cursor", "cipher")
+
+    def __init__(self, cursor: Any, cipher: Cipher = OPEN) -> None:
+        self._cursor, self.cipher = cursor, cipher
 
     def rows(self, sql: str, params: Mapping[str, Any] | None = None) -> list[Row]:
         """The rows that ``sql`` returns."""
@@ -62,7 +66,10 @@ class Tx:
 class Database:
     """A pool of connections to one Postgres, as one role."""
 
-    def __init__(self, url: str, *, size: int = 5, name: str = "orch8") -> None:
+    def __init__(
+        self, url: str, *, size: int = 5, name: str = "orch8", cipher: Cipher = OPEN
+    ) -> None:
+        self.cipher = cipher
         self.engine = sqlalchemy.create_engine(
             psycopg2_url(url),
             poolclass=QueuePool,
@@ -94,7 +101,7 @@ class Database:
             raise Unavailable(f"the database is away: {_first_line(problem)}") from problem
         try:
             cursor = connection.cursor()
-            yield Tx(cursor)
+            yield Tx(cursor, self.cipher)
             cursor.close()
             connection.commit()
         except psycopg2.Error as problem:

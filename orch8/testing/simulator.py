@@ -231,8 +231,8 @@ class Simulator:
         *,
         dedupe_key: str | None = None,
     ) -> None:
-        """An interrupt of the sequence has taken the signal; or it is in the inbox, and a wait for it
-        consumes it when time goes on. A repeated ``dedupe_key`` does nothing.
+        """An interrupt of the sequence has taken the signal; or it is in the inbox, and a wait for
+        it consumes it when time goes on. A repeated ``dedupe_key`` does nothing.
         """
         self._live(instance, "send signal to")
         inbox = self._store.signals[instance.id]

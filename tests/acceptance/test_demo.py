@@ -154,7 +154,7 @@ def test_timeline_counts_the_days_of_the_moved_clock() -> None:
     created = {**entry, "at": START, "action": "instance.created", "node_key": None}
     told = {
         "instance": {"created_at": START, "finished_at": None},
-        "entries": [created, entry],
+        "audit": [created, entry],
     }
     node = {"node_key": "wait", "handler": "wait", "started_at": START}
     lines = moments(told, [node | {"completed_at": "2026-04-04T00:00:00Z"}])

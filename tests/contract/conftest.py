@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.api import Api, serving
+from tests.support.desk import Desk, seated
+from tests.support.house import House
 from tests.support.servers import Database
 
 
@@ -14,4 +16,11 @@ from tests.support.servers import Database
 def api(postgres: Database) -> Iterator[Api]:
     """The app on an empty database, open to everybody."""
     with serving(postgres) as found:
+        yield found
+
+
+@pytest.fixture
+def desk(house: House) -> Iterator[Desk]:
+    """The app on a house whose pump works."""
+    with seated(house) as found:
         yield found

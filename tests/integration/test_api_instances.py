@@ -252,7 +252,7 @@ def test_instance_is_read_with_all_its_views(api: Api) -> None:
     assert actions[0] == "instance.completed"
     assert actions[-1] == "instance.created"
     story = api.get(f"{path}/timeline")
-    assert [entry["action"] for entry in story["entries"]] == actions[::-1]
+    assert [entry["action"] for entry in story["audit"]] == actions[::-1]
     assert story["instance"]["id"] == started["id"]
 
 

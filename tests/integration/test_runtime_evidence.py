@@ -12,11 +12,11 @@ import pytest
 
 from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import InvalidArgument
-from orch8.runtime.claim import claim
 from orch8.runtime import evidence
+from orch8.runtime.claim import claim
 from orch8.runtime.evidence import Standing
-from orch8.runtime.words import Word
 from orch8.runtime.settle import Item, settle
+from orch8.runtime.words import Word
 from orch8.testing.misbehaviour import Do, Rule
 from tests.support.house import House
 
@@ -38,7 +38,9 @@ def doubtful(house: House, **members: Any) -> UUID:
 def tell(house: House, outcome: Verdict, **more: Any) -> evidence.Testimony:
     """What a webhook with this outcome comes to."""
     with house.office.begin() as tx:
-        return evidence.testify(house.office, tx, Word(outcome=outcome, **more), tenant_id="default")
+        return evidence.testify(
+            house.office, tx, Word(outcome=outcome, **more), tenant_id="default"
+        )
 
 
 def incidents(house: House) -> list[Any]:
@@ -147,7 +149,9 @@ def test_word_about_nothing_known_is_unmatched(house: House) -> None:
     with house.office.begin() as tx:
         key = house.step(instance_id).idempotency_key
         word = Word(outcome=Verdict.SUCCEEDED, idempotency_key=key)
-        assert evidence.testify(house.office, tx, word, tenant_id="other").state is Standing.UNMATCHED
+        assert (
+            evidence.testify(house.office, tx, word, tenant_id="other").state is Standing.UNMATCHED
+        )
 
 
 def test_word_that_says_nothing_certain_is_refused(house: House) -> None:

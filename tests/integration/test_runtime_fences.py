@@ -6,12 +6,12 @@ from datetime import timedelta
 from typing import Any
 
 from orch8.engine.outcome import Verdict
-from orch8.runtime.claim import claim
 from orch8.runtime import evidence
+from orch8.runtime.claim import claim
 from orch8.runtime.evidence import Standing
-from orch8.runtime.words import Word
 from orch8.runtime.run import JANITOR
 from orch8.runtime.settle import Deferral, Item, settle
+from orch8.runtime.words import Word
 from orch8.storage import fences
 from orch8.testing.misbehaviour import Do
 from tests.support.house import House
@@ -53,7 +53,12 @@ def test_fence_makes_a_second_instance_wait_for_a_charge_in_doubt(house: House) 
     second = house.start({"invoice": "in_1"})
     house.work()
     row = house.step(second)
-    assert (row.state, row.waits_for, row.dispatches, row.request) == ("scheduled", "fence", 0, None)
+    assert (row.state, row.waits_for, row.dispatches, row.request) == (
+        "scheduled",
+        "fence",
+        0,
+        None,
+    )
     assert house.state(second) == "scheduled"
     assert "step.fenced" in house.actions(second)
     assert house.totals()["asked"] == 1
@@ -86,9 +91,7 @@ def test_fence_lets_an_instance_s_next_charge_follow_in_the_same_commit(house: H
 def test_fence_keeps_parallel_branches_of_one_instance_apart(house: House) -> None:
     """Two branches with one fence take turns, even within one batch."""
     branches = [[charge(id="left")], [charge(id="right")]]
-    instance_id = house.run(
-        {"type": "parallel", "branches": branches}, data={"invoice": "in_1"}
-    )
+    instance_id = house.run({"type": "parallel", "branches": branches}, data={"invoice": "in_1"})
     house.advance(MINUTE)
     house.work()
     assert house.state(instance_id) == "completed"
@@ -137,7 +140,9 @@ def test_fence_of_a_customer_who_has_acted_is_free(house: House) -> None:
     key = house.step(first).idempotency_key
     with house.office.begin() as tx:
         word = Word(outcome=Verdict.SUCCEEDED, idempotency_key=key)
-        assert evidence.testify(house.office, tx, word, tenant_id="default").state is Standing.AGREES
+        assert (
+            evidence.testify(house.office, tx, word, tenant_id="default").state is Standing.AGREES
+        )
     assert held(house) == []
 
 
@@ -184,7 +189,7 @@ def test_fence_of_a_cancelled_step_is_free(house: House) -> None:
 
 def test_fence_that_somebody_waits_for_has_its_doubt_looked_into_at_once(house: House) -> None:
     """Before a later operation on the fence, the read handler is asked, whatever its schedule."""
-    house.handler("find_charge", lambda request: {"found": "yes", "outcome": "succeeded"})
+    house.handler("find_charge", lambda _: {"found": "yes", "outcome": "succeeded"})
     policy = {"policy": "reconcile", "handler": "find_charge", "schedule": ["6h"]}
     house.provider_does(Do.COMMIT_THEN_HANG_UP)
     first = house.run(charge(on_unknown=policy), data={"invoice": "in_1"})

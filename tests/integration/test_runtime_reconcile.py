@@ -13,7 +13,7 @@ import pytest
 
 from orch8.handlers.python import TryAgain
 from orch8.runtime.run import JANITOR
-from orch8.testing.misbehaviour import Do, Rule
+from orch8.testing.misbehaviour import Do
 from tests.support.house import House
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)

@@ -43,7 +43,7 @@ def time_of(text: str) -> datetime:
 
 def opened_at(told: Mapping[str, Any]) -> datetime:
     """When the instance of a timeline was created, in real time."""
-    return time_of(told["entries"][0]["at"])
+    return time_of(told["audit"][0]["at"])
 
 
 def moments(told: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> list[Moment]:
@@ -52,7 +52,7 @@ def moments(told: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> list
     Their times are the engine's: where days pass on a moved clock, they are days.
     """
     by_key = {node["node_key"]: node for node in nodes}
-    return [_moment(entry, told, by_key) for entry in told["entries"]]
+    return [_moment(entry, told, by_key) for entry in told["audit"]]
 
 
 def count(

@@ -1,0 +1,58 @@
+"""Many instances at once: those that a filter means, and moving when their next steps are due."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from orch8.storage.instances import Filter, narrowed
+from orch8.storage.transaction import Row, Tx
+
+# Only what was never tried, and waits for its time alone: not a place in a rate limit's queue, not
+# the next attempt of a call that may have had an effect, not the clock of the instance itself.
+_MOVABLE = """s.state = 'scheduled' AND s.dispatches = 0 AND s.failures = 0
+    AND s.limit_key IS NULL AND s.block_id <> '@sla'
+    AND COALESCE(s.due_at, s.held_due_at) IS NOT NULL"""
+
+
+def matching(tx: Tx, wanted: Filter, *, limit: int, after: UUID | None = None) -> list[Row]:
+    """``id``, ``state`` and ``lane`` of the instances that a filter means, the oldest first."""
+    where, params = narrowed(wanted)
+    if after is not None:
+        where, params = f"{where} AND i.id > %(after)s", {**params, "after": after}
+    sql = f"""SELECT i.id, i.state, i.lane FROM instances i JOIN sequences q ON q.id = i.sequence_id
+              WHERE {where} ORDER BY i.id LIMIT %(limit)s"""
+    return tx.rows(sql, {**params, "limit": limit})
+
+
+def set_due(tx: Tx, instance_id: UUID, at: datetime, but: Sequence[str]) -> set[UUID]:
+    """What the instance is to do later, it does at this time, the steps of the blocks in ``but``
+    left out; no deadline is passed by that.
+    """
+    return _move(tx, [instance_id], "%(at)s::timestamptz", {"at": at}, but)
+
+
+def shift_due(tx: Tx, ids: Sequence[UUID], seconds: float) -> set[UUID]:
+    """What these instances, locked, are to do later, they do so much later, or sooner; the ids of
+    those that have something to do at a time.
+    """
+    later = "COALESCE(s.due_at, s.held_due_at) + make_interval(secs => %(seconds)s)"
+    return _move(tx, ids, later, {"seconds": seconds})
+
+
+def _move(
+    tx: Tx, ids: Sequence[UUID], later: str, params: dict[str, object], but: Sequence[str] = ()
+) -> set[UUID]:
+    # A pull step's time to live counts from its due time, so it moves along.
+    at = f"CASE WHEN s.pull THEN {later} ELSE LEAST({later}, s.deadline_at) END"
+    sql = f"""
+    UPDATE steps s SET due_at = CASE WHEN s.due_at IS NOT NULL THEN {at} END,
+        held_due_at = CASE WHEN s.held_due_at IS NOT NULL THEN {at} END,
+        expires_at = CASE WHEN s.pull AND s.expires_at IS NOT NULL THEN
+            LEAST(s.expires_at + ({at} - COALESCE(s.due_at, s.held_due_at)), s.deadline_at)
+            ELSE s.expires_at END
+    WHERE s.instance_id = ANY(%(ids)s) AND NOT s.block_id = ANY(%(but)s) AND {_MOVABLE}
+    RETURNING s.instance_id"""
+    given = {**params, "ids": list(ids), "but": list(but)}
+    return {row.instance_id for row in tx.rows(sql, given)}
