@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
@@ -185,7 +185,7 @@ def test_tenant_of_the_header_wins_over_the_query(api: Api) -> None:
 
 
 # -- 3.3 capabilities ----------------------------------------------------------------------------
-BOGUS = uuid4()
+BOGUS = UUID("9435da30-5f45-4872-8bae-dfc82930d0d1")
 COMPLETE = {"worker_id": "w", "claim_epoch": 1, "output": {}}
 PAUSE = {"signal_type": "pause"}
 POLL = {"handler_name": "charge", "worker_id": "w"}
