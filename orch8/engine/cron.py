@@ -93,7 +93,7 @@ class Cron:
                 return None
             if at > moment and first.utcoffset() > second.utcoffset():  # type: ignore[operator]
                 return at
-        return None
+        return None  # pragma: no cover - a year without a match has ended the search before
 
     def _walls(self, start: datetime) -> Iterator[datetime]:
         """The local times from ``start`` on, in order."""

@@ -92,7 +92,7 @@ MUTANTS: Final = (
         "request_rendered_anew",
         "A charge is sent again with another amount, since the context has changed meanwhile.",
         "orch8/runtime/preparing.py",
-        "request, body = _frozen(row) or _rendered(run, row, block)",
+        "request, body = _frozen(run, row) or _rendered(run, row, block)",
         "request, body = _rendered(run, row, block)",
         (f"{_RECONCILE}test_frozen_request_is_sent_again_byte_for_byte",),
     ),
