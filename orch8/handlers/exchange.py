@@ -25,7 +25,7 @@ from orch8.handlers.http import Call, Line, certificates
 log = structlog.get_logger(__name__)
 
 IDLE: Final = 60.0  # seconds: the longest wait for a socket without looking up
-_MOST_EVENTS: Final = {
+_EVENTS: Final = {
     pycurl.POLL_IN: selectors.EVENT_READ,
     pycurl.POLL_OUT: selectors.EVENT_WRITE,
     pycurl.POLL_INOUT: selectors.EVENT_READ | selectors.EVENT_WRITE,
@@ -47,6 +47,7 @@ class Exchange:
         self._idle: list[Line] = []
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        self._watched: set[int] = set()  # the sockets that libcurl waits for
         self._closing = False
         self._woken = False
 
@@ -172,8 +173,8 @@ class Exchange:
         """After an error of the exchange itself nothing is known of what was in flight."""
         lost, self._flying = self._flying, {}
         self._multi.close()
-        for fd in [fd for fd in self._selector.get_map() if fd != self._ear]:
-            self._selector.unregister(fd)
+        while self._watched:
+            self._selector.unregister(self._watched.pop())
         self._open()
         for line, done in lost.values():
             line.drop()
@@ -181,14 +182,15 @@ class Exchange:
 
     # -- libcurl -------------------------------------------------------------------------------
     def _on_socket(self, what: int, fd: int, _multi: Any, _data: Any) -> None:
-        events = _MOST_EVENTS.get(what)
-        known = fd in self._selector.get_map()
+        events = _EVENTS.get(what)
         if events is None:
-            if known:
+            if fd in self._watched:
+                self._watched.remove(fd)
                 self._selector.unregister(fd)
-        elif known:
+        elif fd in self._watched:
             self._selector.modify(fd, events)
         else:
+            self._watched.add(fd)
             self._selector.register(fd, events)
 
     def _on_timer(self, milliseconds: int) -> None:
