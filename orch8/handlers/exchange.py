@@ -6,8 +6,8 @@ a hundred slow handlers cost a hundred connections and no thread.
 
 from __future__ import annotations
 
-import os
 import selectors
+import socket
 import threading
 import time
 from collections import deque
@@ -51,17 +51,32 @@ class Exchange:
         self._closing = False
         self._woken = False
 
+    def start(self) -> None:
+        """The thread is there, so that the first call does not have to wait for it."""
+        if self._thread is not None:
+            return
+        with self._lock:
+            if self._thread is not None:
+                return
+            self._selector = selectors.DefaultSelector()
+            self._ear, self._bell = socket.socketpair()
+            self._ear.setblocking(False)
+            self._bell.setblocking(False)
+            self._selector.register(self._ear, selectors.EVENT_READ)
+            self._open()
+            thread = threading.Thread(target=self._serve, name="orch8-exchange", daemon=True)
+            thread.start()
+            self._thread = thread
+
     def put(self, build: Build, done: Done) -> None:
         """The call that ``build`` makes, in the exchange's thread, will be carried; if it makes an
         answer, that is what came of it.
         """
         self._waiting.append((build, done))
-        if self._thread is None:
-            self._start()
+        self.start()
         if not self._woken:
             self._woken = True
-            with suppress(BlockingIOError):  # a full pipe wakes as well
-                os.write(self._bell, b"!")
+            self._ring()
 
     def call(self, call: Call) -> Answer:
         """As Caller.call: what one call came to, for whoever can wait."""
@@ -73,25 +88,13 @@ class Exchange:
         """Nothing is taken in any more; the thread ends after the calls that are in flight."""
         self._closing = True
         if self._thread is not None:
-            with suppress(BlockingIOError):
-                os.write(self._bell, b"!")
+            self._ring()
+
+    def _ring(self) -> None:
+        with suppress(BlockingIOError):  # a full line wakes as well
+            self._bell.send(b"!")
 
     # -- the thread ----------------------------------------------------------------------------
-    def _start(self) -> None:
-        with self._lock:
-            if self._thread is not None:
-                return
-            self._selector = selectors.DefaultSelector()
-            ear, self._bell = os.pipe()
-            os.set_blocking(ear, False)
-            os.set_blocking(self._bell, False)
-            self._ear = ear
-            self._selector.register(ear, selectors.EVENT_READ)
-            self._open()
-            thread = threading.Thread(target=self._serve, name="orch8-exchange", daemon=True)
-            thread.start()
-            self._thread = thread
-
     def _open(self) -> None:
         self._timer_at: float | None = None
         self._multi = pycurl.CurlMulti()
@@ -108,15 +111,15 @@ class Exchange:
                 self._abandon()
         self._selector.close()
         self._multi.close()
-        os.close(self._ear)
-        os.close(self._bell)
+        self._ear.close()
+        self._bell.close()
 
     def _turn(self) -> None:
         while self._waiting:
             self._begin(*self._waiting.popleft())
         for key, mask in self._selector.select(self._patience()):
-            if key.fd == self._ear:
-                os.read(self._ear, 4096)
+            if key.fileobj is self._ear:
+                self._ear.recv(4096)
                 self._woken = False  # after the read, which may take a later ring with it
                 continue
             bits = pycurl.CSELECT_IN if mask & selectors.EVENT_READ else 0

@@ -58,8 +58,9 @@ class Crew:
         self._width = 0
 
     def start(self, width: int) -> None:
-        """Up to ``width`` threads may be made for calls that hold one up."""
+        """Calls can be made, those that hold a thread up by up to ``width`` threads."""
         self._width = width
+        self._exchange.start()
 
     def put(self, task: Task, grant: Grant | None, sends_until: float) -> None:
         """The call will be made at once, or by the next free thread, unless ``sends_until``

@@ -64,9 +64,9 @@ def _die_with_a_call(tasks: Sequence[Task]) -> None:
 _end = Line.end
 
 
-def _end_and_die(line: Line, code: int, reason: str) -> NoReturn:
-    _end(line, code, reason)
-    die()
+def _end_and_die(line: Line, code: int, reason: str) -> Answer:
+    answer = _end(line, code, reason)
+    return die() if line.sends else answer  # it may have been too late to be sent
 
 
 def _answered(items: Sequence[Item]) -> bool:

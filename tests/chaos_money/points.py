@@ -114,7 +114,7 @@ def _executed(fuse: Fuse) -> None:
 def _answered(fuse: Fuse) -> None:
     def end(line: Line, code: int, reason: str) -> Answer:
         answer = _END(line, code, reason)
-        fuse.burn(1)
+        fuse.burn(line.sends)
         return answer
 
     _swap(Line, "end", end)
