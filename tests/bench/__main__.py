@@ -1,4 +1,7 @@
-"""``python -m tests.bench``: measures the whole road, or how strict the limiter is."""
+"""``python -m tests.bench [COMMAND]``: what orch8 does on this machine; if not told what, the road.
+
+Each command ends with a line of figures for programs.
+"""
 
 from __future__ import annotations
 
@@ -14,35 +17,50 @@ from tests.bench.conditions import conditions
 from tests.bench.report import Results, last_line, show
 from tests.bench.road import SEQUENCES, Road
 
-_PREFIX = "orch8-bench-"
+PREFIX = "orch8-bench-"
 
 
-@click.command()
-@click.argument("what", type=click.Choice(["road", "limiter"]), default="road")
+class Benches(click.Group):
+    """The commands; the one that is named may stand anywhere, and ``road`` need not be named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The words with the command in front."""
+        at = next((n for n, word in enumerate(args) if word in self.commands), None)
+        if at is not None:
+            args = [args[at], *args[:at], *args[at + 1 :]]
+        elif "--help" not in args:
+            args = ["road", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Benches)
+def main() -> None:
+    """Measure what orch8 does on this machine."""
+
+
+@main.command()
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 20))
 @click.option("--instances", default=3000, show_default=True, type=click.IntRange(10, 100_000))
-@click.option("--backlog", default=5000, show_default=True, type=click.IntRange(200, 50_000))
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 16))
 @click.option("--quick", is_flag=True, help="One short run: does it work at all?")
 @click.option("--profile", is_flag=True, help="Show the time by thread and statement.")
-def main(
-    what: str,
-    runs: int,
-    instances: int,
-    backlog: int,
-    workers: int,
-    quick: bool,
-    profile: bool,
-) -> None:
-    """Measure what orch8 does on this machine; see tests/bench/report.py for the words."""
+def road(*, runs: int, instances: int, workers: int, quick: bool, profile: bool) -> None:
+    """Throughput, start latency and their ceiling; see tests/bench/report.py for the words."""
     console = Console()
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
-        if what == "limiter":
-            sys.exit(_limiter(Path(folder), 300 if quick else backlog, console))
-        runs, instances = (1, 300) if quick else (runs, instances)
+    runs, instances = (1, 300) if quick else (runs, instances)
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         results = _road(Path(folder), runs, instances, workers, console)
     show(results, console, profile=profile)
     click.echo(last_line(results.numbers()))
+
+
+@main.command()
+@click.option("--backlog", default=5000, show_default=True, type=click.IntRange(200, 50_000))
+@click.option("--quick", is_flag=True, help="One short run: does it work at all?")
+def limiter(*, backlog: int, quick: bool) -> None:
+    """How strict the limiter is, judged by the provider's clock."""
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        sys.exit(_limiter(Path(folder), 300 if quick else backlog, Console()))
 
 
 def _road(folder: Path, runs: int, instances: int, workers: int, console: Console) -> Results:
