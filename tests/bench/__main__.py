@@ -12,7 +12,16 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tests.bench import ceiling, statements, strictness
+from tests.bench import (
+    ceiling,
+    creations,
+    history,
+    overhead,
+    soak,
+    statements,
+    strictness,
+    timers,
+)
 from tests.bench.conditions import conditions
 from tests.bench.report import Results, last_line, show
 from tests.bench.road import SEQUENCES, Road
@@ -105,6 +114,12 @@ def _limiter(folder: Path, backlog: int, console: Console) -> int:
         f"utilisation={found.utilisation:.3f}"
     )
     return 0 if found.holds else 1
+
+
+for command in (
+    creations.creations, history.history, overhead.overhead, soak.soak, timers.timers,
+):  # fmt: skip
+    main.add_command(command)
 
 
 if __name__ == "__main__":

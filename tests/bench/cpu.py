@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc")
 AVAILABLE = (_PROC / "self/stat").exists()
 
@@ -50,6 +52,21 @@ def look(parts: Mapping[str, Iterable[int]]) -> Snapshot:
             for name, seconds in _threads(pid):
                 found[part, name] += seconds
     return Snapshot(dict(found))
+
+
+def resident(pids: Iterable[int]) -> int:
+    """The bytes of memory that these processes and their descendants hold; 0 where it is unknown.
+
+    What processes share is counted for each of them.
+    """
+    children, found, todo = _children() if AVAILABLE else {}, 0, list(pids)
+    while todo:
+        pid = todo.pop()
+        todo += children.get(pid, ())
+        with contextlib.suppress(OSError):
+            fields = (_PROC / str(pid) / "statm").read_text(encoding="utf-8").split()
+            found += int(fields[1]) * _PAGE
+    return found
 
 
 def _children() -> dict[int, list[int]]:
