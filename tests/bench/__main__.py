@@ -15,6 +15,7 @@ from rich.console import Console
 from tests.bench import (
     ceiling,
     creations,
+    curves,
     history,
     overhead,
     soak,
@@ -117,8 +118,13 @@ def _limiter(folder: Path, backlog: int, console: Console) -> int:
 
 
 for command in (
-    creations.creations, history.history, overhead.overhead, soak.soak, timers.timers,
-):  # fmt: skip
+    creations.creations,
+    curves.command,
+    history.history,
+    overhead.overhead,
+    soak.soak,
+    timers.timers,
+):
     main.add_command(command)
 
 

@@ -9,10 +9,13 @@ Run with: python -m tests.bench.handler PORT
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
+import random
 import sys
 import time
+from functools import lru_cache
 
 import orjson
 
@@ -86,8 +89,14 @@ class Endpoint(asyncio.Protocol):
 
 def _long(head: bytes) -> bytes:
     """An answer with as many bytes more as the path says."""
-    size = int(head[len(_BYTES) : head.index(b" ", len(_BYTES))])
-    return b'{"status":"succeeded","blob":"%b"}' % (b"x" * size)
+    return _answer_of(int(head[len(_BYTES) : head.index(b" ", len(_BYTES))]))
+
+
+@lru_cache
+def _answer_of(size: int) -> bytes:
+    """Bytes that no compression makes smaller by much."""
+    raw = random.Random(size).randbytes(size * 3 // 4)
+    return b'{"status":"succeeded","blob":"%b"}' % base64.b64encode(raw)
 
 
 def _length(head: bytes) -> int:
