@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,16 +41,10 @@ def look(parts: Mapping[str, Iterable[int]]) -> Snapshot:
     """
     if not AVAILABLE:
         return Snapshot({})
-    named = {pid for pids in parts.values() for pid in pids}
-    children = _children()
     found: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for part, pids in parts.items():
-        todo = list(pids)
-        while todo:
-            pid = todo.pop()
-            todo += (child for child in children.get(pid, ()) if child not in named)
-            for name, seconds in _threads(pid):
-                found[part, name] += seconds
+    for part, pid in _members(parts):
+        for name, seconds in _threads(pid):
+            found[part, name] += seconds
     return Snapshot(dict(found))
 
 
@@ -118,3 +112,24 @@ def _name(task: Path) -> str:
         return (task / "comm").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return "?"
+
+
+def threads(parts: Mapping[str, Iterable[int]]) -> dict[str, list[int]]:
+    """The numbers of each part's threads, by the same count as ``look``."""
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for part, pid in _members(parts):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found[part] += [int(task.name) for task in (_PROC / str(pid) / "task").iterdir()]
+    return dict(found)
+
+
+def _members(parts: Mapping[str, Iterable[int]]) -> Iterator[tuple[str, int]]:
+    """Each process with its part: those that are named, and their descendants that are not."""
+    named = {pid for pids in parts.values() for pid in pids}
+    children = _children()
+    for part, pids in parts.items():
+        todo = list(pids)
+        while todo:
+            pid = todo.pop()
+            todo += (child for child in children.get(pid, ()) if child not in named)
+            yield part, pid

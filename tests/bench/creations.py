@@ -114,10 +114,10 @@ def measure(road: Road, *, instances: int, runs: int, connections: int, webs: in
     """
     url = road.world.stack.urls.http
     with road.stopped_workers():
-        create(url, _SEQUENCE, "warm", max(instances // 2, connections), connections)
+        create(url, _SEQUENCE, "warm-creations", max(instances // 2, connections), connections)
         before = cpu.look(road.parts())
         found = [
-            create(url, _SEQUENCE, f"run-{run}", instances, connections) for run in range(runs)
+            create(url, _SEQUENCE, f"creation-{run}", instances, connections) for run in range(runs)
         ]
         used = cpu.look(road.parts()).since(before)
     conditions = conditions_of(

@@ -151,7 +151,7 @@ def measure(
 ) -> dict[str, list[Point]]:
     """The points of each curve; every load was worked off once before the rounds that count."""
     found: dict[str, list[Point]] = {}
-    road.drain("bench_free", "warm", _WARM)
+    road.drain("bench_free", "warm-curves", _WARM)
     with Multiplier(road.server) as multiplier:
         for curve in wanted:
             before = road.workers

@@ -43,7 +43,7 @@ def measure(road: Road, *, rate: float, seconds: float) -> Figures:
     """``rate`` instances of five steps were started each second. RuntimeError if a step's call is
     missing or came twice.
     """
-    road.drain(_SEQUENCE, "warm", _WARM)
+    road.drain(_SEQUENCE, "warm-overhead", _WARM)
     with closing(Client(road.world.handlers.url, timeout=60.0)) as handler:
         handler.send("PUT", "/record", {})
         url = road.world.stack.urls.http

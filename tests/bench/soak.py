@@ -107,7 +107,7 @@ def measure(
     """Drains for so many minutes, ``held`` of them from the first third on beside the open
     transaction; memory was looked at ``every`` so many seconds.
     """
-    road.drain(_SEQUENCE, "warm", instances)
+    road.drain(_SEQUENCE, "warm-soak", instances)
     windows: list[Window] = []
     phases = (("before", minutes / 3), ("held", minutes / 3 + held), ("after", minutes))
     with Memory(road, every) as memory:

@@ -25,7 +25,7 @@ from tests.support.stack import Client, until
 _DELAY: Final = {"days": 30}
 _LATER, _OVER = timedelta(hours=2), timedelta(hours=22)  # when the others are due
 _LATE: Final = 60.0  # seconds after the last is due in which its call must have come
-_LEAD: Final = 5.0  # seconds between the last copy and the first that is due, and
+_LEAD: Final = 3.0  # seconds between the last copy and the first that is due, and
 _FILLED: Final = 4000.0  # copies that the slowest machine makes in a second meanwhile
 _DUE: Final = """
 SELECT extract(epoch FROM due_at)::float8 AS at, instance_id::text AS id FROM steps
