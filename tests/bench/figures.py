@@ -97,6 +97,6 @@ def common(command: Command) -> Command:
 
 
 def _shown(key: str, value: float) -> str:
-    if key.endswith("ratio"):
+    if key.endswith(("ratio", "commits_per_step")):
         return f"{value:.3f}"
     return f"{value:.1f}" if key.endswith(_DECIMALS) else f"{value:.0f}"

@@ -3,6 +3,8 @@
 The model: each part needs so many CPU microseconds per step, a core gives a million a second, and
 the group of cores that is full first sets the rate. The costs are measured with everything on all
 cores; then parts are pinned to cores of their own, and the rate is held against the prediction.
+Beside them stands what a step writes: bytes of log and of tables, and commits, each with its share
+of its instance's creation.
 """
 
 from __future__ import annotations
@@ -40,6 +42,13 @@ class Placement:
     name: str
     groups: Sequence[Group]
 
+
+_WRITTEN: Final = """
+SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8 AS wal_bytes,
+       pg_database_size(current_database())::float8 AS disk_bytes,
+       (SELECT sum(xact_commit) FROM pg_stat_database
+        WHERE datname = current_database())::float8 AS commits
+"""
 
 BOTH, FIRST, SECOND = frozenset({0, 1}), frozenset({0}), frozenset({1})
 OTHERS: Final = frozenset[str]()
@@ -88,16 +97,20 @@ def measure(road: Road, *, drains: int, instances: int, say: Say = print) -> Fig
     found: dict[str, list[Drain]] = {}
     try:
         road.drain(_SEQUENCE, "warm-model", instances)
+        before = road.world.rows(_WRITTEN)[0]
         for placement in PLACEMENTS:
             place(road, placement, cores)
             for number in range(drains):
                 say(f"{placement.name}: drain {number + 1} of {drains}")
                 drain = road.drain(_SEQUENCE, f"{placement.name}-{number}", instances)
                 found.setdefault(placement.name, []).append(drain)
+        after = road.world.rows(_WRITTEN)[0]
     finally:
         place(road, PLACEMENTS[0], cores)
     costs = costs_of(found[PLACEMENTS[0].name])
     numbers: dict[str, float] = {f"{_word(part)}_us": us for part, us in costs.items()}
+    steps = sum(drain.steps for each in found.values() for drain in each)
+    numbers |= {f"{name}_per_step": (after[name] - before[name]) / steps for name in after}
     for placement in PLACEMENTS:
         rate = median(d.steady_per_s for d in found[placement.name])
         guess = predicted(costs, placement)
