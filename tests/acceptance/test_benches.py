@@ -63,7 +63,7 @@ def test_curves_count_every_step_of_every_load(road: Road) -> None:
     last = [replace(every[name], loads=every[name].loads[-1:]) for name in ("width", "payload")]
     found = curves.measure(road, [*last, every["workers"]], rounds=1)
     assert [point.x for point in found["workers"]] == [1, 2]
-    assert [point.steps for point in found["width"]] == [40]
+    assert [point.steps for point in found["width"]] == [20]
     assert all(point.worker_us > 0 for each in found.values() for point in each)
     assert road.workers == 1
 

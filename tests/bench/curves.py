@@ -110,7 +110,7 @@ def curves(sizes: Sizes) -> list[Curve]:
         ),
         Curve(
             "width", "steps of an instance that are under way at a time",
-            [Load(n, wide(n), max(2 * size // n, 2), n) for n in sizes.widths],
+            [Load(n, wide(n), max(size // n, 2), n) for n in sizes.widths],
         ),
         Curve(
             "payload", "bytes of the context, and of each output",
