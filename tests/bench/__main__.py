@@ -25,10 +25,9 @@ from tests.bench import (
     timers,
 )
 from tests.bench.conditions import conditions
+from tests.bench.figures import PREFIX
 from tests.bench.report import Results, last_line, show
 from tests.bench.road import SEQUENCES, Road
-
-PREFIX = "orch8-bench-"
 
 
 class Benches(click.Group):
