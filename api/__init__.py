@@ -46,6 +46,7 @@ from api.mounting import API
 from api.requests import request_id
 from api.surface import EXTENSION, Surface
 from orch8.config import Settings
+from orch8.runtime.intake import Intake
 from orch8.runtime.lease import Lease
 from orch8.runtime.office import Office
 from orch8.storage import fleet
@@ -76,7 +77,7 @@ def create_app(settings: Settings, office: Office, announce: Callable[[str], Non
     mounting.install(app)
     streams.install(app, settings)
     node = Lease(office, f"api@{os.uname().nodename}", list, lambda: room.taken, role=fleet.API)
-    app.extensions[EXTENSION] = Surface(settings, office, announce, counters, node)
+    app.extensions[EXTENSION] = Surface(settings, office, Intake(office), announce, counters, node)
     problems.install(app)
     app.after_request(_sign)
     for part in _BUSINESS:
