@@ -72,16 +72,20 @@ class Intake:
                 return start(self._office, own.request)
             self._write(group)
         finally:
-            with self._lock:
-                following = self._waiting[0] if self._waiting else None
-                self._led = following is not None
-            if following is not None:
-                following.leads = True
-                following.turn.release()
+            self._pass_on()
             for wish in group:
                 if wish is not own:
                     wish.turn.release()
         return self._end(own)
+
+    def _pass_on(self) -> None:
+        """The first of those who came meanwhile leads; if nobody did, the next to come will."""
+        with self._lock:
+            following = self._waiting[0] if self._waiting else None
+            self._led = following is not None
+        if following is not None:
+            following.leads = True
+            following.turn.release()
 
     def _write(self, group: Sequence[_Wish]) -> None:
         try:
