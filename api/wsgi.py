@@ -13,6 +13,7 @@ from orch8 import logs
 from orch8.config import Settings
 from orch8.errors import ConfigurationError
 from orch8.limits import Doorbell
+from orch8.runtime import heap
 from orch8.runtime.office import Office
 
 TIMEOUT: Final = 0.2  # seconds that any one operation on the broker may take
@@ -81,5 +82,6 @@ def __getattr__(name: str) -> Flask:
     logs.configure(settings)
     streams.end_with_process()
     found = wire(settings)
+    heap.settle_down()
     globals()["app"] = found
     return found

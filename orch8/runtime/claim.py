@@ -106,8 +106,7 @@ def _taken(office: Office, tx: Tx, rows: Sequence[StepRow], worker_id: UUID) -> 
     by_instance: dict[UUID, list[StepRow]] = defaultdict(list)
     for row in rows:
         by_instance[row.instance_id].append(row)
-    found = instances.read_instances(tx, by_instance)
-    moment = instances.now(tx)
+    found, moment = instances.read_now(tx, by_instance)
     limits = office.limits(tx)
     tasks: dict[UUID, list[Task]] = {}
     works = []

@@ -37,6 +37,14 @@ def read_instances(tx: Tx, ids: Iterable[UUID]) -> dict[UUID, InstanceRow]:
     return {row.id: instance_of(row) for row in tx.rows(sql, {"ids": list(ids)})}
 
 
+def read_now(tx: Tx, ids: Iterable[UUID]) -> tuple[dict[UUID, InstanceRow], Moment]:
+    """The instances as they are, not locked, and what time it is."""
+    sql = f"SELECT {INSTANCE_COLUMNS}, {CLOCK} FROM instances i WHERE i.id = ANY(%(ids)s)"
+    rows = tx.rows(sql, {"ids": list(ids)})
+    moment = Moment(rows[0].moment, rows[0].rate) if rows else now(tx)
+    return {row.id: instance_of(row) for row in rows}, moment
+
+
 def instance_by_key(tx: Tx, tenant_id: str, idempotency_key: str) -> InstanceRow | None:
     """The instance that was created under this key, whatever became of it."""
     sql = f"""SELECT {INSTANCE_COLUMNS}, {CLOCK} FROM instances i
