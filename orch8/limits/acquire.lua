@@ -1,7 +1,8 @@
 -- Grants or refuses a batch of requests, in order, each with all of its keys or none.
 --
 -- ARGV[4..]  number of limits, then per limit: key number, max (-1: none), window, '1' if longer
---            than 60 s, most calls in flight (-1: no bound);
+--            than 60 s, most calls in flight (-1: no bound), units after which a part of the window
+--            is full (0: calls may come in a burst);
 --            number of requests, then per request: number of limits, microseconds until its leases
 --            run out by themselves, who holds them ('': nobody else knows), then limit number
 --            and weight of each.
@@ -34,6 +35,7 @@ for number = 1, next_number() do
   local limit = { key = keys[next_number()], max = next_number(), window = next_number() }
   limit.long = next_number() == 1
   limit.most = next_number()
+  limit.even = next_number()
   open_limit(limit, limit.key, state)
   if limit.most >= 0 or limit.key.room then
     limit.most = limit.most >= 0 and limit.most or math.huge
@@ -44,30 +46,33 @@ for number = 1, next_number() do
 end
 local requests_left = next_number()
 
--- When the unit at position (1 = oldest) was, or could be, granted: the log's entries in the
--- window, then this call's grants, then the units already refused in this call.
-local function time_of(limit, position)
-  local key = limit.key
-  if position > limit.used + key.taken then
-    return key.queue[position - limit.used - key.taken]
-  elseif position > limit.used then
+-- When the unit at position (1 = oldest) was, or could be, granted: the log's entries in the span
+-- (a limit's window, or the part of it that is going on), then this call's grants, then the units
+-- already refused in this call.
+local function time_of(span, position)
+  local key = span.key
+  if position > span.used + key.taken then
+    return key.queue[position - span.used - key.taken]
+  elseif position > span.used then
     return state.now
   end
-  local page = limit.page
+  local page = span.page
   if not page or position < page.first or position >= page.first + page.size then
-    local scores = redis.call('ZRANGEBYSCORE', key.log, '(' .. whole(state.now - limit.window),
+    local scores = redis.call('ZRANGEBYSCORE', key.log, '(' .. whole(state.now - span.window),
       '+inf', 'WITHSCORES', 'LIMIT', position - 1, requests_left)
     page = { first = position, size = requests_left, scores = scores }
-    limit.page = page
+    span.page = page
   end
   return tonumber(page.scores[2 * (position - page.first + 1)])
 end
 
 local function has_room(limit, weight)
+  local key, part = limit.key, limit.part
   if limit.bucket then
-    return limit.key.level + weight <= limit.burst
+    return key.level + weight <= limit.burst
   end
-  return limit.used + limit.key.taken + weight <= limit.max
+  return limit.used + key.taken + weight <= limit.max
+    and (not part or part.used + key.taken < limit.even)
 end
 
 -- Why the window of limit refuses weight units now, and from when it would not.
@@ -92,12 +97,18 @@ local function window_refusal(limit, weight)
   if limit.bucket then
     return FULL, state.now + math.max(0, (key.level + ahead - limit.burst) / key.rate)
   end
+  -- Where there would be room, it is not before the request that closed the key.
+  local free_at = key.queue[#key.queue] or 0
   local leaving = limit.used + key.taken + ahead - limit.max
-  if leaving < 1 then
-    -- There would be room, but not before the request that closed the key.
-    return FULL, key.queue[#key.queue]
+  if leaving >= 1 then
+    free_at = time_of(limit, leaving) + limit.window
   end
-  return FULL, time_of(limit, leaving) + limit.window
+  local part = limit.part
+  local passing = part and part.used + key.taken + #key.queue + 1 - limit.even or 0
+  if passing >= 1 then
+    free_at = math.max(free_at, time_of(part, passing) + part.window)
+  end
+  return FULL, free_at
 end
 
 -- Why the calls in flight refuse one more, and a guess from when they would not.
@@ -106,10 +117,13 @@ local function room_refusal(limit, holder)
   if limit.most < math.huge and not key.held_known then
     return REBUILD, state.now + REBUILD_RETRY
   end
+  -- Who asks is not in flight, whatever is known of it: the answer of before was lost, or a restore
+  -- took its claim for a call.
+  if holder ~= '' and key.in_flight > 0 then
+    key.in_flight = key.in_flight - redis.call('ZREM', key.held, holder)
+  end
   if not key.closed and key.in_flight + #key.leases / 2 < limit.room then
     return nil
-  elseif holder ~= '' and redis.call('ZSCORE', key.held, holder) then
-    return nil  -- asked again, since the answer of before was lost
   end
   local guess = (key.took or GUESS) * (key.waiting + 1) / limit.room
   return HELD, state.now + math.min(math.max(guess, LEAST_GUESS), MOST_GUESS)

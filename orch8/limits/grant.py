@@ -18,6 +18,8 @@ MAX_SLACK = 10.0
 MAX_IN_FLIGHT = 10_000
 MAX_LEASE = 3600.0  # seconds; as in state.lua
 LONG_WINDOW = 60.0  # seconds; above this a lost history is rebuilt instead of waited for
+PARTS = 8  # of a window, as in state.lua
+UNEVEN = 1.25  # times the pace is how fast the calls of a part may come, to catch up
 
 
 class Refusal(StrEnum):
@@ -52,6 +54,7 @@ class Limit:
     max_in_flight: int | None = None
     lease: float = 60.0  # seconds after which a call that nobody ended counts as ended
     holder: str = ""  # names the call, the same whenever it is asked for; '': it has no name
+    even: bool = False  # calls come evenly over the window, not in a burst
 
     def __post_init__(self) -> None:
         if not 0 < len(self.key) <= MAX_KEY_LENGTH:
@@ -71,6 +74,11 @@ class Limit:
     def pace(self) -> float:
         """Units per second that the window lets through in the long run."""
         return math.inf if self.max is None else self.max / (self.window + self.slack)
+
+    @property
+    def most_in_part(self) -> int:
+        """Units after which a part of the window is full; 0: none is."""
+        return math.ceil(UNEVEN * self.max / PARTS) if self.even and self.max is not None else 0
 
     @property
     def long(self) -> bool:

@@ -6,6 +6,11 @@ decides with burst = max / 10 and rate = (max - burst) / window. Since burst + r
 no window can hold more than max; a steady stream gets 90 % of it. The log keeps the newest 1000
 tokens in either case, so that a limit may move across 1000 at run time.
 
+Calls of a limit that says ``even`` come one after the other instead of in a burst: each eighth of
+the window is full with an eighth of its units and a quarter more. Tokens that were spent in a burst
+come back in one, for ever; a burst is what jitter on the road turns into too many calls, and what
+no process can send in the time that a grant is good for. Other calls of the key may use the rest.
+
 The window used is window + slack: a call sent up to slack seconds after its grant still keeps the
 limit at the provider. An older grant must go back (Grant.expired, Limiter.release). Utilisation
 therefore is measured against max / (window + slack).
@@ -298,7 +303,8 @@ class _Batch:
             for limit in request:
                 key = numbers.setdefault(limit.key, len(numbers) + 1)
                 most = _or_none(limit.max_in_flight)
-                row = (key, _or_none(limit.max), _window(limit), int(limit.long), most)
+                window = (_or_none(limit.max), _window(limit), int(limit.long))
+                row = (key, *window, most, limit.most_in_part)
                 body += (limits.setdefault(row, len(limits) + 1), limit.weight)
         self.keys = list(numbers)
         self.limits = list(limits)
