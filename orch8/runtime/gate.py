@@ -94,6 +94,11 @@ class Gate:
             self._ask(ready[first : first + BATCH], granted, back)
         return granted, back
 
+    def hold(self, task: Task) -> None:
+        """The call asks for another token the next time that calls are admitted."""
+        now = time.monotonic()
+        heapq.heappush(self._held, (now, next(self._order), task, now))
+
     def release(self, task: Task, grant: Grant) -> None:
         """Tokens of a call that was not made are free again."""
         self._landed(task)

@@ -61,6 +61,7 @@ class Task:
     outcome_map: tuple[Rule, ...] = ()  # what the step says about answers, before that table
     on_fence: OnFence = OnFence.WAIT
     references: tuple[Path, ...] = ()  # where the params name credentials: runtime/reveal.py
+    late: int = 0  # tokens that it was too late to use
 
     @property
     def sends(self) -> bool:
@@ -257,14 +258,6 @@ def _with_key(params: Any, path: str, key: str | None) -> Any:
     made = dict(params or {})
     made[name] = _with_key(made.get(name), rest, key) if rest else key
     return made
-
-
-def limited(run: Run, row: StepRow) -> bool:
-    """Whether the step's calls need rate-limit tokens, or leases."""
-    block = run.block(row)
-    if not isinstance(block, Step):
-        return False
-    return bool(block.rate_limits) or block.max_in_flight is not None
 
 
 def handler_key(handler: str) -> str:

@@ -42,6 +42,8 @@ ADMIT = 0.5  # seconds between two admissions from rate-limit queues this pump h
 RETRY = 0.2  # seconds before answers that could not be written are written again
 BATCH = 256  # answers in one transaction
 MOST_CLAIMS = 10_000  # looked through after a commit that was not confirmed
+MOST_LATE = 3  # tokens that a call was too late for before another process may try
+_TOO_LATE = Deferral()
 _UNCONFIRMED = Lost("this one: the commit of the claim was not confirmed")
 
 
@@ -187,10 +189,13 @@ class Pump:
                 if came is not None:
                     item, grant = came
                     self._in_flight -= 1
-                    self._slots.give_back(item.task.row.lane)
                     if grant is not None:
                         self._let_go(item, grant)
-                    self._unsettled.append(item)
+                    if grant is not None and item.came == _TOO_LATE and self._holds_on(item.task):
+                        self._gate.hold(item.task)
+                    else:
+                        self._slots.give_back(item.task.row.lane)
+                        self._unsettled.append(item)
                 came = self._inbox.get_nowait()
         except Empty:
             return
@@ -200,6 +205,12 @@ class Pump:
             self._gate.ended(item.task, grant, item.came)
         else:
             self._gate.release(item.task, grant)
+
+    def _holds_on(self, task: Task) -> bool:
+        """Whether a call that was too late for its token waits for another one here."""
+        task.late += 1
+        claimed = time.monotonic() < self.lease.sends_until and not self._stopping.is_set()
+        return claimed and task.late <= MOST_LATE
 
     @property
     def _poked(self) -> bool:
