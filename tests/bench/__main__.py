@@ -84,7 +84,7 @@ def _limiter(folder: Path, backlog: int, console: Console) -> int:
         found = strictness.measure(folder, backlog)
     click.echo(
         f"limiter: calls={found.calls} max={strictness.MAX} peak={found.peak} "
-        f"utilisation={found.utilisation:.3f}"
+        f"utilisation={found.utilisation:.3f} deferrals={found.deferrals} idle={found.idle:.2f}"
     )
     return 0 if found.holds else 1
 

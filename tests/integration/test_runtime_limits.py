@@ -75,19 +75,20 @@ def test_limit_admits_in_the_order_of_the_queue(house: House) -> None:
 
 def test_limit_of_the_operator_wins_at_once(house: House) -> None:
     """An edited limit holds for the steps that wait already; without it the inline one does."""
-    house.publish({**CHARGE, "rate_limit": {"max": 1, "window_seconds": 3600}})
+    hourly = {"max": 1, "window_seconds": 3600}
+    house.publish({**CHARGE, "rate_limit_key": "edited", "rate_limit": hourly})
     ids = [house.start() for _ in range(5)]
     thread = threading.Thread(target=house.work)
     thread.start()
     until(lambda: len([each for each in ids if house.step(each).deferrals]) == 4)
     with house.office.begin() as tx:
         (waiting,) = gauges.waiting(tx)
-        assert (waiting.limit_key, waiting.waiting) == ("acquirer", 4)
-        put_limit(tx, "acquirer", tenant_id="default", maximum=100, window=1.0, actor="test")
+        assert (waiting.limit_key, waiting.waiting) == ("edited", 4)
+        put_limit(tx, "edited", tenant_id="default", maximum=100, window=1.0, actor="test")
     until(lambda: [house.tick() and house.state(each) for each in ids] == ["completed"] * 5)
     thread.join(30)
     with house.office.begin() as tx:
-        delete_limit(tx, "acquirer", tenant_id="default", actor="test")
+        delete_limit(tx, "edited", tenant_id="default", actor="test")
 
 
 def test_limit_queue_is_not_held_up_by_what_was_cancelled(house: House) -> None:
