@@ -55,6 +55,7 @@ class Limit:
     lease: float = 60.0  # seconds after which a call that nobody ended counts as ended
     holder: str = ""  # names the call, the same whenever it is asked for; '': it has no name
     even: bool = False  # calls come evenly over the window, not in a burst
+    calm: float = 0.0  # seconds between grant and send while less than half of the window is used
 
     def __post_init__(self) -> None:
         if not 0 < len(self.key) <= MAX_KEY_LENGTH:
@@ -67,6 +68,7 @@ class Limit:
             self._check("max_in_flight", self.max_in_flight, 1, MAX_IN_FLIGHT)
         self._check("window", self.window, 0.001, MAX_WINDOW)
         self._check("slack", self.slack, 0, MAX_SLACK)
+        self._check("calm", self.calm, 0, MAX_SLACK)
         self._check("weight", self.weight, 1, MAX_WEIGHT)
         self._check("lease", self.lease, 0.001, MAX_LEASE)
 
@@ -99,7 +101,7 @@ class Grant:
     granted: bool
     tokens: tuple[tuple[str, str], ...]  # (key, member), one per unit
     granted_at: float  # time.monotonic() just before the limiter was asked
-    slack: float  # seconds; the smallest of the request's limits
+    slack: float  # seconds that it is good for; the smallest of the request's limits
     refused_by: str | None = None
     refusal: Refusal | None = None
     retry_after: float = 0.0  # seconds

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orch8.engine.expressions import Template
 
 LEASE_MARGIN: Final = 10.0  # seconds after its time-out in which a call is surely over
+CALM: Final = 0.25  # seconds that a token is good for at a key that is far from its limit
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
 
 
@@ -298,7 +299,9 @@ def _limits(
 
     def name(key: str, inline: tuple[int, float] | None, weight: int) -> None:
         limit = limits.of(row.tenant_id, key, inline, block.max_in_flight)
-        found[key] = limit and replace(limit, weight=weight, lease=lease, holder=held_by)
+        found[key] = limit and replace(
+            limit, weight=weight, lease=lease, holder=held_by, calm=min(CALM, limit.window / 4)
+        )
 
     for stated in block.rate_limits:
         key = run.scope.render(stated.key, row.key, run.error(row.key))

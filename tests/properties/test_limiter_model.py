@@ -436,3 +436,45 @@ def test_calls_in_flight_agree_with_the_model(
                 hall.redis.script_flush()
             else:
                 getattr(hall, str(name))(*args)
+
+
+# -- tokens that are good for longer ---------------------------------------------------------------
+CALM = 0.25
+_PAUSES = st.sampled_from([0, 1, 3_000, 12_000, 60_000, 125_000, 250_000, 500_000, 1_000_000])
+
+
+@FAST
+@given(
+    most=st.sampled_from([8, 40, 1500]),
+    steps=st.lists(
+        st.tuples(
+            _PAUSES,
+            st.lists(st.sampled_from([1, 2, 7]), min_size=1, max_size=40),
+            st.booleans(),
+            st.floats(0, 1),
+        ),
+        max_size=25,
+    ),
+)
+def test_calls_sent_at_any_time_while_their_tokens_are_good_keep_the_limit(
+    valkey: Valkey, most: int, steps: list[tuple[int, list[int], bool, float]]
+) -> None:
+    """By arrival no window holds more than max, whether a token is good for 20 ms or a quarter of a
+    second, for log and bucket, some calls even and some not.
+    """
+    with closing(World(valkey.url)) as world:
+        limiter = world.clients[0]
+        limiter.restore(TENANT, Limit("k", most, 1.0, slack=0.02, calm=CALM), [])
+        arrivals: list[int] = []
+        for pause, weights, even, late in steps:
+            world.time += pause
+            requests = [
+                [Limit("k", most, 1.0, slack=0.02, weight=weight, calm=CALM, even=even)]
+                for weight in weights
+            ]
+            for grant in limiter.acquire(TENANT, requests):
+                if grant.granted:
+                    assert grant.slack in {0.02, CALM}
+                    arrival = world.time + int(late * grant.slack * MICROSECONDS)
+                    arrivals += [arrival] * len(grant.tokens)
+        assert busiest(arrivals, MICROSECONDS) <= most
