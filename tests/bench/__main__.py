@@ -1,4 +1,6 @@
-"""``python -m tests.bench``: measures the whole road, or how strict the limiter is."""
+"""``python -m tests.bench``: measures the whole road, how strict the limiter is, or how long
+customers wait behind a backlog.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tests.bench import ceiling, statements, strictness
+from tests.bench import ceiling, interactive, statements, strictness
 from tests.bench.conditions import conditions
 from tests.bench.report import Results, last_line, show
 from tests.bench.road import SEQUENCES, Road
@@ -18,10 +20,11 @@ _PREFIX = "orch8-bench-"
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["road", "limiter"]), default="road")
+@click.argument("what", type=click.Choice(["road", "limiter", "interactive"]), default="road")
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 20))
 @click.option("--instances", default=3000, show_default=True, type=click.IntRange(10, 100_000))
-@click.option("--backlog", default=5000, show_default=True, type=click.IntRange(200, 50_000))
+@click.option("--backlog", default=5000, show_default=True, type=click.IntRange(200, 200_000))
+@click.option("--seconds", default=60, show_default=True, type=click.IntRange(5, 3600))
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 16))
 @click.option("--quick", is_flag=True, help="One short run: does it work at all?")
 @click.option("--profile", is_flag=True, help="Show the time by thread and statement.")
@@ -30,6 +33,7 @@ def main(
     runs: int,
     instances: int,
     backlog: int,
+    seconds: int,
     workers: int,
     quick: bool,
     profile: bool,
@@ -39,6 +43,8 @@ def main(
     with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
         if what == "limiter":
             sys.exit(_limiter(Path(folder), 300 if quick else backlog, console))
+        if what == "interactive":
+            sys.exit(_interactive(Path(folder), backlog, 10 if quick else seconds, console))
         runs, instances = (1, 300) if quick else (runs, instances)
         results = _road(Path(folder), runs, instances, workers, console)
     show(results, console, profile=profile)
@@ -85,6 +91,19 @@ def _limiter(folder: Path, backlog: int, console: Console) -> int:
     click.echo(
         f"limiter: calls={found.calls} max={strictness.MAX} peak={found.peak} "
         f"utilisation={found.utilisation:.3f} deferrals={found.deferrals} idle={found.idle:.2f}"
+    )
+    return 0 if found.holds else 1
+
+
+def _interactive(folder: Path, backlog: int, seconds: int, console: Console) -> int:
+    words = f"{interactive.RATE:g} customers/s for {seconds} s behind {backlog} renewals"
+    with console.status(words):
+        found = interactive.measure(folder, backlog, seconds)
+    p50, p99 = (1000 * interactive.percentile(found.waits, share) for share in (0.5, 0.99))
+    click.echo(
+        f"interactive: customers={len(found.waits)} p50_ms={p50:.0f} p99_ms={p99:.0f} "
+        f"max_ms={1000 * found.waits[-1]:.0f} renewals_per_s={found.renewals_per_s:.1f} "
+        f"max={strictness.MAX} peak={found.peak} deferrals={found.deferrals} idle={found.idle:.2f}"
     )
     return 0 if found.holds else 1
 
