@@ -42,8 +42,6 @@ ADMIT = 0.5  # seconds between two admissions from rate-limit queues this pump h
 RETRY = 0.2  # seconds before answers that could not be written are written again
 BATCH = 256  # answers in one transaction
 MOST_CLAIMS = 10_000  # looked through after a commit that was not confirmed
-MOST_LATE = 3  # tokens that a call was too late for before another process may try
-_TOO_LATE = Deferral()
 _UNCONFIRMED = Lost("this one: the commit of the claim was not confirmed")
 
 
@@ -189,28 +187,21 @@ class Pump:
                 if came is not None:
                     item, grant = came
                     self._in_flight -= 1
-                    if grant is not None:
-                        self._let_go(item, grant)
-                    if grant is not None and item.came == _TOO_LATE and self._holds_on(item.task):
-                        self._gate.hold(item.task)
-                    else:
+                    if grant is None or not self._let_go(item, grant):
                         self._slots.give_back(item.task.row.lane)
                         self._unsettled.append(item)
                 came = self._inbox.get_nowait()
         except Empty:
             return
 
-    def _let_go(self, item: Item, grant: Grant) -> None:
+    def _let_go(self, item: Item, grant: Grant) -> bool:
+        """Whether the call was only too late for its token, and waits at the gate for another."""
         if isinstance(item.came, Answer):
             self._gate.ended(item.task, grant, item.came)
-        else:
-            self._gate.release(item.task, grant)
-
-    def _holds_on(self, task: Task) -> bool:
-        """Whether a call that was too late for its token waits for another one here."""
-        task.late += 1
-        claimed = time.monotonic() < self.lease.sends_until and not self._stopping.is_set()
-        return claimed and task.late <= MOST_LATE
+            return False
+        self._gate.release(item.task, grant)
+        sends = time.monotonic() < self.lease.sends_until and not self._stopping.is_set()
+        return sends and item.came == Deferral() and self._gate.hold(item.task)
 
     @property
     def _poked(self) -> bool:

@@ -515,7 +515,7 @@ def test_call_that_asks_again_finds_its_own_lease(limiter: Limiter) -> None:
 
 
 def test_who_asks_is_not_in_flight_whatever_a_restore_took_it_for(limiter: Limiter) -> None:
-    """Eight claims were told as calls in flight; when they ask, two of them may be made, not all."""
+    """Eight claims were told as calls in flight; when they ask, two are made, not all."""
     holders = [f"x/{n}" for n in range(8)]
     limiter.restore(TENANT, busy(most=2), [], holders)
     asked = [[busy(most=2, holder=name)] for name in holders]

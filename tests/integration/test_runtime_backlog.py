@@ -10,7 +10,7 @@ from orch8.runtime.start import StartRequest
 from orch8.runtime.start_many import start_many
 from tests.support.house import LANE, House, until
 
-LIMIT = {"max": 250, "window_seconds": 1.0}
+LIMIT = {"max": 200, "window_seconds": 1.0}
 CALL = {"type": "step", "handler": "call", "rate_limit_key": "acquirer", "rate_limit": LIMIT}
 BACKLOG, NEWCOMERS = 2000, 300
 COUNTED = """
@@ -50,21 +50,22 @@ def test_waiting_step_is_sent_back_twice_at_most_whatever_the_backlog(house: Hou
     written, and nobody is written again and again for waiting.
     """
     start(house, "t", BACKLOG)
-    pumps = [house.pump, house.another_pump(), house.another_pump()]
+    pumps = [house.another_pump(width=64) for _ in range(3)]
     threads = [threading.Thread(target=pump.work, args=(LANE,)) for pump in pumps]
     for thread in threads:
         thread.start()
-    queued = "SELECT FROM steps WHERE limit_key IS NOT NULL OFFSET 500"
+    queued = "SELECT 1 FROM steps WHERE limit_key IS NOT NULL OFFSET 500"
     until(lambda: house.sql(queued), 60)
     start(house, "t", NEWCOMERS)
-    open_ = "SELECT FROM steps WHERE state <> 'completed' LIMIT 1"
+    open_ = "SELECT 1 FROM steps WHERE state <> 'completed' LIMIT 1"
     until(lambda: house.tick() and not house.sql(open_), 90)
     for thread in threads:
         thread.join(30)
     (found,) = house.sql(
         """SELECT max(deferrals) AS most, count(*) AS steps FROM steps WHERE handler = 'call'"""
     )
-    assert (found.steps, found.most) == (BACKLOG + NEWCOMERS + 1, pytest.approx(1, abs=1))
+    assert found.steps == BACKLOG + NEWCOMERS + 1
+    assert found.most <= 2
     (per_step,) = house.sql(
         """SELECT max(deferrals) AS deferrals, sum(backs) AS backs, sum(deferrals) AS deferred,
                sum(admissions) AS admissions
@@ -110,7 +111,7 @@ def test_follow_up_does_not_overtake_its_keys_queue(house: House) -> None:
     start(house, "chain", 9)
     thread = threading.Thread(target=house.work)
     thread.start()
-    left = "SELECT FROM instances WHERE state <> 'completed' LIMIT 1"
+    left = "SELECT 1 FROM instances WHERE state <> 'completed' LIMIT 1"
     until(lambda: house.tick() and not house.sql(left), 60)
     thread.join(30)
     assert len(order) == 18
