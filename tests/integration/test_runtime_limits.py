@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from orch8.runtime.admission import AHEAD_OF_PACE
+from orch8.runtime.office import LIMITS_REFRESH
 from orch8.runtime.registry import delete_limit, put_limit
 from orch8.storage import fleet, gauges
 from orch8.testing.misbehaviour import Do, Rule
@@ -89,6 +90,25 @@ def test_limit_of_the_operator_wins_at_once(house: House) -> None:
     thread.join(30)
     with house.office.begin() as tx:
         delete_limit(tx, "edited", tenant_id="default", actor="test")
+
+
+def test_edited_limit_is_known_to_every_process_within_a_second(house: House) -> None:
+    """A process that has just read the old limit reads it again when a second has passed."""
+    office = house.another_office()
+    key = ("default", "known")
+
+    def stated() -> int | None:
+        with office.begin() as tx:
+            found = office.limits(tx).stated.get(key)
+        return None if found is None else found.max
+
+    assert stated() is None
+    with house.office.begin() as tx:
+        put_limit(tx, "known", tenant_id="default", maximum=7, window=1.0, actor="test")
+    office._limits_read_at -= LIMITS_REFRESH
+    assert (stated(), LIMITS_REFRESH) == (7, 1.0)
+    with house.office.begin() as tx:
+        delete_limit(tx, "known", tenant_id="default", actor="test")
 
 
 def test_limit_queue_is_not_held_up_by_what_was_cancelled(house: House) -> None:
