@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import Any
 
 from flask import Flask, Response
 
@@ -46,6 +47,7 @@ from api.mounting import API
 from api.requests import request_id
 from api.surface import EXTENSION, Surface
 from orch8.config import Settings
+from orch8.runtime.intake import Intake
 from orch8.runtime.lease import Lease
 from orch8.runtime.office import Office
 from orch8.storage import fleet
@@ -58,12 +60,20 @@ _BUSINESS = (
 _ROOT = (health, metrics, openapi)
 
 
+class _Api(Flask):
+    """Flask without what only coroutines need."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """The function: none of ours is a coroutine, and Flask would look at every call."""
+        return func
+
+
 def create_app(settings: Settings, office: Office, announce: Callable[[str], None]) -> Flask:
     """The app, every route bare and under /api/v1. ``announce(lane)`` must return at once.
 
     Raises ConfigurationError if nobody said that it may serve without an API key, or to any page.
     """
-    app = Flask("api", static_folder=None)
+    app = _Api("api", static_folder=None)
     # One more than allowed: a stream without a length ends there, and is seen to be too long.
     app.config["MAX_CONTENT_LENGTH"] = settings.max_body + 1
     app.json = OrjsonProvider(app)
@@ -76,7 +86,7 @@ def create_app(settings: Settings, office: Office, announce: Callable[[str], Non
     mounting.install(app)
     streams.install(app, settings)
     node = Lease(office, f"api@{os.uname().nodename}", list, lambda: room.taken, role=fleet.API)
-    app.extensions[EXTENSION] = Surface(settings, office, announce, counters, node)
+    app.extensions[EXTENSION] = Surface(settings, office, Intake(office), announce, counters, node)
     problems.install(app)
     app.after_request(_sign)
     for part in _BUSINESS:

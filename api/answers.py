@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from flask import Response
 from flask.json.provider import JSONProvider
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+    from werkzeug.datastructures import Headers
+
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS
+
+
+class _Complete(Response):
+    """An answer whose headers are sent as they stand, since its length is in them: there is nothing
+    left for the framework to work out, which would take a tenth of a request's time.
+    """
+
+    def get_wsgi_headers(self, environ: WSGIEnvironment) -> Headers:
+        """The headers."""
+        del environ
+        return self.headers
 
 
 class OrjsonProvider(JSONProvider):
@@ -32,7 +47,7 @@ def to_json(value: Any) -> bytes:
 
 def answer(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer."""
-    return Response(to_json(value), status, headers, mimetype="application/json")
+    return _Complete(to_json(value), status, headers, mimetype="application/json")
 
 
 def nothing(status: int = 204) -> Response:

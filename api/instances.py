@@ -43,7 +43,7 @@ from orch8.errors import InvalidArgument, Problem
 from orch8.runtime import decisions, inspect, journal, nodes
 from orch8.runtime.resolve import Decision, Judgement
 from orch8.runtime.retry import retry as retry_instance
-from orch8.runtime.start import StartRequest, StartResult, start
+from orch8.runtime.start import StartRequest, StartResult
 from orch8.runtime.transition import CONTEXT_MEMBERS
 from orch8.storage import audit, instances
 from orch8.storage.instances import Filter
@@ -76,7 +76,7 @@ def start_one(sequence: str) -> Response:
         refuse_unknown(_START, raw)
     body = requests.members(_START, raw)
     asked = _asked(body, sequence, context=body.get("context") or {}, strict_key=True)
-    return _started(start(surface().office, asked))
+    return _started(surface().intake.start(asked))
 
 
 @blueprint.post("/instances")
@@ -89,7 +89,7 @@ def start_one(sequence: str) -> Response:
 )
 def create() -> Response:
     """201 and the instance; 200 and the earlier one when the key was used before, for whatever."""
-    return _started(start(surface().office, created_as(requests.body(_CREATE))))
+    return _started(surface().intake.start(created_as(requests.body(_CREATE))))
 
 
 @blueprint.get("/instances")

@@ -53,6 +53,7 @@ class Counters:
             ("deduplicated",),
             registry=self.registry,
         )
+        self._kept: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._fresh, self._known = (self._instances.labels(flag) for flag in ("false", "true"))
 
     def started(self, *, deduplicated: bool, count: int = 1) -> None:
@@ -62,8 +63,12 @@ class Counters:
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """One more request was answered."""
         known = method if method in _METHODS else "other"
-        self._requests.labels(known, route, str(status)).inc()
-        self._seconds.labels(known, route).observe(seconds)
+        kept = self._kept.get((known, route, status))
+        if kept is None:
+            requests = self._requests.labels(known, route, str(status))
+            kept = self._kept[known, route, status] = requests, self._seconds.labels(known, route)
+        kept[0].inc()
+        kept[1].observe(seconds)
 
 
 class Backlog(Collector):

@@ -11,6 +11,7 @@ from flask import current_app
 if TYPE_CHECKING:
     from api.metrics import Counters
     from orch8.config import Settings
+    from orch8.runtime.intake import Intake
     from orch8.runtime.lease import Lease
     from orch8.runtime.office import Office
 
@@ -25,6 +26,7 @@ class Surface:
 
     settings: Settings
     office: Office
+    intake: Intake
     announce: Callable[[str], None]
     counters: Counters
     node: Lease

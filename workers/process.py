@@ -19,6 +19,7 @@ from celery.signals import (
 from orch8 import logs
 from orch8.handlers import python
 from orch8.limits import Doorbell, Limiter
+from orch8.runtime import heap
 from orch8.runtime.office import Office
 from orch8.runtime.postman import Postman
 from orch8.runtime.pump import Pump
@@ -59,6 +60,7 @@ def pump() -> Pump:
                 # Drained by an operator: it ends, or it would go on taking wake-ups from others.
                 drained=lambda: os.kill(os.getpid(), signal.SIGTERM),
             )
+            heap.settle_down()
         return _pump
 
 

@@ -20,11 +20,11 @@ _WEB_THREADS, _WORKER_THREADS, _CONTROL_THREADS = 8, 4, 4
 
 
 def web(host: str, port: int, env: Mapping[str, str]) -> Program:
-    """The API on one process of eight threads."""
+    """The API on one process of eight threads, or as many as WEB_CONCURRENCY says."""
     argv = (
         *(sys.executable, "-m", "granian", "--interface", "wsgi"),
         *("--host", host, "--port", str(port)),
-        *("--workers", "1", "--blocking-threads", str(_WEB_THREADS)),
+        *("--workers", env.get("WEB_CONCURRENCY") or "1", "--blocking-threads", str(_WEB_THREADS)),
         "api.wsgi:app",
     )
     return Program(Command("web", argv, env), WEB_TIER, WEB_GRACE, restart=True)

@@ -73,7 +73,7 @@ STEP_MOVES: Final[Moves] = {
 }
 
 
-def check(moves: Moves, before: str, after: str, what: str) -> None:
-    """The move is legal. Raises IllegalMove, naming ``what``, when it is not."""
+def check(moves: Moves, before: str, after: str, kind: str, what: object) -> None:
+    """The move is legal. Raises IllegalMove, naming ``what`` of which ``kind`` it is, if not."""
     if before != after and after not in moves[before]:
-        raise IllegalMove(f"{what} cannot go from {before} to {after}")
+        raise IllegalMove(f"{kind} {what} cannot go from {before} to {after}")

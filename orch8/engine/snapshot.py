@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 from orch8.engine.keys import NodeKey
@@ -61,6 +62,8 @@ class Frame:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Frame:
         """The frame that to_json wrote as ``body``."""
+        if len(body) == ("p" in body):  # as nearly all are: live, with nothing noted
+            return _plain(body.get("p"))
         parent, closing = body.get("p"), body.get("o")
         return cls(
             NodeKey.parse(parent) if parent is not None else None,
@@ -69,6 +72,11 @@ class Frame:
             Stop(body.get("x", 0)),
             Outcome.from_json(closing) if closing else None,
         )
+
+
+@lru_cache(maxsize=65_536)
+def _plain(parent: str | None) -> Frame:
+    return Frame(None if parent is None else NodeKey.parse(parent), NOTHING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ from orch8.handlers.pressure import pressure
 MAX_IDLE_SECONDS: Final = 4
 READS: Final = frozenset({"GET", "HEAD"})
 METHODS: Final = READS | {"POST", "PUT", "PATCH", "DELETE"}
+LATE: Final = "late"  # the code of a call that could only have left too late
 MAX_HEADERS: Final = 8192  # bytes of an answer's headers that rules may look at
 _URL_CREDENTIALS: Final = re.compile(r"//[^/@\s]*@")
 
@@ -58,8 +59,7 @@ class Caller:
     """Makes calls from any number of threads; each thread keeps its connections alive."""
 
     def __init__(self, *, ca_file: str | None = None) -> None:
-        paths = ssl.get_default_verify_paths()
-        self._ca_file = ca_file or paths.cafile
+        self._ca_file = ca_file or certificates()
         self._local = threading.local()
 
     def call(self, call: Call) -> Answer:
@@ -69,18 +69,39 @@ class Caller:
         REFUSED when it would fail the same way again), one after it is UNKNOWN, and FAILED_SAFE
         for GET and HEAD, which have no effect.
         """
-        line: _Line | None = getattr(self._local, "line", None)
+        line: Line | None = getattr(self._local, "line", None)
         if line is None:
-            line = self._local.line = _Line(self._ca_file)
-        return line.carry(call)
+            line = self._local.line = Line(self._ca_file)
+        refusal = line.begin(call)
+        if refusal is not None:
+            return refusal
+        try:
+            line.curl.perform()
+        except pycurl.error as error:
+            return line.end(*_read(error))
+        return line.end(0, "")
+
+    def close(self) -> None:
+        """The calling thread's connections are closed."""
+        line: Line | None = self._local.__dict__.pop("line", None)
+        if line is not None:
+            line.curl.close()
 
 
-class _Line:
-    """One thread's libcurl handle and the state of the transfer it carries."""
+def certificates() -> str | None:
+    """Where this system keeps the certificates that it trusts; None if libcurl is to know."""
+    return ssl.get_default_verify_paths().cafile
+
+
+class Line:
+    """A libcurl handle and the state of the transfer that it carries: begun, performed by whoever
+    has the handle, ended.
+    """
 
     def __init__(self, ca_file: str | None) -> None:
-        self._curl = pycurl.Curl()
+        self.curl = pycurl.Curl()
         self._ca_file = ca_file
+        self._shape: tuple[object, ...] | None = None  # what the handle is set up for
         self._clear()
 
     def _clear(self) -> None:
@@ -99,68 +120,83 @@ class _Line:
         self.not_after: float | None = None
         self.max_response = 0
 
-    def carry(self, call: Call) -> Answer:
+    def begin(self, call: Call) -> Answer | None:
+        """The handle is ready to carry the call; an answer instead when it cannot be made."""
         self._clear()
-        started = time.monotonic()
-        code = 0
-        reason = ""
+        self.call, self.started = call, time.monotonic()
         try:
             self._prepare(call)
         except InvalidArgument as error:
             return refused(error.detail, error.code)
         except (pycurl.error, TypeError, ValueError) as error:
+            self._shape = None
             return refused(f"the request cannot be built: {_plain(error)}", "bad_request")
-        try:
-            self._curl.perform()
-        except pycurl.error as error:
-            code, reason = _read(error)
-        finally:
-            for opened in self.opened:  # pycurl works on a duplicate of each
-                opened.close()
+        return None
+
+    def end(self, code: int, reason: str) -> Answer:
+        """What the transfer came to that ended with this code of libcurl (0: it went well)."""
+        self.drop()
+        call = self.call
         evidence = {
             "curl_code": code,
             "sent": self.sends > 0,
-            "elapsed_ms": round((time.monotonic() - started) * 1000, 1),
+            "elapsed_ms": round((time.monotonic() - self.started) * 1000, 1),
         }
         if code:
-            status = int(self._curl.getinfo(pycurl.RESPONSE_CODE)) if self.sends else 0
+            status = int(self.curl.getinfo(pycurl.RESPONSE_CODE)) if self.sends else 0
             if status:
                 evidence["http_status"] = status
             return self._failure(call, code, reason, evidence)
         return self._answer(call, evidence)
 
+    def drop(self) -> None:
+        """Nothing is kept of the transfer but what was seen of it."""
+        for opened in self.opened:  # pycurl works on a duplicate of each
+            opened.close()
+        self.opened = []
+
     def _prepare(self, call: Call) -> None:
-        curl = self._curl
-        curl.reset()  # keeps connections and the DNS cache, forgets every option
+        curl = self.curl
         self.guard, self.not_after = call.guard, call.not_after
         self.max_response = call.max_response
-        for option, value in _ALWAYS:
-            curl.setopt(option, value)
-        if self._ca_file is not None:
-            curl.setopt(pycurl.CAINFO, self._ca_file)
         if call.method not in METHODS:
             raise ValueError(f"method {call.method!r} is not one of {', '.join(sorted(METHODS))}")
         ssrf.check_headers(call.headers)
         if call.guard:
             ssrf.check_form(call.url)
-            curl.setopt(pycurl.OPENSOCKETFUNCTION, self._on_open)
-        curl.setopt(pycurl.URL, call.url)
         names = {name.lower() for name, _ in call.headers}
+        sends_body = bool(call.body) or call.method not in READS
+        shape = (call.method, sends_body, call.guard, "user-agent" in names)
+        if shape != self._shape:
+            self._set_up(call, guard=call.guard, names_itself=shape[3])
+            self._shape = shape
+        curl.setopt(pycurl.URL, call.url)
         lines = [b"Expect:"]  # no round trip before the body
         lines += [(f"{n}: {value}" if value else f"{n};").encode() for n, value in call.headers]
-        if call.body or call.method not in READS:
+        if sends_body:
             curl.setopt(pycurl.POSTFIELDS, call.body)
             if "content-type" not in names:
                 lines.append(b"Content-Type:")
+        curl.setopt(pycurl.HTTPHEADER, lines)
+        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(call.timeout * 1000)))
+        curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(call.connect_timeout * 1000)))
+
+    def _set_up(self, call: Call, *, guard: bool, names_itself: bool) -> None:
+        """The handle is set up for calls of this shape, and forgets every other one."""
+        curl = self.curl
+        curl.reset()  # keeps connections and the DNS cache, forgets every option
+        for option, value in _ALWAYS:
+            curl.setopt(option, value)
+        if self._ca_file is not None:
+            curl.setopt(pycurl.CAINFO, self._ca_file)
+        if guard:
+            curl.setopt(pycurl.OPENSOCKETFUNCTION, self._on_open)
         if call.method == "HEAD":
             curl.setopt(pycurl.NOBODY, 1)
         elif call.method != "POST":
             curl.setopt(pycurl.CUSTOMREQUEST, call.method)
-        if "user-agent" not in names:
+        if not names_itself:
             curl.setopt(pycurl.USERAGENT, f"orch8/{__version__}")
-        curl.setopt(pycurl.HTTPHEADER, lines)
-        curl.setopt(pycurl.TIMEOUT_MS, max(1, int(call.timeout * 1000)))
-        curl.setopt(pycurl.CONNECTTIMEOUT_MS, max(1, int(call.connect_timeout * 1000)))
         curl.setopt(pycurl.PREREQFUNCTION, self._on_send)
         curl.setopt(pycurl.HEADERFUNCTION, self._on_header)
         curl.setopt(pycurl.WRITEFUNCTION, self._on_body)
@@ -208,8 +244,8 @@ class _Line:
         return None
 
     def _answer(self, call: Call, evidence: dict[str, Any]) -> Answer:
-        status = int(self._curl.getinfo(pycurl.RESPONSE_CODE))
-        wait = int(self._curl.getinfo(pycurl.RETRY_AFTER))  # libcurl reads seconds and HTTP dates
+        status = int(self.curl.getinfo(pycurl.RESPONSE_CODE))
+        wait = int(self.curl.getinfo(pycurl.RETRY_AFTER))  # libcurl reads seconds and HTTP dates
         body = b"".join(self.chunks)
         evidence["http_status"] = status
         evidence["response_sha256"] = hashlib.sha256(body).hexdigest()
@@ -252,7 +288,7 @@ class _Line:
         if code in _HOPELESS:
             return Verdict.REFUSED, f"the address cannot be called: {_plain(reason)}", "bad_request"
         if self.late:
-            return Verdict.NOT_SENT, "the lease ended before the request was sent", "late"
+            return Verdict.NOT_SENT, "the lease ended before the request was sent", LATE
         return Verdict.NOT_SENT, _plain(reason), "not_sent"
 
 

@@ -1,4 +1,4 @@
-"""The crew: caller threads, each making one call at a time and handing in what came of it."""
+"""The crew: it makes the calls, as many at a time as are put in, and hands in what came of each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -17,7 +18,8 @@ from orch8.errors import CredentialUnusable, Orch8Error, Unavailable
 from orch8.handlers import python
 from orch8.handlers.builtin import CallSite, HttpCall
 from orch8.handlers.classify import classifier
-from orch8.handlers.http import Call, Caller
+from orch8.handlers.exchange import Exchange
+from orch8.handlers.http import LATE, Call
 from orch8.handlers.request import StepRequest
 from orch8.handlers.wire import build_push
 from orch8.limits import Grant
@@ -30,12 +32,15 @@ log = structlog.get_logger(__name__)
 
 AWAY = 1.0  # seconds after which a call is tried again whose secrets could not be read
 
+_OVER_HTTP = frozenset({Kind.HTTP, Kind.PUSH})
 SendTask = Callable[[Task], None]  # hands a step to the user's own Celery application
 Reveal = Callable[[Task], Revealed]
 
 
 class Crew:
-    """``width`` threads. Whatever happens to a call, exactly one Item is handed in for it."""
+    """Makes calls: over HTTP in one thread for all of them; what may hold a thread up has up to
+    ``width`` threads of its own. Whatever happens to a call, exactly one Item is handed in for it.
+    """
 
     def __init__(
         self,
@@ -46,46 +51,56 @@ class Crew:
     ) -> None:
         self._settings, self._hand_in, self._send_task = settings, hand_in, send_task
         self._reveal = reveal
-        self._caller = Caller()
+        self._exchange = Exchange()
         self._secrets = tuple(s for s in settings.handler_secret.split() if s)
         self._calls: SimpleQueue[tuple[Task, Grant | None, float] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._width = 0
 
     def start(self, width: int) -> None:
-        """At least ``width`` threads are ready to call."""
-        while len(self._threads) < width:
-            thread = threading.Thread(target=self._serve, name="orch8-caller", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+        """Calls can be made, those that hold a thread up by up to ``width`` threads."""
+        self._width = width
+        self._exchange.start()
 
     def put(self, task: Task, grant: Grant | None, sends_until: float) -> None:
-        """The call will be made by the next free thread, unless ``sends_until`` (time.monotonic) or
-        its grant have passed by then: then it is handed in unsent.
+        """The call will be made at once, or by the next free thread, unless ``sends_until``
+        (time.monotonic) or its grant have passed by then: then it is handed in unsent.
         """
-        self._calls.put((task, grant, sends_until))
+        until = _until(grant, sends_until)
+        if task.references or task.route.kind not in _OVER_HTTP:
+            self._calls.put((task, grant, until))
+            if len(self._threads) < self._width:
+                self._one_more()
+            return
+        assert task.request is not None
+        self._exchange.put(
+            partial(self._call, task, task.request, task.body, until),
+            lambda came: self._hand_in(Item(task, _unless_late(came)), grant),
+        )
 
     def dismiss(self) -> None:
         """The threads end after the calls that they are making."""
+        self._exchange.close()
         for _ in self._threads:
             self._calls.put(None)
 
+    def _one_more(self) -> None:
+        thread = threading.Thread(target=self._serve, name="orch8-caller", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
     def _serve(self) -> None:
         while (work := self._calls.get()) is not None:
-            task, grant, sends_until = work
+            task, grant, until = work
             try:
-                came = self._dispatch(task, grant, sends_until)
+                came = self._dispatch(task, until)
             except Exception as problem:
                 log.exception("call.broke", step_id=str(task.row.id))
                 error = {"message": f"{type(problem).__name__}: {problem}", "code": "engine"}
                 came = Answer(Verdict.UNKNOWN, error=error)
             self._hand_in(Item(task, came), grant)
 
-    def _dispatch(self, task: Task, grant: Grant | None, sends_until: float) -> Answer | Deferral:
-        # The slack covers the way from the grant to the provider's door: half of it until the
-        # request leaves, half for the road.
-        until = sends_until
-        if grant is not None:
-            until = min(until, grant.granted_at + grant.slack / 2)
+    def _dispatch(self, task: Task, until: float) -> Answer | Deferral:
         assert task.request is not None
         # A message to a broker keeps its references: there it would lie in the clear.
         if task.references and task.route.kind is not Kind.CELERY:
@@ -122,9 +137,7 @@ class Crew:
         if kind is Kind.CELERY:
             return self._hand_over(task)
         call = self._call(task, request, body, until)
-        came = call if isinstance(call, Answer) else self._caller.call(call)
-        late = came.verdict is Verdict.NOT_SENT and (came.error or {}).get("code") == "late"
-        return Deferral() if late else came
+        return call if isinstance(call, Answer) else _unless_late(self._exchange.call(call))
 
     def _call(self, task: Task, request: StepRequest, body: bytes, until: float) -> Call | Answer:
         route, settings = task.route, self._settings
@@ -169,3 +182,16 @@ class Crew:
         except Orch8Error as problem:
             return Answer(Verdict.UNKNOWN, error={"message": problem.detail, "code": problem.code})
         return Answer(Verdict.PENDING)
+
+
+def _until(grant: Grant | None, sends_until: float) -> float:
+    """When (time.monotonic) a call must have left. The slack of its grant covers the way to the
+    provider's door: half of it until the request leaves, half for the road.
+    """
+    return sends_until if grant is None else min(sends_until, grant.granted_at + grant.slack / 2)
+
+
+def _unless_late(came: Answer) -> Answer | Deferral:
+    """The answer; or, if the call could only have left too late, that it goes back unsent."""
+    late = came.verdict is Verdict.NOT_SENT and (came.error or {}).get("code") == LATE
+    return Deferral() if late else came

@@ -294,8 +294,10 @@ def _limits(
     run: Run, row: StepRow, block: Step, limits: Limits, timeout: float
 ) -> dict[str, Limit | None]:
     """The limit of each key of the step; None for a key that nobody states one for."""
-    lease, held_by = min(timeout + LEASE_MARGIN, MAX_LEASE), holder(row.id, row.epoch)
     found: dict[str, Limit | None] = {}
+    if not block.rate_limits and block.max_in_flight is None:
+        return found
+    lease, held_by = min(timeout + LEASE_MARGIN, MAX_LEASE), holder(row.id, row.epoch)
 
     def name(key: str, inline: tuple[int, float] | None, weight: int) -> None:
         limit = limits.of(row.tenant_id, key, inline, block.max_in_flight)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from orch8.config import Settings
@@ -33,7 +33,10 @@ class Kind(StrEnum):
     @property
     def calls_out(self) -> bool:
         """Whether a worker thread makes the call, outside any transaction."""
-        return self in (Kind.HTTP, Kind.PUSH, Kind.PYTHON, Kind.CELERY)
+        return self in _CALLS
+
+
+_CALLS: Final = frozenset({Kind.HTTP, Kind.PUSH, Kind.PYTHON, Kind.CELERY})
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ class Run:
         self.created = created
         self.zone = ZoneInfo(row.timezone)
         self._base_snapshot = Snapshot.from_json(row.snapshot)
+        self._instance_id = str(row.id)
         self.reset()
 
     def reset(self) -> None:
@@ -87,11 +88,11 @@ class Run:
         self.cancel_children: list[UUID] = []  # to be cancelled after the commit, each on its own
         self.scope = Scope(
             self.index,
-            str(self.row.id),
+            self._instance_id,
             self.known,
             self.now,
             self.around.entropy,
-            {"instance_id": str(self.row.id)},
+            {"instance_id": self._instance_id},
         )
 
     @property
@@ -334,13 +335,13 @@ class Run:
         changes.entered.extend(self.entered.values())
         for key, step in self.touched.items():
             before = self.known.get(StepRef(key))
-            check(STEP_MOVES, before.state, step.state, f"step {key}")
+            check(STEP_MOVES, before.state, step.state, "step", key)
             doubts.let_go(self, step)
             settled = step.state not in LIVE and is_settlement(before, step)
             (changes.settled if settled else changes.rewritten).append(step)
         outcome = self.snapshot.outcome
         state, attention = shown(self)
-        check(INSTANCE_MOVES, self.base.state, state, f"instance {self.row.id}")
+        check(INSTANCE_MOVES, self.base.state, state, "instance", self.row.id)
         row = self.row.but(snapshot=self.snapshot.to_json(), state=state, attention=attention)
         retried = self.row.round != self.base.round
         if outcome is not None and (retried or self.base.finished_at is None):

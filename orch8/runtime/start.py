@@ -120,6 +120,12 @@ def _create(office: Office, tx: Tx, request: StartRequest) -> StartResult:
     office.loader.carry_out(tx, [(run, begin(request))])
     if run.row.id not in write(tx, run.collected):
         raise _Duplicate
+    return result_of(run, request)
+
+
+def result_of(run: Run, request: StartRequest) -> StartResult:
+    """What is told of a run that was just written."""
+    published = run.published
     entered = [row for row in run.entered.values() if row.due_at is not None]
     shown = instances.shown_now(
         run.row,

@@ -7,7 +7,7 @@ handed over as JSON recordsets: one round trip, whatever their number.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import fields
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
@@ -197,38 +197,51 @@ _INCIDENT = """incidents_opened AS (
         node_key text, kind text, body jsonb))"""
 
 
-@dataclass
 class Changes:
-    """What a transaction will write, gathered first and written at its end."""
+    """What a transaction will write, gathered first and written at its end.
 
-    settled: list[StepRow] = field(default_factory=list)
-    rewritten: list[StepRow] = field(default_factory=list)
-    entered: list[StepRow] = field(default_factory=list)
-    advanced: list[InstanceRow] = field(default_factory=list)
-    created: list[InstanceRow] = field(default_factory=list)
-    contexts: list[tuple[UUID, int, str, Any]] = field(default_factory=list)
-    state: list[tuple[UUID, str, str, Any]] = field(default_factory=list)
-    forgotten: list[tuple[UUID, str]] = field(default_factory=list)
-    consumed: list[tuple[UUID, datetime, str]] = field(default_factory=list)
-    woken: list[tuple[UUID, str]] = field(default_factory=list)
-    audit: list[AuditEntry] = field(default_factory=list)
-    evidence: list[Evidence] = field(default_factory=list)
-    doubted: list[Doubt] = field(default_factory=list)
-    undoubted: list[Doubt] = field(default_factory=list)
-    incidents: list[Incident] = field(default_factory=list)
-    business_keys: list[tuple[str, str, UUID, bool]] = field(default_factory=list)
-    freed_keys: list[UUID] = field(default_factory=list)
-    correlated: list[tuple[UUID, str, dict[str, str]]] = field(default_factory=list)
-    counted: list[Counted] = field(default_factory=list)
-    judged: list[Judged] = field(default_factory=list)
-    told: list[Notice] = field(default_factory=list)
-    let_go: list[Hold] = field(default_factory=list)  # fences, by a statement of their own
+    A list is made when it is first asked for: most transitions write to four of them, and each has
+    a Changes of its own.
+    """
+
+    settled: list[StepRow]
+    rewritten: list[StepRow]
+    entered: list[StepRow]
+    advanced: list[InstanceRow]
+    created: list[InstanceRow]
+    contexts: list[tuple[UUID, int, str, Any]]
+    state: list[tuple[UUID, str, str, Any]]
+    forgotten: list[tuple[UUID, str]]
+    consumed: list[tuple[UUID, datetime, str]]
+    woken: list[tuple[UUID, str]]
+    audit: list[AuditEntry]
+    evidence: list[Evidence]
+    doubted: list[Doubt]
+    undoubted: list[Doubt]
+    incidents: list[Incident]
+    business_keys: list[tuple[str, str, UUID, bool]]
+    freed_keys: list[UUID]
+    correlated: list[tuple[UUID, str, dict[str, str]]]
+    counted: list[Counted]
+    judged: list[Judged]
+    told: list[Notice]
+    let_go: list[Hold]  # fences, by a statement of their own
+
+    def __init__(self, **given: list[Any]) -> None:
+        self.__dict__.update(given)
+
+    def __getattr__(self, name: str) -> list[Any]:
+        if name not in Changes.__annotations__:
+            raise AttributeError(name)
+        made: list[Any] = []
+        self.__dict__[name] = made
+        return made
 
     def extend(self, other: Changes) -> None:
         """Take over everything that ``other`` will write."""
         for name, rows in other.__dict__.items():
             if rows:
-                self.__dict__[name].extend(rows)
+                getattr(self, name).extend(rows)
 
     def keep_state(self, instance_id: UUID, key: str, tenant_id: str, value: Any) -> None:
         """The value will be kept for the instance, whatever was to become of the key before."""

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from orch8.engine.outcome import Answer
-from orch8.handlers.http import Call, Caller
+from orch8.handlers.http import Line
 from orch8.runtime import pump as pumping
 from orch8.runtime.preparing import Task
 from orch8.runtime.pump import Pump
@@ -36,7 +36,7 @@ def arm(point: str) -> None:
     if point == "claimed":
         _before(Pump, "_launch", _die_with_a_call)
     elif point == "answered":
-        Caller.call = _call_and_die  # type: ignore[assignment, method-assign]
+        Line.end = _end_and_die  # type: ignore[method-assign]
     elif point == "settling":
         pumping.settle = _settle_and_die  # type: ignore[attr-defined]
     elif point == "settled":
@@ -61,12 +61,12 @@ def _die_with_a_call(tasks: Sequence[Task]) -> None:
         die()
 
 
-_call = Caller.call
+_end = Line.end
 
 
-def _call_and_die(caller: Caller, call: Call) -> NoReturn:
-    _call(caller, call)
-    die()
+def _end_and_die(line: Line, code: int, reason: str) -> Answer:
+    answer = _end(line, code, reason)
+    return die() if line.sends else answer  # it may have been too late to be sent
 
 
 def _answered(items: Sequence[Item]) -> bool:

@@ -1,5 +1,6 @@
-"""``python -m tests.bench``: measures the whole road, how strict the limiter is, or how long
-customers wait behind a backlog.
+"""``python -m tests.bench [COMMAND]``: what orch8 does on this machine; if not told what, the road.
+
+Each command ends with a line of figures for programs.
 """
 
 from __future__ import annotations
@@ -11,44 +12,75 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from tests.bench import ceiling, interactive, statements, strictness
+from tests.bench import (
+    ceiling,
+    creations,
+    curves,
+    history,
+    interactive,
+    model,
+    overhead,
+    soak,
+    statements,
+    strictness,
+    timers,
+)
 from tests.bench.conditions import conditions
+from tests.bench.figures import PREFIX
 from tests.bench.report import Results, last_line, show
 from tests.bench.road import SEQUENCES, Road
 
-_PREFIX = "orch8-bench-"
+
+class Benches(click.Group):
+    """The commands; the one that is named may stand anywhere, and ``road`` need not be named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """The words with the command in front."""
+        at = next((n for n, word in enumerate(args) if word in self.commands), None)
+        if at is not None:
+            args = [args[at], *args[:at], *args[at + 1 :]]
+        elif "--help" not in args:
+            args = ["road", *args]
+        return super().parse_args(ctx, args)
 
 
-@click.command()
-@click.argument("what", type=click.Choice(["road", "limiter", "interactive"]), default="road")
+@click.group(cls=Benches)
+def main() -> None:
+    """Measure what orch8 does on this machine."""
+
+
+@main.command()
 @click.option("--runs", default=3, show_default=True, type=click.IntRange(1, 20))
 @click.option("--instances", default=3000, show_default=True, type=click.IntRange(10, 100_000))
-@click.option("--backlog", default=5000, show_default=True, type=click.IntRange(200, 200_000))
-@click.option("--seconds", default=60, show_default=True, type=click.IntRange(5, 3600))
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 16))
 @click.option("--quick", is_flag=True, help="One short run: does it work at all?")
 @click.option("--profile", is_flag=True, help="Show the time by thread and statement.")
-def main(
-    what: str,
-    runs: int,
-    instances: int,
-    backlog: int,
-    seconds: int,
-    workers: int,
-    quick: bool,
-    profile: bool,
-) -> None:
-    """Measure what orch8 does on this machine; see tests/bench/report.py for the words."""
+def road(*, runs: int, instances: int, workers: int, quick: bool, profile: bool) -> None:
+    """Throughput, start latency and their ceiling; see tests/bench/report.py for the words."""
     console = Console()
-    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
-        if what == "limiter":
-            sys.exit(_limiter(Path(folder), 300 if quick else backlog, console))
-        if what == "interactive":
-            sys.exit(_interactive(Path(folder), backlog, 10 if quick else seconds, console))
-        runs, instances = (1, 300) if quick else (runs, instances)
+    runs, instances = (1, 300) if quick else (runs, instances)
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
         results = _road(Path(folder), runs, instances, workers, console)
     show(results, console, profile=profile)
     click.echo(last_line(results.numbers()))
+
+
+@main.command()
+@click.option("--backlog", default=5000, show_default=True, type=click.IntRange(200, 50_000))
+@click.option("--quick", is_flag=True, help="One short run: does it work at all?")
+def limiter(*, backlog: int, quick: bool) -> None:
+    """How strict the limiter is, judged by the provider's clock."""
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        sys.exit(_limiter(Path(folder), 300 if quick else backlog, Console()))
+
+
+@main.command("interactive")
+@click.option("--backlog", default=100_000, show_default=True, type=click.IntRange(200, 200_000))
+@click.option("--seconds", default=60, show_default=True, type=click.IntRange(5, 3600))
+def behind(*, backlog: int, seconds: int) -> None:
+    """How long customers wait behind a backlog of the same key."""
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        sys.exit(_interactive(Path(folder), backlog, seconds, Console()))
 
 
 def _road(folder: Path, runs: int, instances: int, workers: int, console: Console) -> Results:
@@ -106,6 +138,18 @@ def _interactive(folder: Path, backlog: int, seconds: int, console: Console) -> 
         f"max={strictness.MAX} peak={found.peak} deferrals={found.deferrals} idle={found.idle:.2f}"
     )
     return 0 if found.holds else 1
+
+
+for command in (
+    creations.creations,
+    curves.command,
+    history.history,
+    model.command,
+    overhead.overhead,
+    soak.soak,
+    timers.timers,
+):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def conditions(env: Mapping[str, str], workers: int) -> dict[str, Any]:
         "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "workers": workers,
         "worker_width": env.get("ORCH8_WORKER_WIDTH", "default"),
-        "api": " ".join(programs.web("127.0.0.1", 0, {}).command.argv[2:]),
+        "api": " ".join(programs.web("127.0.0.1", 0, env).command.argv[2:]),
         "audit": "on",
         "on_the_same_cores": "load generator, API, workers, Postgres, Redis, handler",
     }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
 _PROC = Path("/proc")
 AVAILABLE = (_PROC / "self/stat").exists()
 
@@ -39,17 +41,26 @@ def look(parts: Mapping[str, Iterable[int]]) -> Snapshot:
     """
     if not AVAILABLE:
         return Snapshot({})
-    named = {pid for pids in parts.values() for pid in pids}
-    children = _children()
     found: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for part, pids in parts.items():
-        todo = list(pids)
-        while todo:
-            pid = todo.pop()
-            todo += (child for child in children.get(pid, ()) if child not in named)
-            for name, seconds in _threads(pid):
-                found[part, name] += seconds
+    for part, pid in _members(parts):
+        for name, seconds in _threads(pid):
+            found[part, name] += seconds
     return Snapshot(dict(found))
+
+
+def resident(pids: Iterable[int]) -> int:
+    """The bytes of memory that these processes and their descendants hold; 0 where it is unknown.
+
+    What processes share is counted for each of them.
+    """
+    children, found, todo = _children() if AVAILABLE else {}, 0, list(pids)
+    while todo:
+        pid = todo.pop()
+        todo += children.get(pid, ())
+        with contextlib.suppress(OSError):
+            fields = (_PROC / str(pid) / "statm").read_text(encoding="utf-8").split()
+            found += int(fields[1]) * _PAGE
+    return found
 
 
 def _children() -> dict[int, list[int]]:
@@ -101,3 +112,24 @@ def _name(task: Path) -> str:
         return (task / "comm").read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return "?"
+
+
+def threads(parts: Mapping[str, Iterable[int]]) -> dict[str, list[int]]:
+    """The numbers of each part's threads, by the same count as ``look``."""
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for part, pid in _members(parts):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            found[part] += [int(task.name) for task in (_PROC / str(pid) / "task").iterdir()]
+    return dict(found)
+
+
+def _members(parts: Mapping[str, Iterable[int]]) -> Iterator[tuple[str, int]]:
+    """Each process with its part: those that are named, and their descendants that are not."""
+    named = {pid for pids in parts.values() for pid in pids}
+    children = _children()
+    for part, pids in parts.items():
+        todo = list(pids)
+        while todo:
+            pid = todo.pop()
+            todo += (child for child in children.get(pid, ()) if child not in named)
+            yield part, pid

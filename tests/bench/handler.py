@@ -1,22 +1,27 @@
 """A handler that costs next to nothing: answers every POST at once, and knows when it came.
 
-``POST /<handler>`` is answered ``{"status":"succeeded"}``. ``PUT /record`` starts a new list of
-arrivals, ``GET /arrivals`` ends it and shows it: [monotonic seconds, instance id], in order.
+``POST /<handler>`` is answered ``{"status":"succeeded"}``, ``POST /bytes-<n>`` with n more bytes.
+``PUT /record`` starts a new list of visits; ``GET /arrivals`` ends it and shows it: [monotonic
+seconds, instance id], in order; ``GET /visits`` shows when each was answered, too, as the second.
 Run with: python -m tests.bench.handler PORT
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import os
+import random
 import sys
 import time
+from functools import lru_cache
 
 import orjson
 
 MAX_RECORDED = 1_000_000
 _BODY = b'{"status":"succeeded"}'
+_BYTES = b"POST /bytes-"
 _END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 _INSTANCE = b'"instance_id":"'
@@ -24,11 +29,26 @@ _UUID = 36
 
 
 class Book:
-    """The arrivals, while they are asked for."""
+    """The visits, while they are asked for: arrival, answer, instance."""
 
     def __init__(self) -> None:
         self.recording = False
-        self.arrivals: list[tuple[float, str]] = []
+        self.visits: list[tuple[float, float, str]] = []
+
+    def note(self, at: float, body: bytes) -> None:
+        """A call that arrived at ``at`` has just been answered."""
+        if self.recording and len(self.visits) < MAX_RECORDED:
+            self.visits.append((at, time.monotonic(), _instance(body)))
+
+    def opened(self) -> bytes:
+        """A new list is kept from now on."""
+        self.recording, self.visits = True, []
+        return b"{}"
+
+    def closed(self, *, whole: bool) -> bytes:
+        """The list, which is not continued; the time of the answer only if it is ``whole``."""
+        self.recording = False
+        return orjson.dumps(self.visits if whole else [(at, of) for at, _, of in self.visits])
 
 
 class Endpoint(asyncio.Protocol):
@@ -53,21 +73,30 @@ class Endpoint(asyncio.Protocol):
                 return
             body, self._buffer = self._buffer[end + len(_END) : whole], self._buffer[whole:]
             assert self._transport is not None
-            self._transport.write(self._answer(head, body, at))
+            self._transport.write(_response(self._answer(head)))
+            if head.startswith(b"POST"):
+                self._book.note(at, body)
 
-    def _answer(self, head: bytes, body: bytes, at: float) -> bytes:
-        book = self._book
+    def _answer(self, head: bytes) -> bytes:
         if head.startswith(b"POST"):
-            if book.recording and len(book.arrivals) < MAX_RECORDED:
-                book.arrivals.append((at, _instance(body)))
-            return _response(_BODY)
+            return _long(head) if head.startswith(_BYTES) else _BODY
         if head.startswith(b"PUT /record"):
-            book.recording, book.arrivals = True, []
-            return _response(b"{}")
-        if head.startswith(b"GET /arrivals"):
-            book.recording = False
-            return _response(orjson.dumps(book.arrivals))
-        return _response(b"{}")
+            return self._book.opened()
+        if head.startswith((b"GET /arrivals", b"GET /visits")):
+            return self._book.closed(whole=head.startswith(b"GET /visits"))
+        return b"{}"
+
+
+def _long(head: bytes) -> bytes:
+    """An answer with as many bytes more as the path says."""
+    return _answer_of(int(head[len(_BYTES) : head.index(b" ", len(_BYTES))]))
+
+
+@lru_cache
+def _answer_of(size: int) -> bytes:
+    """Bytes that no compression makes smaller by much."""
+    raw = random.Random(size).randbytes(size * 3 // 4)
+    return b'{"status":"succeeded","blob":"%b"}' % base64.b64encode(raw)
 
 
 def _length(head: bytes) -> int:

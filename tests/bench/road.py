@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from orch8.dev.postgres import EmbeddedPostgres
 from orch8.dev.stack import StackOptions
+from orch8.storage.ids import uuid7
 from tests.bench import cpu, load
 from tests.support.stack import Client, HandlerProcess, World, until
 
@@ -30,7 +32,8 @@ WITH mine AS (
     SELECT extract(epoch FROM s.finished_at)::float8 AS at,
            ntile(10) OVER (ORDER BY s.finished_at) AS tenth
     FROM steps s JOIN instances i ON i.id = s.instance_id
-    WHERE i.idempotency_key LIKE %s AND i.state = 'completed' AND s.state = 'completed')
+    WHERE i.id >= %(since)s AND s.instance_id >= %(since)s AND i.idempotency_key LIKE %(keys)s
+        AND i.state = 'completed' AND s.state = 'completed')
 SELECT count(*) AS steps, max(at) - min(at) AS seconds,
        count(*) FILTER (WHERE tenth BETWEEN 2 AND 9) AS steady_steps,
        max(at) FILTER (WHERE tenth = 9) - min(at) FILTER (WHERE tenth = 2) AS steady_seconds
@@ -44,7 +47,8 @@ SELECT EXISTS (SELECT FROM steps WHERE due_at IS NOT NULL) AS due,
 """
 _AUDITED = """
 SELECT count(*) AS entries FROM audit_log a JOIN instances i ON i.id = a.instance_id
-WHERE i.idempotency_key LIKE %s AND a.node_key IS NOT NULL
+WHERE i.id >= %(since)s AND a.id >= %(since)s AND i.idempotency_key LIKE %(keys)s
+    AND a.node_key IS NOT NULL
 """
 
 
@@ -67,14 +71,22 @@ class Road:
     each step costs: SEQUENCES.
     """
 
-    def __init__(self, folder: Path, *, workers: int = 2) -> None:
+    def __init__(
+        self, folder: Path, *, workers: int = 2, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.workers = workers
         self.world = World(
             folder,
             HandlerProcess(("-m", "tests.bench.handler", "{port}"), folder),
-            settings={"ORCH8_LOG_LEVEL": "WARNING"},
+            settings={"ORCH8_LOG_LEVEL": "WARNING", **(settings or {})},
             options=StackOptions(workers=workers, durable=True),
         )
+
+    @property
+    def server(self) -> EmbeddedPostgres:
+        """The Postgres of the stack, which is always an embedded one."""
+        assert self.world.stack.postgres is not None
+        return self.world.stack.postgres
 
     def publish(self) -> None:
         """The sequences exist."""
@@ -86,13 +98,14 @@ class Road:
         was settled once and audited.
         """
         keys = [f"{prefix}-{number}" for number in range(instances)]
+        mine = {"since": str(uuid7()), "keys": f"{prefix}-%"}
         with self.stopped_workers():
             creations = load.create_all(self.world.stack.urls.http, name, keys, CONNECTIONS)
             before = cpu.look(self.parts())
         self.wait_drained()
         after = cpu.look(self.parts())
-        (found,) = self.world.rows(_SETTLED, (f"{prefix}-%",))
-        (audited,) = self.world.rows(_AUDITED, (f"{prefix}-%",))
+        (found,) = self.world.rows(_SETTLED, mine)
+        (audited,) = self.world.rows(_AUDITED, mine)
         if found["steps"] != instances * STEPS or audited["entries"] < found["steps"]:
             raise RuntimeError(f"{instances} instances came to {found} and {audited}")
         return Drain(

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from orch8.engine.outcome import Answer
-from orch8.handlers.http import Call, Caller
+from orch8.handlers.http import Call, Line
 from orch8.runtime import claim as claiming
 from orch8.runtime import pump as pumping
 from orch8.runtime.claim import claim
@@ -97,23 +97,27 @@ def _committed(fuse: Fuse) -> None:
 def _executed(fuse: Fuse) -> None:
     watch = _Watch(fuse)
 
-    def watched(caller: Caller, call: Call) -> Answer:
+    def begin(line: Line, call: Call) -> Answer | None:
         watch.began(call)
-        answer = _CALL(caller, call)
-        watch.ended(call)
+        return _BEGIN(line, call)
+
+    def end(line: Line, code: int, reason: str) -> Answer:
+        answer = _END(line, code, reason)
+        watch.ended(line.call)
         return answer
 
-    _swap(Caller, "call", watched)
+    _swap(Line, "begin", begin)
+    _swap(Line, "end", end)
     threading.Thread(target=watch.look_on, daemon=True).start()
 
 
 def _answered(fuse: Fuse) -> None:
-    def answered(caller: Caller, call: Call) -> Answer:
-        answer = _CALL(caller, call)
-        fuse.burn(1)
+    def end(line: Line, code: int, reason: str) -> Answer:
+        answer = _END(line, code, reason)
+        fuse.burn(line.sends)
         return answer
 
-    _swap(Caller, "call", answered)
+    _swap(Line, "end", end)
 
 
 def _settling(fuse: Fuse) -> None:
@@ -129,7 +133,8 @@ def _settled(fuse: Fuse) -> None:
     _before("_done", lambda items: fuse.burn(_answers(items)))
 
 
-_CALL: Final = Caller.call
+_BEGIN: Final = Line.begin
+_END: Final = Line.end
 _ARMS: Final[Mapping[Stage, Callable[[Fuse], None]]] = {
     Stage.CLAIMED: _claimed,
     Stage.COMMITTED: _committed,

@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from orch8.engine.outcome import Answer, Verdict
 from orch8.handlers import ssrf
+from orch8.handlers.exchange import Exchange
 from orch8.handlers.http import Call, Caller
 from orch8.handlers.request import StepRequest
 from orch8.handlers.wire import build_push
@@ -27,9 +29,11 @@ def provider() -> Iterator[Provider]:
         yield running
 
 
-@pytest.fixture
-def caller() -> Caller:
-    return Caller()
+@pytest.fixture(params=[Caller, Exchange])
+def caller(request: pytest.FixtureRequest) -> Iterator[Caller | Exchange]:
+    """Who makes the call: one thread for each, or one for all of them."""
+    with closing(request.param()) as caller:
+        yield caller
 
 
 def request(key: str, handler: str = "charge", **more: Any) -> StepRequest:
@@ -37,7 +41,7 @@ def request(key: str, handler: str = "charge", **more: Any) -> StepRequest:
     return StepRequest(handler, f"instance-{key}", "charge", key, params=params, **more)
 
 
-def push(provider: Provider, caller: Caller, key: str, **more: Any) -> Answer:
+def push(provider: Provider, caller: Caller | Exchange, key: str, **more: Any) -> Answer:
     asked = request(key)
     given: dict[str, Any] = {
         "idempotency_key": key,
@@ -55,7 +59,9 @@ def charged(provider: Provider, key: str) -> int:
     return 0 if entry is None else int(entry["charged"])
 
 
-def test_push_charges_once_and_keeps_its_evidence(provider: Provider, caller: Caller) -> None:
+def test_push_charges_once_and_keeps_its_evidence(
+    provider: Provider, caller: Caller | Exchange
+) -> None:
     """A plain call succeeds with the body as output and says what was observed."""
     answer = push(provider, caller, "k")
     assert answer.verdict is Verdict.SUCCEEDED
@@ -87,7 +93,7 @@ def test_push_charges_once_and_keeps_its_evidence(provider: Provider, caller: Ca
     ],
 )
 def test_misbehaviour_is_classified_and_its_replay_charges_no_more(
-    provider: Provider, caller: Caller, do: Do, verdict: str, effects: int
+    provider: Provider, caller: Caller | Exchange, do: Do, verdict: str, effects: int
 ) -> None:
     """Each failure gets its verdict, and a re-send with the same key leaves at most one effect."""
     provider.script.replace([Rule(do, times=1)])
@@ -101,7 +107,7 @@ def test_misbehaviour_is_classified_and_its_replay_charges_no_more(
 
 @pytest.mark.parametrize("do", [Do.COMMIT_THEN_HANG_UP, Do.HANG_UP])
 def test_kept_alive_connection_that_hangs_up_sees_one_request(
-    provider: Provider, caller: Caller, do: Do
+    provider: Provider, caller: Caller | Exchange, do: Do
 ) -> None:
     """A client library would send again on a kept-alive connection that closes; it is stopped."""
     assert push(provider, caller, "warm-up").verdict is Verdict.SUCCEEDED
@@ -115,7 +121,9 @@ def test_kept_alive_connection_that_hangs_up_sees_one_request(
     assert (entry["asked"], entry["charged"]) == (1, 1 if do is Do.COMMIT_THEN_HANG_UP else 0)
 
 
-def test_kept_alive_connection_that_hangs_up_executes_once_without_keys(caller: Caller) -> None:
+def test_kept_alive_connection_that_hangs_up_executes_once_without_keys(
+    caller: Caller | Exchange,
+) -> None:
     """Even a provider that knows no idempotency keys counts exactly one execution."""
     with Provider(replay=Replay.NONE) as provider:
         push(provider, caller, "warm-up")
@@ -124,7 +132,9 @@ def test_kept_alive_connection_that_hangs_up_executes_once_without_keys(caller: 
         assert charged(provider, "k") == 1
 
 
-def test_time_out_after_the_effect_is_unknown(provider: Provider, caller: Caller) -> None:
+def test_time_out_after_the_effect_is_unknown(
+    provider: Provider, caller: Caller | Exchange
+) -> None:
     """Silence after the effect is unknown at the time-out, and the replay shows the success."""
     provider.script.replace([Rule(Do.COMMIT_THEN_TIME_OUT, times=1)])
     started = time.monotonic()
@@ -139,7 +149,7 @@ def test_time_out_after_the_effect_is_unknown(provider: Provider, caller: Caller
 
 @pytest.mark.parametrize("given", ["7", "http-date"])
 def test_retry_after_is_read_as_seconds_and_as_date(
-    provider: Provider, caller: Caller, given: str
+    provider: Provider, caller: Caller | Exchange, given: str
 ) -> None:
     """Both forms of Retry-After come out as seconds."""
     stamp = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 8))
@@ -149,7 +159,7 @@ def test_retry_after_is_read_as_seconds_and_as_date(
     assert 5 <= answer.retry_after <= 9
 
 
-def test_connection_refused_is_not_sent(caller: Caller) -> None:
+def test_connection_refused_is_not_sent(caller: Caller | Exchange) -> None:
     """Nobody listening means that nothing was sent."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -159,20 +169,20 @@ def test_connection_refused_is_not_sent(caller: Caller) -> None:
     assert answer.evidence["sent"] is False
 
 
-def test_unknown_name_is_not_sent(caller: Caller) -> None:
+def test_unknown_name_is_not_sent(caller: Caller | Exchange) -> None:
     """A name that does not resolve means that nothing was sent."""
     answer = caller.call(Call("http://no-such-host.invalid/charge", body=b"{}"))
     assert answer.verdict is Verdict.NOT_SENT
 
 
-def test_failed_tls_handshake_is_not_sent(provider: Provider, caller: Caller) -> None:
+def test_failed_tls_handshake_is_not_sent(provider: Provider, caller: Caller | Exchange) -> None:
     """A peer that does not speak TLS never sees the request."""
     answer = caller.call(Call(provider.url.replace("http:", "https:") + "/charge", body=b"{}"))
     assert answer.verdict is Verdict.NOT_SENT
     assert provider.ledger.totals()["asked"] == 0
 
 
-def test_connect_time_out_is_not_sent(caller: Caller) -> None:
+def test_connect_time_out_is_not_sent(caller: Caller | Exchange) -> None:
     """A listener whose queue is full does not get the request within the connect time-out."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as full, socket.socket() as filler:
         filler.connect(full.getsockname())
@@ -182,7 +192,7 @@ def test_connect_time_out_is_not_sent(caller: Caller) -> None:
     assert answer.evidence["elapsed_ms"] < 2000
 
 
-def test_deadline_in_the_past_is_not_sent(provider: Provider, caller: Caller) -> None:
+def test_deadline_in_the_past_is_not_sent(provider: Provider, caller: Caller | Exchange) -> None:
     """A call whose lease ended before the send leaves nothing at the provider."""
     answer = push(provider, caller, "k", not_after=time.monotonic() - 0.001)
     assert answer.verdict is Verdict.NOT_SENT
@@ -204,7 +214,7 @@ def test_deadline_in_the_past_is_not_sent(provider: Provider, caller: Caller) ->
         Call("http://127.0.0.1:1/ä\x00"),
     ],
 )
-def test_call_that_can_never_be_made_is_refused(caller: Caller, call: Call) -> None:
+def test_call_that_can_never_be_made_is_refused(caller: Caller | Exchange, call: Call) -> None:
     """A wrong address, method or header fails for good and sends nothing."""
     answer = caller.call(call)
     assert answer.verdict in {Verdict.REFUSED, Verdict.NOT_SENT}
@@ -213,7 +223,7 @@ def test_call_that_can_never_be_made_is_refused(caller: Caller, call: Call) -> N
         assert answer.verdict is Verdict.REFUSED
 
 
-def test_answer_beyond_the_limit_is_unknown(provider: Provider, caller: Caller) -> None:
+def test_answer_beyond_the_limit_is_unknown(provider: Provider, caller: Caller | Exchange) -> None:
     """An answer too large to keep is cut off: the effect may have happened."""
     provider.script.replace([Rule(body={"pad": "x" * 200_000}, times=1)])
     answer = push(provider, caller, "k")
@@ -224,7 +234,7 @@ def test_answer_beyond_the_limit_is_unknown(provider: Provider, caller: Caller) 
     assert push(provider, caller, "other").verdict is Verdict.SUCCEEDED
 
 
-def test_read_that_is_cut_off_may_be_tried_again(caller: Caller) -> None:
+def test_read_that_is_cut_off_may_be_tried_again(caller: Caller | Exchange) -> None:
     """A GET has no effect, so a lost answer is safe."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/"
@@ -233,7 +243,7 @@ def test_read_that_is_cut_off_may_be_tried_again(caller: Caller) -> None:
 
 
 def test_classification_that_breaks_leaves_the_outcome_unknown(
-    provider: Provider, caller: Caller
+    provider: Provider, caller: Caller | Exchange
 ) -> None:
     """A broken preset never turns a sent request into a failure."""
 
@@ -245,7 +255,9 @@ def test_classification_that_breaks_leaves_the_outcome_unknown(
     assert answer.evidence["http_status"] == 200
 
 
-def test_guarded_call_to_an_internal_peer_is_refused(provider: Provider, caller: Caller) -> None:
+def test_guarded_call_to_an_internal_peer_is_refused(
+    provider: Provider, caller: Caller | Exchange
+) -> None:
     """With the guard no connection to a private address is made, not even a kept-alive one."""
     assert push(provider, caller, "open").verdict is Verdict.SUCCEEDED
     answer = push(provider, caller, "k", guard=True)
@@ -263,7 +275,7 @@ def test_guarded_call_to_an_internal_peer_is_refused(provider: Provider, caller:
     assert charged(provider, "k") == 0
 
 
-def test_guarded_call_does_not_even_connect(caller: Caller) -> None:
+def test_guarded_call_does_not_even_connect(caller: Caller | Exchange) -> None:
     """The guard acts before the connection, so that internal ports cannot be probed by timing."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
@@ -274,7 +286,7 @@ def test_guarded_call_does_not_even_connect(caller: Caller) -> None:
 
 
 def test_guarded_call_to_an_allowed_peer_goes_through(
-    provider: Provider, caller: Caller, monkeypatch: pytest.MonkeyPatch
+    provider: Provider, caller: Caller | Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The guard's own socket carries requests, and is reused for the next one."""
     monkeypatch.setattr(ssrf, "BLOCKED", ())
@@ -282,7 +294,7 @@ def test_guarded_call_to_an_allowed_peer_goes_through(
         assert push(provider, caller, key, guard=True).verdict is Verdict.SUCCEEDED
 
 
-def test_redirect_is_refused_and_not_followed(caller: Caller) -> None:
+def test_redirect_is_refused_and_not_followed(caller: Caller | Exchange) -> None:
     """A 3xx fails for good; the new address is not asked."""
     with answering(b"HTTP/1.1 307 X\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n") as (
         url,
@@ -294,7 +306,7 @@ def test_redirect_is_refused_and_not_followed(caller: Caller) -> None:
 
 
 def test_request_on_the_wire_has_no_surprises(
-    caller: Caller, monkeypatch: pytest.MonkeyPatch
+    caller: Caller | Exchange, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """HTTP/1.1, our headers only, no proxy, no Expect, no compression, body byte for byte."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1/")
@@ -313,7 +325,7 @@ def test_request_on_the_wire_has_no_surprises(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "PATCH", "DELETE", "POST"])
-def test_every_method_arrives_as_it_is(caller: Caller, method: str) -> None:
+def test_every_method_arrives_as_it_is(caller: Caller | Exchange, method: str) -> None:
     """One handle sends any method after any other."""
     reply = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     for _ in range(2):
@@ -322,7 +334,7 @@ def test_every_method_arrives_as_it_is(caller: Caller, method: str) -> None:
         assert seen[0].startswith(method.encode() + b" / HTTP/1.1\r\n")
 
 
-def test_many_threads_share_one_caller(provider: Provider, caller: Caller) -> None:
+def test_many_threads_share_one_caller(provider: Provider, caller: Caller | Exchange) -> None:
     """128 threads charge 512 keys, each exactly once, over few connections."""
     with ThreadPoolExecutor(128) as pool:
         answers = list(pool.map(lambda n: push(provider, caller, f"k{n}", timeout=20), range(512)))

@@ -286,7 +286,9 @@ class World(Generic[Handlers]):
 
         return until(look, within, lambda: self.client.get(f"/instances/{instance_id}/timeline"))
 
-    def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+    def rows(
+        self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] = ()
+    ) -> list[dict[str, Any]]:
         """What the database holds."""
         with (
             contextlib.closing(psycopg2.connect(self.stack.urls.owner)) as connection,

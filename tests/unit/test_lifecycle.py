@@ -47,6 +47,6 @@ def test_instance_goes_on_only_from_failed() -> None:
 )
 def test_illegal_move_is_refused_by_name(moves: Moves, before: str, after: str) -> None:
     """A bug shows itself before it is written; staying is always legal."""
-    with pytest.raises(IllegalMove, match=f"^it cannot go from {before} to {after}$"):
-        check(moves, before, after, "it")
-    check(moves, before, before, "it")
+    with pytest.raises(IllegalMove, match=f"^step it cannot go from {before} to {after}$"):
+        check(moves, before, after, "step", "it")
+    check(moves, before, before, "step", "it")
