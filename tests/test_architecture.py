@@ -365,3 +365,18 @@ def _settings_rows() -> Iterator[str]:
         about += " Secret." if each.metadata["secret"] else ""
         about = about.replace("<", "&lt;").replace(">", "&gt;")
         yield f"| `{each.metadata['env']}` | {shown} | {about} |\n"
+
+
+def test_documents_name_tests_that_exist() -> None:
+    """What a document says is shown by a test is shown by one."""
+    there = {
+        found
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for found in re.findall(r"def (test_\w+)", path.read_text(encoding="utf-8"))
+    }
+    named = {
+        found
+        for path in (ROOT / "deploy" / "docs").glob("*.md")
+        for found in re.findall(r"`(test_\w+)`", path.read_text(encoding="utf-8"))
+    }
+    assert named <= there

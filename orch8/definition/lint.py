@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final
@@ -38,13 +39,14 @@ BUILTIN_PARAMS: Final[dict[str, frozenset[str] | None]] = {
     "wait": frozenset({"duration", "until"}),
     "wait_signal": frozenset({"signal", "timeout", "on_timeout", "match"}),
 }
+_TEMPLATE: Final = re.compile(r"\{\{.*?\}\}")
 _ALWAYS: Final = frozenset({"true", "1", "not false", "!false"})
 
 Remark = tuple[str, str, str, str]  # pointer within the block, message, hint, code
 
 
-def lint(found: Outline, findings: Findings) -> None:
-    """Every remark on every block is in ``findings``."""
+def lint(found: Outline, findings: Findings, stated: Collection[str] = ()) -> None:
+    """Every remark on every block is in ``findings``; keys in ``stated`` have a limit elsewhere."""
     limited = _limited_keys(found)
     for node in found.nodes:
         for check in _CHECKS.get(type(node.block), ()):
@@ -52,7 +54,7 @@ def lint(found: Outline, findings: Findings) -> None:
                 at = node.pointer + pointer
                 findings.warn(Problem(at, node.owner + message, hint, code))
         if isinstance(node.block, step.Step):
-            _unlimited(node, limited, findings)
+            _unlimited(node, limited, stated, findings)
         for slot, below in node.chains:
             _after_the_end(below, findings)
             if not below and slot.json == [] and not _says_nothing(node.block, slot.name):
@@ -180,15 +182,22 @@ def _limited_keys(found: Outline) -> set[str]:
     }
 
 
-def _unlimited(node: Node, limited: set[str], findings: Findings) -> None:
+def _unlimited(node: Node, limited: set[str], stated: Collection[str], findings: Findings) -> None:
     named = [("/rate_limit_key", "rate_limit_key", node.values.get("rate_limit_key"))]
     for i, each in enumerate(node.values.get("rate_limits", ())):
         named.append((f"/rate_limits/{i}/key", "the key", (each or {}).get("key")))
     for pointer, what, key in named:
-        if key is not None and key not in limited:
+        if key is not None and key not in limited and not _has_limit(key, stated):
             message = f"{node.owner}{what} {key[:60]!r} has no limit here"
             hint = "state its max and window_seconds, or set them with /rate-limits"
             findings.warn(Problem(node.pointer + pointer, message, hint, UNLIMITED))
+
+
+def _has_limit(key: str, stated: Collection[str]) -> bool:
+    """Whether a key, or one that its template may come to, is among those that are stated."""
+    parts = _TEMPLATE.split(key)
+    wanted = re.compile(".+".join(map(re.escape, parts)))
+    return any(wanted.fullmatch(each) for each in stated)
 
 
 def _after_the_end(chain: list[Node], findings: Findings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import Any, Final
 from zoneinfo import available_timezones
@@ -34,13 +34,19 @@ _NOT_IDENTITY: Final = {
 
 
 def load(
-    body: Any, *, lenient: bool = False, strict: bool = False, limits: Limits = DEFAULT_LIMITS
+    body: Any,
+    *,
+    lenient: bool = False,
+    strict: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+    stated: Collection[str] = (),
 ) -> Sequence:
     """The sequence that a parsed JSON document defines; ``body`` is kept and must not change.
 
     ``lenient`` turns unknown members of the seed's form into warnings, ``strict`` remarks about
-    money and missing rate limits into problems. Raises DefinitionRejected, or Unprocessable if any
-    problem is one of shape or of strictness, with every problem in ``errors``.
+    money and missing rate limits into problems; keys in ``stated`` have a limit elsewhere. Raises
+    DefinitionRejected, or Unprocessable if any problem is one of shape or of strictness, with every
+    problem in ``errors``.
     """
     unreadable = check_json(body)
     if unreadable is None and not isinstance(body, dict):
@@ -58,7 +64,7 @@ def load(
     if findings.problems:
         findings.refuse()
     money_lint(found, findings, body, building.references)
-    lint(found, findings)
+    lint(found, findings, stated)
     if findings.problems:  # remarks that a strict publisher wants to hear as problems
         findings.refuse()
     canonical = _canonical(body, found)

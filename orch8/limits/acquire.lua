@@ -1,14 +1,17 @@
 -- Grants or refuses a batch of requests, in order, each with all of its keys or none.
 --
 -- ARGV[4..]  number of limits, then per limit: key number, max (-1: none), window, '1' if longer
---            than 60 s, most calls in flight (-1: no bound);
+--            than 60 s, most calls in flight (-1: no bound), units after which a part of the window
+--            is full (0: calls may come in a burst), for how many microseconds more a token is good
+--            while less than half is used;
 --            number of requests, then per request: number of limits, microseconds until its leases
 --            run out by themselves, who holds them ('': nobody else knows), then limit number
 --            and weight of each.
 -- Returns    {run, code, a, b, code, a, b, ...} with per request
 --            GRANTED: a = counter of the first token (one token per unit, in order),
 --                     b = 1 if a key has a lease, which must be given back; its name is that of
---                     its holder, or of the request's first token
+--                     its holder, or of the request's first token; 2 more if the tokens are good
+--                     for longer
 --            else:    a = number of the refusing limit, b = microseconds until the request could
 --                     be granted if those refused before it on the same key go first
 
@@ -34,6 +37,8 @@ for number = 1, next_number() do
   local limit = { key = keys[next_number()], max = next_number(), window = next_number() }
   limit.long = next_number() == 1
   limit.most = next_number()
+  limit.even = next_number()
+  limit.calm = next_number()
   open_limit(limit, limit.key, state)
   if limit.most >= 0 or limit.key.room then
     limit.most = limit.most >= 0 and limit.most or math.huge
@@ -44,30 +49,33 @@ for number = 1, next_number() do
 end
 local requests_left = next_number()
 
--- When the unit at position (1 = oldest) was, or could be, granted: the log's entries in the
--- window, then this call's grants, then the units already refused in this call.
-local function time_of(limit, position)
-  local key = limit.key
-  if position > limit.used + key.taken then
-    return key.queue[position - limit.used - key.taken]
-  elseif position > limit.used then
+-- When the unit at position (1 = oldest) was, or could be, granted: the log's entries in the span
+-- (a limit's window, or the part of it that is going on), then this call's grants, then the units
+-- already refused in this call.
+local function time_of(span, position)
+  local key = span.key
+  if position > span.used + key.taken then
+    return key.queue[position - span.used - key.taken]
+  elseif position > span.used then
     return state.now
   end
-  local page = limit.page
+  local page = span.page
   if not page or position < page.first or position >= page.first + page.size then
-    local scores = redis.call('ZRANGEBYSCORE', key.log, '(' .. whole(state.now - limit.window),
+    local scores = redis.call('ZRANGEBYSCORE', key.log, '(' .. whole(state.now - span.window),
       '+inf', 'WITHSCORES', 'LIMIT', position - 1, requests_left)
     page = { first = position, size = requests_left, scores = scores }
-    limit.page = page
+    span.page = page
   end
   return tonumber(page.scores[2 * (position - page.first + 1)])
 end
 
 local function has_room(limit, weight)
+  local key, part = limit.key, limit.part
   if limit.bucket then
-    return limit.key.level + weight <= limit.burst
+    return key.level + weight <= limit.burst
   end
-  return limit.used + limit.key.taken + weight <= limit.max
+  return limit.used + key.taken + weight <= limit.max
+    and (not part or part.used + key.taken < limit.even)
 end
 
 -- Why the window of limit refuses weight units now, and from when it would not.
@@ -78,7 +86,7 @@ local function window_refusal(limit, weight)
     if limit.long then
       return REBUILD, state.now + REBUILD_RETRY
     end
-    local free_at = key.since + limit.window
+    local free_at = key.since + limit.window + limit.calm
     if limit.bucket then
       return SPENT, free_at + math.max(0, (ahead - limit.burst) / key.rate)
     elseif ahead > limit.max then
@@ -90,14 +98,20 @@ local function window_refusal(limit, weight)
     return nil
   end
   if limit.bucket then
-    return FULL, state.now + math.max(0, (key.level + ahead - limit.burst) / key.rate)
+    return FULL, key.at + math.max(0, (key.level + ahead - limit.burst) / key.rate)
   end
+  -- Where there would be room, it is not before the request that closed the key.
+  local free_at = key.queue[#key.queue] or 0
   local leaving = limit.used + key.taken + ahead - limit.max
-  if leaving < 1 then
-    -- There would be room, but not before the request that closed the key.
-    return FULL, key.queue[#key.queue]
+  if leaving >= 1 then
+    free_at = time_of(limit, leaving) + limit.window
   end
-  return FULL, time_of(limit, leaving) + limit.window
+  local part = limit.part
+  local passing = part and part.used + key.taken + #key.queue + 1 - limit.even or 0
+  if passing >= 1 then
+    free_at = math.max(free_at, time_of(part, passing) + part.window)
+  end
+  return FULL, free_at
 end
 
 -- Why the calls in flight refuse one more, and a guess from when they would not.
@@ -106,10 +120,13 @@ local function room_refusal(limit, holder)
   if limit.most < math.huge and not key.held_known then
     return REBUILD, state.now + REBUILD_RETRY
   end
+  -- Who asks is not in flight, whatever is known of it: the answer of before was lost, or a restore
+  -- took its claim for a call.
+  if holder ~= '' and key.in_flight > 0 then
+    key.in_flight = key.in_flight - redis.call('ZREM', key.held, holder)
+  end
   if not key.closed and key.in_flight + #key.leases / 2 < limit.room then
     return nil
-  elseif holder ~= '' and redis.call('ZSCORE', key.held, holder) then
-    return nil  -- asked again, since the answer of before was lost
   end
   local guess = (key.took or GUESS) * (key.waiting + 1) / limit.room
   return HELD, state.now + math.min(math.max(guess, LEAST_GUESS), MOST_GUESS)
@@ -145,10 +162,23 @@ local function reply(code, a, b)
   replies[size + 1], replies[size + 2], replies[size + 3] = code, a, b
 end
 
-local now = whole(state.now)
+-- For how much longer a token of the limit is good: 0 if more than half is used with weight units
+-- more.
+local function calm_for(limit, weight)
+  local key, calm = limit.key, limit.max < 0
+  if limit.bucket then
+    calm = 2 * (key.level + weight) <= limit.burst
+  elseif not calm then
+    calm = 2 * (limit.used + key.taken + weight) <= limit.max
+  end
+  return calm and limit.calm or 0
+end
 
-local function grant(wanted, lease, holder)
+-- A token that is good for longer counts as granted so much later: it comes back later, and any
+-- window holds no more than max, whenever in that time its call is sent.
+local function grant(wanted, lease, holder, longer)
   local first, leased = state.counter + 1, 0
+  local granted_at = whole(state.now + longer)
   if holder == '' then
     holder = state.run .. '.' .. whole(first)
   end
@@ -164,7 +194,7 @@ local function grant(wanted, lease, holder)
       state.counter = state.counter + 1
       if limit.max >= 0 then
         local members = key.members
-        members[#members + 1] = now
+        members[#members + 1] = granted_at
         members[#members + 1] = state.run .. '.' .. whole(state.counter)
       end
     end
@@ -173,11 +203,12 @@ local function grant(wanted, lease, holder)
       key.keep_now = math.max(key.keep_now or key.keep, limit.window)
       if key.level then
         key.level = key.level + item.weight
+        key.at = math.max(key.at, state.now + longer)
         key.bucket_used = key.bucket_used or limit.bucket
       end
     end
   end
-  reply(GRANTED, first, leased)
+  reply(GRANTED, first, leased + (longer > 0 and 2 or 0))
 end
 
 local function refuse(lacking, free_at)
@@ -203,7 +234,7 @@ local function refuse(lacking, free_at)
 end
 
 while requests_left > 0 do
-  local wanted, lacking, free_at = {}, {}, 0
+  local wanted, lacking, free_at, longer = {}, {}, 0, math.huge
   local size, lease, holder = next_number(), next_number(), ARGV[cursor]
   cursor = cursor + 1
   for _ = 1, size do
@@ -214,10 +245,12 @@ while requests_left > 0 do
     if item.code then
       lacking[#lacking + 1] = item
       free_at = math.max(free_at, item.free_at)
+    else
+      longer = math.min(longer, calm_for(item.limit, item.weight))
     end
   end
   if #lacking == 0 then
-    grant(wanted, lease, holder)
+    grant(wanted, lease, holder, longer)
   else
     refuse(lacking, free_at)
   end

@@ -18,6 +18,8 @@ MAX_SLACK = 10.0
 MAX_IN_FLIGHT = 10_000
 MAX_LEASE = 3600.0  # seconds; as in state.lua
 LONG_WINDOW = 60.0  # seconds; above this a lost history is rebuilt instead of waited for
+PARTS = 8  # of a window, as in state.lua
+UNEVEN = 1.25  # times the pace is how fast the calls of a part may come, to catch up
 
 
 class Refusal(StrEnum):
@@ -52,6 +54,8 @@ class Limit:
     max_in_flight: int | None = None
     lease: float = 60.0  # seconds after which a call that nobody ended counts as ended
     holder: str = ""  # names the call, the same whenever it is asked for; '': it has no name
+    even: bool = False  # calls come evenly over the window, not in a burst
+    calm: float = 0.0  # seconds between grant and send while less than half of the window is used
 
     def __post_init__(self) -> None:
         if not 0 < len(self.key) <= MAX_KEY_LENGTH:
@@ -64,6 +68,7 @@ class Limit:
             self._check("max_in_flight", self.max_in_flight, 1, MAX_IN_FLIGHT)
         self._check("window", self.window, 0.001, MAX_WINDOW)
         self._check("slack", self.slack, 0, MAX_SLACK)
+        self._check("calm", self.calm, 0, MAX_SLACK)
         self._check("weight", self.weight, 1, MAX_WEIGHT)
         self._check("lease", self.lease, 0.001, MAX_LEASE)
 
@@ -71,6 +76,11 @@ class Limit:
     def pace(self) -> float:
         """Units per second that the window lets through in the long run."""
         return math.inf if self.max is None else self.max / (self.window + self.slack)
+
+    @property
+    def most_in_part(self) -> int:
+        """Units after which a part of the window is full; 0: none is."""
+        return math.ceil(UNEVEN * self.max / PARTS) if self.even and self.max is not None else 0
 
     @property
     def long(self) -> bool:
@@ -91,7 +101,7 @@ class Grant:
     granted: bool
     tokens: tuple[tuple[str, str], ...]  # (key, member), one per unit
     granted_at: float  # time.monotonic() just before the limiter was asked
-    slack: float  # seconds; the smallest of the request's limits
+    slack: float  # seconds that it is good for; the smallest of the request's limits
     refused_by: str | None = None
     refusal: Refusal | None = None
     retry_after: float = 0.0  # seconds

@@ -6,6 +6,16 @@ decides with burst = max / 10 and rate = (max - burst) / window. Since burst + r
 no window can hold more than max; a steady stream gets 90 % of it. The log keeps the newest 1000
 tokens in either case, so that a limit may move across 1000 at run time.
 
+A grant of a limit that says ``calm`` is good for so many seconds instead of slack while less than
+half of the window is used. Its tokens count as granted that much later, so they come back later and
+no window holds more than max, whenever in that time the calls are made: a call that arrives within
+[x, x + window) was granted so late that whoever is granted the last of them counts it.
+
+Calls of a limit that says ``even`` come one after the other instead of in a burst: each eighth of
+the window is full with an eighth of its units and a quarter more. Tokens that were spent in a burst
+come back in one, for ever; a burst is what jitter on the road turns into too many calls, and what
+no process can send in the time that a grant is good for. Other calls of the key may use the rest.
+
 The window used is window + slack: a call sent up to slack seconds after its grant still keeps the
 limit at the provider. An older grant must go back (Grant.expired, Limiter.release). Utilisation
 therefore is measured against max / (window + slack).
@@ -189,7 +199,7 @@ class Limiter:
         """
         if len(ages) > MAX_PER_WINDOW:
             raise InvalidArgument(f"ages has at most {MAX_PER_WINDOW} entries, not {len(ages)}")
-        window = 0 if limit.max is None else _window(limit)
+        window = 0 if limit.max is None else _window(limit) + round(limit.calm * MICROSECONDS)
         spent = sorted(age for age in ages if age * MICROSECONDS < window)
         newest = [max(0, int(age * MICROSECONDS)) for age in islice(spent, LOG_MAX)]
         if holders is not None and len(holders) > MAX_IN_FLIGHT:
@@ -298,7 +308,9 @@ class _Batch:
             for limit in request:
                 key = numbers.setdefault(limit.key, len(numbers) + 1)
                 most = _or_none(limit.max_in_flight)
-                row = (key, _or_none(limit.max), _window(limit), int(limit.long), most)
+                window = (_or_none(limit.max), _window(limit), int(limit.long))
+                calm = round(limit.calm * MICROSECONDS)
+                row = (key, *window, most, limit.most_in_part, calm)
                 body += (limits.setdefault(row, len(limits) + 1), limit.weight)
         self.keys = list(numbers)
         self.limits = list(limits)
@@ -318,8 +330,8 @@ class _Batch:
                     granted=True,
                     tokens=_tokens(request, run, first),
                     granted_at=asked_at,
-                    slack=slack,
-                    leases=_leases(request, run, first) if other else (),
+                    slack=min(limit.calm for limit in request) if other & 2 else slack,
+                    leases=_leases(request, run, first) if other & 1 else (),
                 )
             else:
                 yield Grant(

@@ -97,7 +97,7 @@ class Share:
         kept = self._of(tenant, limit.key)
         wait = 0.0
         if limit.max is not None:
-            window = limit.window + limit.slack
+            window = limit.window + limit.slack + limit.calm  # as Redis granted the last tokens
             allowed = limit.max // (2 * live)
             while kept.granted_at and kept.granted_at[0] <= now - window:
                 kept.granted_at.popleft()

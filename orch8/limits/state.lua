@@ -10,6 +10,7 @@
 
 local LOG_MAX = 1000            -- entries kept per key; a limit above this is decided by a bucket
 local BURST_DIVISOR = 10        -- bucket: burst = max / 10, rate = (max - burst) / window
+local PARTS = 8                 -- of a window in which calls come evenly
 local EPOCH = 1000000           -- how long the bucket's low-water mark is followed, see release.lua
 local EXPIRY_MARGIN_MS = 60000  -- keys outlive their longest window by this
 local LONGEST_LEASE = 3600000000  -- an hour: after that no lease of a lost server is still held
@@ -91,9 +92,10 @@ local function used_in(key, window, state)
 end
 
 -- The bucket's level at state.now. Within an epoch, low is the lowest level the bucket has had.
+-- Nothing leaks before key.at, which lies ahead while tokens are out that are good for longer.
 local function leak(key, state)
-  key.level = math.max(0, key.level - (state.now - key.at) * key.rate)
-  key.at = state.now
+  key.level = math.max(0, key.level - math.max(0, state.now - key.at) * key.rate)
+  key.at = math.max(key.at, state.now)
   if key.level < 1 or state.now - key.epoch > EPOCH then
     key.epoch, key.low = state.now, math.huge
   else
@@ -107,15 +109,20 @@ local function save_bucket(key)
     'low', string.format('%.17g', math.min(key.low, key.level)))
 end
 
--- Reads what the window of limit holds: limit.used (log) or key.level (bucket). A window that
--- reaches back to before the log is complete counts as spent.
+-- Reads what the window of limit holds: limit.used (log) or key.level (bucket), and limit.part if
+-- its calls come evenly. A window that reaches back to before the log is complete counts as spent;
+-- so does what a token was good for before that.
 local function open_limit(limit, key, state)
   if limit.max < 0 then
     return  -- only the calls in flight are limited
   end
-  limit.spent = state.now < key.since + limit.window
+  limit.spent = state.now < key.since + limit.window + (limit.calm or 0)
   if limit.max <= LOG_MAX then
     limit.used = used_in(key, limit.window, state)
+    if (limit.even or 0) > 0 then
+      local span = math.floor(limit.window / PARTS)
+      limit.part = { key = key, window = span, used = used_in(key, span, state) }
+    end
     return
   end
   limit.bucket = true

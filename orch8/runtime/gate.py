@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 AWAY = 1.0  # seconds until Redis is tried again when it is away
 BATCH = 256
+MOST_LATE = 3  # tokens that a call was too late for
 REBUILDS = 3  # times that a batch is asked for again after lost histories were rebuilt
 TOOK = 0.5  # seconds that a call is thought to take before one was measured
 MOST_REPORTS = 5000  # ended calls that are kept until Redis is back
@@ -93,6 +94,17 @@ class Gate:
         for first in range(0, len(ready), BATCH):
             self._ask(ready[first : first + BATCH], granted, back)
         return granted, back
+
+    def hold(self, task: Task) -> bool:
+        """A call that was too late for its token asks for another the next time that calls are
+        admitted; False if it was late so often that another process may try.
+        """
+        task.late += 1
+        if task.late > MOST_LATE:
+            return False
+        now = time.monotonic()
+        heapq.heappush(self._held, (now, next(self._order), task, now))
+        return True
 
     def release(self, task: Task, grant: Grant) -> None:
         """Tokens of a call that was not made are free again."""

@@ -25,6 +25,7 @@ OFTEN = 2  # deferrals after which a call goes before the others of the queue, a
 HOLD = 0.25  # seconds: waiting this long at the gate is cheaper than two writes
 PATIENT = 1.5  # seconds that customers, and who was sent back often, wait at the gate
 LENT = 0.5  # of the customers' share
+BURSTS = 10.0  # seconds: above this a window may be used up in a burst, whoever has it waits anyway
 NEW = 3  # the place of a newcomer
 MOST_KEYS = 10_000
 
@@ -66,12 +67,15 @@ class Newcomers:
         return HOLD if self.place(task) > 1 else PATIENT
 
     def asks(self, task: Task) -> tuple[Limit, ...]:
-        """The limits under which a call asks for its tokens."""
+        """The limits under which a call asks for its tokens; those from a queue come evenly."""
         place = self.place(task)
+        limits = task.limits
+        if task.row.queued_at is not None and task.row.lane != INTERACTIVE:
+            limits = tuple(replace(limit, even=limit.window <= BURSTS) for limit in limits)
         if place <= 1:
-            return task.limits
+            return limits
         share = SHARES[INTERACTIVE] * (1 if place == NEW else LENT)
-        return tuple(self._left(task.row.tenant_id, limit, share) for limit in task.limits)
+        return tuple(self._left(task.row.tenant_id, limit, share) for limit in limits)
 
     def refused(self, tenant_id: str, key: str, retry_after: float) -> None:
         """The key's window is full, and a call goes into its queue."""

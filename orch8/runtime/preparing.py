@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orch8.engine.expressions import Template
 
 LEASE_MARGIN: Final = 10.0  # seconds after its time-out in which a call is surely over
+CALM: Final = 0.25  # seconds that a token is good for at a key that is far from its limit
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
 
 
@@ -61,6 +62,7 @@ class Task:
     outcome_map: tuple[Rule, ...] = ()  # what the step says about answers, before that table
     on_fence: OnFence = OnFence.WAIT
     references: tuple[Path, ...] = ()  # where the params name credentials: runtime/reveal.py
+    late: int = 0  # tokens that it was too late to use
 
     @property
     def sends(self) -> bool:
@@ -259,14 +261,6 @@ def _with_key(params: Any, path: str, key: str | None) -> Any:
     return made
 
 
-def limited(run: Run, row: StepRow) -> bool:
-    """Whether the step's calls need rate-limit tokens, or leases."""
-    block = run.block(row)
-    if not isinstance(block, Step):
-        return False
-    return bool(block.rate_limits) or block.max_in_flight is not None
-
-
 def handler_key(handler: str) -> str:
     """The key that calls of a handler share when their step names none."""
     return f"handler:{handler}"
@@ -301,13 +295,15 @@ def _limits(
 ) -> dict[str, Limit | None]:
     """The limit of each key of the step; None for a key that nobody states one for."""
     found: dict[str, Limit | None] = {}
-    if not limited(run, row):
+    if not block.rate_limits and block.max_in_flight is None:
         return found
     lease, held_by = min(timeout + LEASE_MARGIN, MAX_LEASE), holder(row.id, row.epoch)
 
     def name(key: str, inline: tuple[int, float] | None, weight: int) -> None:
         limit = limits.of(row.tenant_id, key, inline, block.max_in_flight)
-        found[key] = limit and replace(limit, weight=weight, lease=lease, holder=held_by)
+        found[key] = limit and replace(
+            limit, weight=weight, lease=lease, holder=held_by, calm=min(CALM, limit.window / 4)
+        )
 
     for stated in block.rate_limits:
         key = run.scope.render(stated.key, row.key, run.error(row.key))

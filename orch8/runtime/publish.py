@@ -11,7 +11,7 @@ from orch8.definition import Sequence, load
 from orch8.errors import AlreadyExists, Forbidden, Problem
 from orch8.limits import Limit
 from orch8.runtime.library import Published
-from orch8.runtime.office import Office
+from orch8.runtime.office import Office, read_limits
 from orch8.runtime.preparing import handler_key
 from orch8.storage import fleet, sequences
 from orch8.storage.changes import Changes, write
@@ -43,7 +43,8 @@ def publish(
     """The body is a published version. Raises DefinitionRejected or Unprocessable with every
     problem, AlreadyExists when its id or version number stands for another body.
     """
-    sequence = load(body, lenient=lenient, strict=strict)
+    stated = _limited(tx, tenant_id, body)
+    sequence = load(body, lenient=lenient, strict=strict, stated=stated)
     tenant = _tenant(sequence, tenant_id)
     same = _same(office, tx, tenant, sequence)
     if same is not None:
@@ -103,6 +104,13 @@ def _keep(found: dict[str, Limit], limit: Limit) -> None:
     smaller = limit if limit.pace < known.pace else known
     in_flight = [each.max_in_flight for each in (known, limit) if each.max_in_flight is not None]
     found[limit.key] = replace(smaller, max_in_flight=min(in_flight, default=None))
+
+
+def _limited(tx: Tx, tenant_id: str | None, body: Any) -> set[str]:
+    """The keys of the publisher's tenant that somebody states a limit for already."""
+    told = body.get("tenant_id") or body.get("tenant") if isinstance(body, dict) else None
+    tenant = tenant_id or told or "default"
+    return {key for owner, key in read_limits(tx).stated if owner == tenant}
 
 
 def _tenant(sequence: Sequence, tenant_id: str | None) -> str:

@@ -187,19 +187,21 @@ class Pump:
                 if came is not None:
                     item, grant = came
                     self._in_flight -= 1
-                    self._slots.give_back(item.task.row.lane)
-                    if grant is not None:
-                        self._let_go(item, grant)
-                    self._unsettled.append(item)
+                    if grant is None or not self._let_go(item, grant):
+                        self._slots.give_back(item.task.row.lane)
+                        self._unsettled.append(item)
                 came = self._inbox.get_nowait()
         except Empty:
             return
 
-    def _let_go(self, item: Item, grant: Grant) -> None:
+    def _let_go(self, item: Item, grant: Grant) -> bool:
+        """Whether the call was only too late for its token, and waits at the gate for another."""
         if isinstance(item.came, Answer):
             self._gate.ended(item.task, grant, item.came)
-        else:
-            self._gate.release(item.task, grant)
+            return False
+        self._gate.release(item.task, grant)
+        sends = time.monotonic() < self.lease.sends_until and not self._stopping.is_set()
+        return sends and item.came == Deferral() and self._gate.hold(item.task)
 
     @property
     def _poked(self) -> bool:

@@ -26,7 +26,7 @@ from orch8.runtime.fencing import TxFences, pass_on, stand_back, unsend
 from orch8.runtime.horizon import still_known
 from orch8.runtime.office import Office
 from orch8.runtime.performing import expire, perform
-from orch8.runtime.preparing import Limits, Task, limited
+from orch8.runtime.preparing import Limits, Task
 from orch8.runtime.reconcile import heard
 from orch8.runtime.routes import Kind
 from orch8.runtime.ruling import Again, Ask, Park
@@ -311,7 +311,7 @@ def _follow_up(run: Run, claimer: Claimer, limits: Limits, allowance: int) -> No
     for row in run.arrivals:  # after the built-ins, one of which may have cancelled it
         if len(run.tasks) == allowance:
             return
-        if _ready(run, row) and run.route(row).kind.calls_out and not limited(run, row):
+        if _ready(run, row) and run.route(row).kind.calls_out:
             run.tasks.append(own_claim(run, row, claimer.worker_id, limits))
 
 

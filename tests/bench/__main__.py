@@ -17,6 +17,7 @@ from tests.bench import (
     creations,
     curves,
     history,
+    interactive,
     model,
     overhead,
     soak,
@@ -73,6 +74,15 @@ def limiter(*, backlog: int, quick: bool) -> None:
         sys.exit(_limiter(Path(folder), 300 if quick else backlog, Console()))
 
 
+@main.command("interactive")
+@click.option("--backlog", default=100_000, show_default=True, type=click.IntRange(200, 200_000))
+@click.option("--seconds", default=60, show_default=True, type=click.IntRange(5, 3600))
+def behind(*, backlog: int, seconds: int) -> None:
+    """How long customers wait behind a backlog of the same key."""
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        sys.exit(_interactive(Path(folder), backlog, seconds, Console()))
+
+
 def _road(folder: Path, runs: int, instances: int, workers: int, console: Console) -> Results:
     seconds = 15 if instances >= 1000 else 3
     road = Road(folder, workers=workers)
@@ -112,7 +122,20 @@ def _limiter(folder: Path, backlog: int, console: Console) -> int:
         found = strictness.measure(folder, backlog)
     click.echo(
         f"limiter: calls={found.calls} max={strictness.MAX} peak={found.peak} "
-        f"utilisation={found.utilisation:.3f}"
+        f"utilisation={found.utilisation:.3f} deferrals={found.deferrals} idle={found.idle:.2f}"
+    )
+    return 0 if found.holds else 1
+
+
+def _interactive(folder: Path, backlog: int, seconds: int, console: Console) -> int:
+    words = f"{interactive.RATE:g} customers/s for {seconds} s behind {backlog} renewals"
+    with console.status(words):
+        found = interactive.measure(folder, backlog, seconds)
+    p50, p99 = (1000 * interactive.percentile(found.waits, share) for share in (0.5, 0.99))
+    click.echo(
+        f"interactive: customers={len(found.waits)} p50_ms={p50:.0f} p99_ms={p99:.0f} "
+        f"max_ms={1000 * found.waits[-1]:.0f} renewals_per_s={found.renewals_per_s:.1f} "
+        f"max={strictness.MAX} peak={found.peak} deferrals={found.deferrals} idle={found.idle:.2f}"
     )
     return 0 if found.holds else 1
 

@@ -108,6 +108,26 @@ def test_remark_about_money_is_an_error_for_a_strict_publisher(api: Api) -> None
     assert api.post("/sequences", body)["warning_details"] == answer["errors"]
 
 
+def test_key_without_a_limit_is_an_error_for_a_strict_publisher(api: Api) -> None:
+    """It is published with a warning; ?strict=true refuses it until somebody states a limit."""
+    step = {"type": "step", "handler": "noop", "rate_limit_key": "nobody:knows"}
+    body = {"id": "wild", "blocks": [step]}
+    answer = api.refused(422, "POST", "/sequences?strict=true", body)
+    assert [(e["code"], e["pointer"]) for e in answer["errors"]] == [
+        ("unlimited", "/blocks/0/rate_limit_key")
+    ]
+    assert [each["code"] for each in api.post("/sequences", body)["warning_details"]] == [
+        "unlimited"
+    ]
+    api.send("PUT", "/rate-limits/nobody:knows", {"max": 5, "window_seconds": 1})
+    template = {**step, "rate_limit_key": "nobody:{{context.data.who}}"}
+    for name, one in (("tame", step), ("template", template)):
+        body = {"id": name, "blocks": [one]}
+        assert "warnings" not in api.post("/sequences?strict=true", body)
+    answer = api.send("POST", "/sequences?strict=true", body, headers={"X-Tenant-Id": "other"})
+    assert answer.status_code == 422  # it is another tenant's limit
+
+
 def test_sequence_of_another_tenant_is_not_found(api: Api) -> None:
     """A tenant sees its own; a body for another one is forbidden."""
     api.post("/sequences", contract())

@@ -197,3 +197,20 @@ def _refused(gate: Gate, asked: Task) -> Deferral | None:
         gate.release(call, grant)
     came = back[0].came if back else None
     return came if isinstance(came, Deferral) and came.after > 2 else None
+
+
+def test_call_that_was_too_late_for_its_token_asks_for_another_here(limiter: Limiter) -> None:
+    """Nothing is written for it; after three tokens another process may try."""
+    gate = Gate(limiter, Known())
+    late = task(WIDE)
+    granted, back = gate.admit([late])
+    for _ in range(3):
+        ((call, grant),) = granted
+        gate.release(call, grant)
+        assert gate.hold(call)
+        assert gate.held == 1
+        granted, back = gate.admit([])
+        assert (len(granted), back) == (1, [])
+    gate.release(*granted[0])
+    assert not gate.hold(late)
+    assert (gate.held, limiter.peek(TENANT, WIDE).used) == (0, 0)

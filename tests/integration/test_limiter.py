@@ -144,6 +144,19 @@ def test_limiter_refuses_what_no_wait_helps(limiter: Limiter) -> None:
     assert [grant.refusal for grant in grants] == [Refusal.CLOSED, None, Refusal.CLOSED]
 
 
+def test_even_limit_lets_no_burst_through(limiter: Limiter) -> None:
+    """Of sixteen in four seconds three may come in half a second; a call that need not be even may
+    have any token of the window.
+    """
+    limit = Limit("stripe", 16, 4.0, slack=0, even=True)
+    known(limiter, limit)
+    grants = limiter.acquire(TENANT, [[limit]] * 6)
+    assert granted(grants) == [True] * 3 + [False] * 3
+    assert {grant.refusal for grant in grants[3:]} == {Refusal.FULL}
+    assert [round(grant.retry_after, 1) for grant in grants[3:]] == [0.5] * 3
+    assert limiter.acquire(TENANT, [[replace(limit, even=False)]])[0].granted
+
+
 def test_release_returns_tokens_once(limiter: Limiter) -> None:
     """Released tokens are free again; releasing them a second time changes nothing."""
     limit, other = Limit("a", 2, 30), Limit("b", 2, 30)
@@ -499,6 +512,15 @@ def test_call_that_asks_again_finds_its_own_lease(limiter: Limiter) -> None:
         True,
     ]
     assert limiter.peek(TENANT, limit).in_flight == 1
+
+
+def test_who_asks_is_not_in_flight_whatever_a_restore_took_it_for(limiter: Limiter) -> None:
+    """Eight claims were told as calls in flight; when they ask, two are made, not all."""
+    holders = [f"x/{n}" for n in range(8)]
+    limiter.restore(TENANT, busy(most=2), [], holders)
+    asked = [[busy(most=2, holder=name)] for name in holders]
+    assert sum(granted(limiter.acquire(TENANT, asked))) == 0  # the others might be
+    assert granted(limiter.acquire(TENANT, asked)) == [True] * 2 + [False] * 6
 
 
 def test_lost_server_asks_what_is_in_flight(limiter: Limiter) -> None:

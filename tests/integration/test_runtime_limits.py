@@ -10,6 +10,7 @@ from datetime import timedelta
 import pytest
 
 from orch8.runtime.admission import AHEAD_OF_PACE
+from orch8.runtime.office import LIMITS_REFRESH
 from orch8.runtime.registry import delete_limit, put_limit
 from orch8.storage import fleet, gauges
 from orch8.testing.misbehaviour import Do, Rule
@@ -75,19 +76,39 @@ def test_limit_admits_in_the_order_of_the_queue(house: House) -> None:
 
 def test_limit_of_the_operator_wins_at_once(house: House) -> None:
     """An edited limit holds for the steps that wait already; without it the inline one does."""
-    house.publish({**CHARGE, "rate_limit": {"max": 1, "window_seconds": 3600}})
+    hourly = {"max": 1, "window_seconds": 3600}
+    house.publish({**CHARGE, "rate_limit_key": "edited", "rate_limit": hourly})
     ids = [house.start() for _ in range(5)]
     thread = threading.Thread(target=house.work)
     thread.start()
     until(lambda: len([each for each in ids if house.step(each).deferrals]) == 4)
     with house.office.begin() as tx:
         (waiting,) = gauges.waiting(tx)
-        assert (waiting.limit_key, waiting.waiting) == ("acquirer", 4)
-        put_limit(tx, "acquirer", tenant_id="default", maximum=100, window=1.0, actor="test")
+        assert (waiting.limit_key, waiting.waiting) == ("edited", 4)
+        put_limit(tx, "edited", tenant_id="default", maximum=100, window=1.0, actor="test")
     until(lambda: [house.tick() and house.state(each) for each in ids] == ["completed"] * 5)
     thread.join(30)
     with house.office.begin() as tx:
-        delete_limit(tx, "acquirer", tenant_id="default", actor="test")
+        delete_limit(tx, "edited", tenant_id="default", actor="test")
+
+
+def test_edited_limit_is_known_to_every_process_within_a_second(house: House) -> None:
+    """A process that has just read the old limit reads it again when a second has passed."""
+    office = house.another_office()
+    key = ("default", "known")
+
+    def stated() -> int | None:
+        with office.begin() as tx:
+            found = office.limits(tx).stated.get(key)
+        return None if found is None else found.max
+
+    assert stated() is None
+    with house.office.begin() as tx:
+        put_limit(tx, "known", tenant_id="default", maximum=7, window=1.0, actor="test")
+    office._limits_read_at -= LIMITS_REFRESH
+    assert (stated(), LIMITS_REFRESH) == (7, 1.0)
+    with house.office.begin() as tx:
+        delete_limit(tx, "known", tenant_id="default", actor="test")
 
 
 def test_limit_queue_is_not_held_up_by_what_was_cancelled(house: House) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ FAST = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
-Wanted = tuple[tuple[str, int, int], ...]  # (key, max, weight)
+Wanted = tuple[tuple[str, int, int, bool], ...]  # (key, max, weight, whether calls come evenly)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ class World:
         for grant, wanted in zip(grants, requests, strict=True):
             if grant.granted:
                 self.held.append((grant, wanted, self.seen))
-                for key, _, weight in wanted:
+                for key, _, weight, _ in wanted:
                     self.kept[key] += [self.seen] * weight
         return grants
 
@@ -77,7 +78,7 @@ class World:
         self._contact()
         self.clients[client].release(TENANT, [grant])
         assert self.clients[1 - client].release(TENANT, [grant]) == 0
-        for key, _, weight in wanted:
+        for key, _, weight, _ in wanted:
             for _ in range(weight):
                 self.kept[key].remove(granted_at)
                 if granted_at in self.log[key]:
@@ -92,8 +93,8 @@ class World:
 
     def _limits(self, wanted: Wanted) -> list[Limit]:
         return [
-            Limit(key, most, WINDOWS[key] / MICROSECONDS, slack=0, weight=weight)
-            for key, most, weight in wanted
+            Limit(key, most, WINDOWS[key] / MICROSECONDS, slack=0, weight=weight, even=even)
+            for key, most, weight, even in wanted
         ]
 
     def _contact(self) -> None:
@@ -108,16 +109,18 @@ class World:
         answers = []
         for wanted in requests:
             lacking = set()
-            for key, most, weight in wanted:
+            for key, most, weight, even in wanted:
                 since = self.seen - WINDOWS[key]
                 used = sum(1 for at in self.log[key] if at > since)
-                if key in closed or since < self.born or used + weight > most:
+                lately = sum(1 for at in self.log[key] if at > self.seen - WINDOWS[key] // 8)
+                burst = even and lately >= math.ceil(1.25 * most / 8)
+                if key in closed or since < self.born or used + weight > most or burst:
                     lacking.add(key)
-            if not any(weight > most for _, most, weight in wanted):
+            if not any(weight > most for _, most, weight, _ in wanted):
                 closed |= lacking
             answers.append(not lacking)
             if not lacking:
-                for key, _, weight in wanted:
+                for key, _, weight, _ in wanted:
                     self.log[key] += [self.seen] * weight
         return answers
 
@@ -134,7 +137,7 @@ def busiest(times: list[int], window: int) -> int:
 
 
 def wanted(limits: st.SearchStrategy[int]) -> st.SearchStrategy[Wanted]:
-    one = st.tuples(st.sampled_from(sorted(WINDOWS)), limits, st.integers(1, 3))
+    one = st.tuples(st.sampled_from(sorted(WINDOWS)), limits, st.integers(1, 3), st.booleans())
     return st.lists(one, min_size=1, max_size=3, unique_by=lambda item: item[0]).map(tuple)
 
 
@@ -172,7 +175,7 @@ def perform(world: World, steps: list[tuple[object, ...]]) -> None:
 def test_limiter_agrees_with_the_model(valkey: Valkey, steps: list[tuple[object, ...]]) -> None:
     """Every answer is the exact model's, and no window holds more than max, flushes included."""
     with closing(World(valkey.url)) as world:
-        world.acquire(0, [(("a", 4, 1),)])
+        world.acquire(0, [(("a", 4, 1, False),)])
         world.time += 2_000_000
         perform(world, steps)
         for key, times in world.kept.items():
@@ -191,7 +194,7 @@ def test_changed_limits_agree_with_the_model(
 ) -> None:
     """A limit that differs from call to call is applied exactly as given, from that call on."""
     with closing(World(valkey.url)) as world:
-        world.acquire(0, [(("a", 4, 1),)])
+        world.acquire(0, [(("a", 4, 1, False),)])
         world.time += 2_000_000
         perform(world, steps)
 
@@ -433,3 +436,45 @@ def test_calls_in_flight_agree_with_the_model(
                 hall.redis.script_flush()
             else:
                 getattr(hall, str(name))(*args)
+
+
+# -- tokens that are good for longer ---------------------------------------------------------------
+CALM = 0.25
+_PAUSES = st.sampled_from([0, 1, 3_000, 12_000, 60_000, 125_000, 250_000, 500_000, 1_000_000])
+
+
+@FAST
+@given(
+    most=st.sampled_from([8, 40, 1500]),
+    steps=st.lists(
+        st.tuples(
+            _PAUSES,
+            st.lists(st.sampled_from([1, 2, 7]), min_size=1, max_size=40),
+            st.booleans(),
+            st.floats(0, 1),
+        ),
+        max_size=25,
+    ),
+)
+def test_calls_sent_at_any_time_while_their_tokens_are_good_keep_the_limit(
+    valkey: Valkey, most: int, steps: list[tuple[int, list[int], bool, float]]
+) -> None:
+    """By arrival no window holds more than max, whether a token is good for 20 ms or a quarter of a
+    second, for log and bucket, some calls even and some not.
+    """
+    with closing(World(valkey.url)) as world:
+        limiter = world.clients[0]
+        limiter.restore(TENANT, Limit("k", most, 1.0, slack=0.02, calm=CALM), [])
+        arrivals: list[int] = []
+        for pause, weights, even, late in steps:
+            world.time += pause
+            requests = [
+                [Limit("k", most, 1.0, slack=0.02, weight=weight, calm=CALM, even=even)]
+                for weight in weights
+            ]
+            for grant in limiter.acquire(TENANT, requests):
+                if grant.granted:
+                    assert grant.slack in {0.02, CALM}
+                    arrival = world.time + int(late * grant.slack * MICROSECONDS)
+                    arrivals += [arrival] * len(grant.tokens)
+        assert busiest(arrivals, MICROSECONDS) <= most

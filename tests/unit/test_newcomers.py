@@ -113,10 +113,22 @@ def test_share_of_customers_is_kept_where_there_are_any(newcomers: Newcomers, cl
     newcomers.arrive(customer)
     assert newcomers.asks(task()) == (replace(LIMIT, max=76),)
     assert newcomers.asks(customer) == (LIMIT,)
-    assert newcomers.asks(task(queued=True)) == (replace(LIMIT, max=86),)
-    assert newcomers.asks(task(queued=True, deferrals=2)) == (LIMIT,)
+    assert newcomers.asks(task(queued=True)) == (replace(LIMIT, max=86, even=True),)
+    assert newcomers.asks(task(queued=True, deferrals=2)) == (replace(LIMIT, even=True),)
     clock.now += KEEPS + 1
     assert newcomers.asks(task()) == (LIMIT,)
+
+
+def test_calls_from_a_queue_come_evenly_where_that_costs_but_a_moment(
+    newcomers: Newcomers,
+) -> None:
+    """A burst would come back in every window; customers and long windows may have theirs."""
+    short, long = Limit("s", 95, 10.0), Limit("l", 5, 60.0)
+    assert newcomers.asks(task("renewal", short, long, queued=True)) == (
+        replace(short, even=True),
+        long,
+    )
+    assert newcomers.asks(task("interactive", short, queued=True)) == (short,)
 
 
 @pytest.mark.parametrize(
