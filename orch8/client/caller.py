@@ -105,10 +105,13 @@ class Caller:
                 return error
             if maybe_done and request.method == "DELETE" and error.extra.get("status") == _MISSING:
                 return Reply(204, b"", {})  # gone, by an earlier sending whose answer was lost
+            maybe_done = maybe_done or not isinstance(error.__cause__, NotSent)
+            stale = isinstance(error.__cause__, NotAnswered) and error.__cause__.stale
+            if stale and time.monotonic() < deadline:
+                continue  # an idle connection was none: at once over another, and not counted
             wait = max(pause * random.uniform(0.5, 1.0), wait)  # noqa: S311 - spreads callers
             if not again or sent >= retries.most or time.monotonic() + wait > deadline:
                 raise error
-            maybe_done = maybe_done or not isinstance(error.__cause__, NotSent)
             time.sleep(wait)
             pause, sent = min(2 * pause, retries.longest_pause), sent + 1
 

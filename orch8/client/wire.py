@@ -17,7 +17,7 @@ from orch8.errors import ConfigurationError
 MAX_ANSWER: Final = 64 * 1024 * 1024  # bytes
 KEPT: Final = 16  # idle connections
 IDLE: Final = 5.0  # seconds after which a kept connection is not used again
-_CHUNK: Final = 64 * 1024
+_CHUNK: Final = 16 * 1024
 _API: Final = "/api/v1"
 
 
@@ -26,7 +26,13 @@ class NotSent(Exception):
 
 
 class NotAnswered(Exception):
-    """The request, or a part of it, was sent: what became of it is not known."""
+    """The request, or a part of it, was sent: what became of it is not known. ``stale``: over a
+    connection that had been idle, which the server may have given up before it read anything.
+    """
+
+    def __init__(self, reason: str, *, stale: bool = False) -> None:
+        super().__init__(reason)
+        self.stale = stale
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +85,23 @@ class Wire:
         # read is not known then, so only what may be repeated goes over a used one.
         kept = self._take() if request.repeatable else None
         if kept is not None:
-            try:
-                return self._over(kept, request)
-            except NotAnswered as problem:
-                if isinstance(problem.__cause__, TimeoutError):  # silence is no hanging up
-                    raise
+            return self._over(kept, request, used=True)
         fresh = self._connection()
         try:
             fresh.connect()
         except (OSError, http.client.HTTPException) as error:
             fresh.close()
             raise NotSent(str(error) or type(error).__name__) from error
-        return self._over(fresh, request)
+        return self._over(fresh, request, used=False)
 
     def close(self) -> None:
         """No connection is open."""
         while (kept := self._take()) is not None:
             kept.close()
 
-    def _over(self, connection: http.client.HTTPConnection, request: Request) -> Reply:
+    def _over(
+        self, connection: http.client.HTTPConnection, request: Request, *, used: bool
+    ) -> Reply:
         deadline = time.monotonic() + self._timeout
         try:
             path = self._base + request.path
@@ -106,7 +110,8 @@ class Wire:
             body = _body(answer, deadline)
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise NotAnswered(str(error) or type(error).__name__) from error
+            stale = used and not isinstance(error, TimeoutError)  # silence is no hanging up
+            raise NotAnswered(str(error) or type(error).__name__, stale=stale) from error
         except BaseException:
             connection.close()
             raise
@@ -145,13 +150,13 @@ class Wire:
 def _body(answer: http.client.HTTPResponse, deadline: float) -> bytes:
     parts: list[bytes] = []
     size = 0
-    while part := answer.read1(_CHUNK):
+    while part := answer.read(_CHUNK):
         parts.append(part)
         size += len(part)
         if size > MAX_ANSWER:
             raise http.client.HTTPException(f"the answer has more than {MAX_ANSWER} bytes")
         if time.monotonic() > deadline:
             raise TimeoutError("the answer did not end in time")
-    if answer.length:  # read1 ends quietly where the connection does
+    if answer.length:  # reading ends quietly where the connection does
         raise http.client.IncompleteRead(b"", answer.length)
     return b"".join(parts)
