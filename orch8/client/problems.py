@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from orch8 import errors
-from orch8.errors import BadGateway, InvalidArgument, Orch8Error, Problem
+from orch8.errors import BadGateway, Conflict, InvalidArgument, Orch8Error, Problem
 
 SHOWN: Final = 200  # bytes of an answer that is none of orch8's
 _SERVERS: Final = 500  # from this status on it is the server's fault
@@ -16,7 +16,7 @@ _KNOWN: Final = tuple(
     if isinstance(each, type) and issubclass(each, Orch8Error)
 )  # fmt: skip
 _BY_CODE: Final = {each.code: each for each in reversed(_KNOWN)}
-_BY_STATUS: Final = {each.http_status: each for each in reversed(_KNOWN)}
+_BY_STATUS: Final = {each.http_status: each for each in reversed(_KNOWN)} | {409: Conflict}
 
 
 class Unreachable(BadGateway):
