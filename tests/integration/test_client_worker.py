@@ -20,6 +20,7 @@ from orch8.errors import ConfigurationError, LeaseLost, Unauthorized
 from tests.support.house import House, until
 from tests.support.live import Road, Trouble, listening, road
 
+ROOT = Path(__file__).parents[2]
 PAY = {"type": "step", "id": "pay", "handler": "charge", "params": {"cents": "{{data.cents}}"}}
 SEQUENCE = {"id": "billing", "blocks": [PAY]}
 QUICKLY = Retries(most=3, first_pause=0.01, patience=5.0)
@@ -312,6 +313,25 @@ def test_worker_without_handlers_is_refused() -> None:
         Worker(Client("http://127.0.0.1:1")).run()
     with pytest.raises(ConfigurationError, match="concurrency"):
         Worker(Client("http://127.0.0.1:1"), concurrency=0)
+
+
+def test_example_of_the_documentation_runs(house: House, bad_road: Road, tmp_path: Path) -> None:
+    """The program in client.md does what it says, to the end."""
+    document = (ROOT / "deploy" / "docs" / "client.md").read_text("utf-8")
+    listing = document.partition("```python\n")[2].partition("```")[0]
+    program = tmp_path / "program.py"
+    program.write_text(listing.replace("http://127.0.0.1:8080", bad_road.url))
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = [sys.executable, str(program)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=env) as process:
+        try:
+            until(lambda: house.work() or process.poll() is not None, within=30)
+            assert process.stdout is not None
+            ended, output = process.stdout.read().splitlines()
+        finally:
+            process.kill()
+    assert (process.returncode, ended) == (0, "completed renewed")
+    assert output.startswith("charge_card {'status': 'succeeded'")
 
 
 PROGRAM = """
