@@ -18,7 +18,8 @@ from orch8.errors import BadGateway, InvalidArgument, Orch8Error
 
 _REPEATABLE: Final = frozenset({"GET", "PUT", "DELETE"})
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})  # may work in a moment
-_TOO_MANY, _MISSING, _FIRST_ERROR = 429, 404, 400
+_TOO_MANY, _MISSING = 429, 404
+_SENT_ELSEWHERE = 300  # from this status on nothing was done: redirections are not followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Caller:
         query: Mapping[str, Any] | None = None,
         repeatable: bool | None = None,
         retries: Retries | None = None,
+        timeout: float | None = None,
     ) -> Any:
         """The JSON that the API answers, None for an empty answer. ``path`` begins behind /api/v1.
 
@@ -84,7 +86,7 @@ class Caller:
         if asked:
             path = f"{path}{'&' if '?' in path else '?'}{urlencode(asked)}"
         raw = None if body is None else _json(body)
-        request = Request(method, path, raw, self._headers, repeatable)
+        request = Request(method, path, raw, self._headers, repeatable, timeout)
         reply = self._send(request, retries or self._retries)
         if not reply.body:
             return None
@@ -123,7 +125,7 @@ class Caller:
             return self._unreachable(problem), 0.0, True
         except NotAnswered as problem:
             return self._unreachable(problem), 0.0, request.repeatable
-        if reply.status < _FIRST_ERROR:
+        if reply.status < _SENT_ELSEWHERE:
             return reply, 0.0, False
         error = problem_of(reply.status, reply.body, reply.headers)
         again = reply.status in _PASSING and (request.repeatable or reply.status == _TOO_MANY)

@@ -21,6 +21,7 @@ from orch8.client.answers import (
 )
 from orch8.client.caller import Caller
 from orch8.client.paths import path
+from orch8.client.reading import Page
 from orch8.errors import InvalidArgument, Orch8Error
 
 CONTROLS: Final = frozenset({"pause", "resume", "cancel", "update_context"})
@@ -81,11 +82,11 @@ class Instances:
         }  # fmt: skip
         query |= {f"metadata.{name}": value for name, value in (metadata or {}).items()}
         while True:
-            found = self._caller.ask("GET", "/instances", query=query)
-            yield from Instance.read_all(found["items"])
-            if not found["has_more"]:
+            found = Page.read(self._caller.ask("GET", "/instances", query=query))
+            yield from map(Instance.read, found.items)
+            if not found.has_more:
                 return
-            query["cursor"] = found["next_cursor"]
+            query["cursor"] = found.next_cursor
 
     def wait(self, instance_id: str, *, within: float = 60.0) -> Instance:
         """The instance once it has ended. Raises StillOpen after ``within`` seconds."""

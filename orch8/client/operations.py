@@ -9,6 +9,7 @@ from uuid import uuid4
 from orch8.client.answers import Decided, Event, Heard, Ingested, Limit, Matter, Retried
 from orch8.client.caller import Caller
 from orch8.client.paths import path
+from orch8.client.reading import Page
 
 PAGE: Final = 100
 
@@ -47,7 +48,8 @@ class RateLimits:
 
     def list(self) -> tuple[Limit, ...]:
         """Every stated limit, those of sequences, too."""
-        return Limit.read_all(self._caller.ask("GET", "/rate-limits")["items"])
+        found = Page.read(self._caller.ask("GET", "/rate-limits"))
+        return tuple(map(Limit.read, found.items))
 
     def get(self, key: str) -> Limit:
         """The limit that holds for the key. Raises NotFound."""
@@ -91,11 +93,11 @@ class Attention:
             "limit": page,
         }  # fmt: skip
         while True:
-            found = self._caller.ask("GET", "/attention", query=query)
-            yield from Matter.read_all(found["items"])
-            if not found["has_more"]:
+            found = Page.read(self._caller.ask("GET", "/attention", query=query))
+            yield from map(Matter.read, found.items)
+            if not found.has_more:
                 return
-            query["cursor"] = found["next_cursor"]
+            query["cursor"] = found.next_cursor
 
     def decide(
         self,

@@ -38,6 +38,15 @@ class Answer:
         return tuple(cls.read(each) for each in said)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Page(Answer):
+    """Some of a list; ``next_cursor`` leads to the next ones, where the route has one."""
+
+    items: tuple[Any, ...]
+    has_more: bool = False
+    next_cursor: str | None = None
+
+
 def _members(kind: Any) -> tuple[tuple[str, Any, bool], ...]:
     """The members of a kind of answer: name, type, and whether it has to be there."""
     if kind not in _known:

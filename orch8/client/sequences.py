@@ -8,6 +8,7 @@ from typing import Any, Final
 from orch8.client.answers import Published, Sequence
 from orch8.client.caller import Caller
 from orch8.client.paths import path
+from orch8.client.reading import Page
 
 PAGE: Final = 200
 
@@ -41,9 +42,9 @@ class Sequences:
         """Every version that fits, by tenant, namespace and name, the newest first."""
         query = {"name": name, "namespace": namespace, "limit": page, "offset": 0}
         while True:
-            found = self._caller.ask("GET", "/sequences", query=query)
-            yield from Sequence.read_all(found["items"])
-            if not found["has_more"]:
+            found = Page.read(self._caller.ask("GET", "/sequences", query=query))
+            yield from map(Sequence.read, found.items)
+            if not found.has_more:
                 return
             query["offset"] = int(query["offset"] or 0) + page
 

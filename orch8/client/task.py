@@ -18,6 +18,7 @@ from orch8.errors import Conflict, LeaseLost, NotFound
 log = logging.getLogger(__name__)
 
 QUICK: Final = Retries(most=1, patience=5.0)  # of a heartbeat: the next one is due soon
+SOON: Final = 5.0  # seconds for its answer, so that one that is lost does not hold up the others
 _ENDED: Final = (LeaseLost, NotFound)
 
 
@@ -139,5 +140,5 @@ class Task:
         to = self.dispatch
         body = {"worker_id": to.worker_id, "claim_epoch": to.epoch, **more}
         at = path("workers", "tasks", to.step_id, "heartbeat")
-        said = self._caller.ask("POST", at, body, repeatable=True, retries=QUICK)
+        said = self._caller.ask("POST", at, body, repeatable=True, retries=QUICK, timeout=SOON)
         return int(said["checkpoint_seq"])

@@ -44,6 +44,7 @@ class Request:
     body: bytes | None
     headers: Mapping[str, str]
     repeatable: bool
+    timeout: float | None = None  # seconds; the wire's own if left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Wire:
         kept = self._take() if request.repeatable else None
         if kept is not None:
             return self._over(kept, request, used=True)
-        fresh = self._connection()
+        fresh = self._connection(request.timeout or self._timeout)
         try:
             fresh.connect()
         except (OSError, http.client.HTTPException) as error:
@@ -102,8 +103,11 @@ class Wire:
     def _over(
         self, connection: http.client.HTTPConnection, request: Request, *, used: bool
     ) -> Reply:
-        deadline = time.monotonic() + self._timeout
+        timeout = request.timeout or self._timeout
+        deadline = time.monotonic() + timeout
         try:
+            if connection.sock is not None:
+                connection.sock.settimeout(timeout)
             path = self._base + request.path
             connection.request(request.method, path, request.body, dict(request.headers))
             answer = connection.getresponse()
@@ -121,12 +125,12 @@ class Wire:
             self._keep(connection)
         return Reply(answer.status, body, {n.lower(): v for n, v in answer.getheaders()})
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
         if self._secure:
             return http.client.HTTPSConnection(
-                self._host, self._port, timeout=self._timeout, context=self._tls
+                self._host, self._port, timeout=timeout, context=self._tls
             )
-        return http.client.HTTPConnection(self._host, self._port, timeout=self._timeout)
+        return http.client.HTTPConnection(self._host, self._port, timeout=timeout)
 
     def _take(self) -> http.client.HTTPConnection | None:
         with self._mutex:

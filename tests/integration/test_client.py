@@ -281,6 +281,7 @@ def test_nobody_there_is_told_with_the_address() -> None:
         (b"<html>", "is no orch8"),
         (b"[]", "did not answer with Instance"),
         (b'{"id": "x"}', "has no tenant_id"),
+        (b'{"id": 5}', "Instance.id is not as expected: 5"),
     ],
 )
 def test_answer_of_something_else_is_told(stub: Any, said: bytes, told: str) -> None:
@@ -288,6 +289,13 @@ def test_answer_of_something_else_is_told(stub: Any, said: bytes, told: str) -> 
     stub.says("/instances/x", said)
     with Client(stub.url) as client, pytest.raises(BadGateway, match=told):
         client.instances.get("x")
+
+
+def test_redirection_is_no_success(stub: Any) -> None:
+    """A report that a proxy sent elsewhere was not taken, and is not passed for one that was."""
+    stub.says("/workers/tasks/s/complete", b"", 301)
+    with Client(stub.url) as client, pytest.raises(BadGateway, match="answered 301"):
+        client.ask("POST", "/workers/tasks/s/complete", {})
 
 
 def test_idle_connection_that_ended_costs_no_attempt(bad_road: Road) -> None:
