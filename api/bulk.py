@@ -148,7 +148,7 @@ def _filter(given: Mapping[str, Any]) -> Filter:
         tenant_id=caller().tenant_of_many(given.get("tenant_id")),
         namespace=given.get("namespace"),
         sequence_id=given.get("sequence_id"),
-        states=tuple(given.get("states", ())),
+        states=tuple(given.get("states") or ()),
         metadata=given.get("metadata"),
     )
 

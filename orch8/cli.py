@@ -15,14 +15,16 @@ from orch8.commands_dev import dev
 from orch8.commands_limits import limits
 from orch8.commands_vault import reseal
 from orch8.config import Settings
-from orch8.errors import ConfigurationError, Orch8Error
+from orch8.errors import ConfigurationError, Orch8Error, Problem
 
 
 class _Failure(click.ClickException):
-    """An error of ours, told in one line; exit code 2 if the operator can put it right."""
+    """An error of ours, a line for it and one for each wrong member; exit code 2 if the operator
+    can put it right.
+    """
 
     def __init__(self, error: Orch8Error) -> None:
-        super().__init__(error.detail)
+        super().__init__("\n".join((error.detail, *map(_line, error.errors))))
         self._operators = isinstance(error, ConfigurationError)
 
     @property
@@ -33,6 +35,11 @@ class _Failure(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the message to standard error."""
         click.echo(f"orch8: {self.format_message()}", file=file, err=file is None)
+
+
+def _line(problem: Problem) -> str:
+    hint = f" ({problem.hint})" if problem.hint else ""
+    return f"  {problem.pointer or '/'}: {problem.message}{hint}"
 
 
 class _Commands(click.Group):

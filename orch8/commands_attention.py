@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
-from orch8.commands_client import _Api, _as_json, _key, _parse, _tenant, _url
+from orch8.client.connected import Client
+from orch8.client.paths import path
+from orch8.commands_reach import Command, over_api, parse_json, refuse_options, tell
 from orch8.errors import InvalidArgument
 
 KINDS: Final = ("doubt", "parked", "incident", "decision")
@@ -25,15 +26,6 @@ _DECISIONS: Final = {
     "fail": "It was surely not carried out: the step fails.",
     "ask_again": "Nobody knows yet: ask the provider now.",
 }
-
-Command = Callable[..., None]
-
-
-def _over_api(command: Command) -> Command:
-    """The command takes the options with which an orch8 is reached."""
-    for option in (_as_json, _tenant, _key, _url):
-        command = option(command)
-    return command
 
 
 def _as_whom(command: Command) -> Command:
@@ -52,40 +44,37 @@ def _as_whom(command: Command) -> Command:
 @click.option("--handler")
 @click.option("--older-than", help='A duration such as "10m".')
 @click.option("--limit", type=click.IntRange(1, 500), default=100, show_default=True)
-@_over_api
+@over_api
 @click.pass_context
 def attention(
     ctx: click.Context, state: str, kind: tuple[str, ...], provider: str | None,
-    handler: str | None, older_than: str | None, limit: int, url: str, api_key: str | None,
-    tenant: str | None, as_json: bool,
+    handler: str | None, older_than: str | None, limit: int, api: Client, as_json: bool,
 ) -> None:  # fmt: skip
     """List what a person may have to look at, the oldest first."""
     if ctx.invoked_subcommand is not None:
-        _refuse_options(ctx)
+        refuse_options(ctx)
         return
     asked = {
         "state": state, "kind": ",".join(kind), "provider": provider, "handler": handler,
         "older_than": older_than, "limit": limit,
     }  # fmt: skip
-    _list(_Api(url, api_key, tenant), asked, as_json)
+    _list(api, asked, as_json)
 
 
 @attention.command()
-@_over_api
-def incidents(url: str, api_key: str | None, tenant: str | None, as_json: bool) -> None:
+@over_api
+def incidents(api: Client, as_json: bool) -> None:
     """List open incidents, the oldest first."""
-    _list(_Api(url, api_key, tenant), {"kind": "incident"}, as_json)
+    _list(api, {"kind": "incident"}, as_json)
 
 
 @attention.command()
 @click.argument("instance")
 @click.argument("node")
-@_over_api
-def show(
-    instance: str, node: str, url: str, api_key: str | None, tenant: str | None, as_json: bool
-) -> None:
+@over_api
+def show(instance: str, node: str, api: Client, as_json: bool) -> None:
     """Show one attempt side by side with its evidence."""
-    found = _Api(url, api_key, tenant).ask("GET", _path(instance, node))
+    found = api.ask("GET", path("attention", instance, node))
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -99,10 +88,10 @@ def show(
 @click.option("--ref", help="The provider's name for it, such as ch_1.")
 @click.option("--epoch", type=int, help="The epoch that `show` told: refused if it has changed.")
 @_as_whom
-@_over_api
+@over_api
 def decide(
     instance: str, node: str, output: str | None, ref: str | None, epoch: int | None,
-    actor: str, reason: str, url: str, api_key: str | None, tenant: str | None, as_json: bool,
+    reason: str, api: Client, as_json: bool,
     **chosen: bool,
 ) -> None:  # fmt: skip
     """Say what became of an attempt, or what is to become of it."""
@@ -112,10 +101,10 @@ def decide(
         raise InvalidArgument(f"say one of {flags}")
     body: dict[str, Any] = {"decision": named[0], "reason": reason}
     if output is not None:
-        body["output"] = _parse(output, "--output")
+        body["output"] = parse_json(output, "--output")
     body |= {} if ref is None else {"provider_ref": ref}
     body |= {} if epoch is None else {"epoch": epoch}
-    done = _Api(url, api_key, tenant, actor).ask("POST", f"{_path(instance, node)}/decide", body)
+    done = api.ask("POST", path("attention", instance, node, "decide"), body)
     _tell_decided(done, as_json)
 
 
@@ -126,56 +115,44 @@ for _name, _help in reversed(_DECISIONS.items()):
 @attention.command()
 @click.argument("decision")
 @_as_whom
-@_over_api
-def confirm(
-    decision: str, actor: str, reason: str, url: str, api_key: str | None, tenant: str | None,
-    as_json: bool,
-) -> None:  # fmt: skip
+@over_api
+def confirm(decision: str, reason: str, api: Client, as_json: bool) -> None:
     """Confirm what somebody else decided: it is carried out."""
-    path = f"/attention/decisions/{quote(decision, safe='')}/confirm"
-    done = _Api(url, api_key, tenant, actor).ask("POST", path, {"reason": reason})
+    at = path("attention", "decisions", decision, "confirm")
+    done = api.ask("POST", at, {"reason": reason})
     _tell_decided(done, as_json)
 
 
 @attention.command()
 @click.argument("decision")
 @_as_whom
-@_over_api
-def withdraw(
-    decision: str, actor: str, reason: str, url: str, api_key: str | None, tenant: str | None,
-    as_json: bool,
-) -> None:  # fmt: skip
+@over_api
+def withdraw(decision: str, reason: str, api: Client, as_json: bool) -> None:
     """Withdraw a decision that nobody has confirmed."""
-    path = f"/attention/decisions/{quote(decision, safe='')}/withdraw"
-    done = _Api(url, api_key, tenant, actor).ask("POST", path, {"reason": reason})
-    click.echo(json.dumps(done) if as_json else f"{done['id']} {done['state']}")
+    at = path("attention", "decisions", decision, "withdraw")
+    done = api.ask("POST", at, {"reason": reason})
+    tell(done, f"{done['id']} {done['state']}", as_json=as_json)
 
 
 @attention.command()
 @click.argument("incident")
 @_as_whom
-@_over_api
-def close(
-    incident: str, actor: str, reason: str, url: str, api_key: str | None, tenant: str | None,
-    as_json: bool,
-) -> None:  # fmt: skip
+@over_api
+def close(incident: str, reason: str, api: Client, as_json: bool) -> None:
     """Close an incident: somebody has looked at it, and says what it came to."""
-    path = f"/attention/incidents/{quote(incident, safe='')}/close"
-    done = _Api(url, api_key, tenant, actor).ask("POST", path, {"reason": reason})
-    click.echo(json.dumps(done) if as_json else f"{done['id']} closed")
+    done = api.ask("POST", path("attention", "incidents", incident, "close"), {"reason": reason})
+    tell(done, f"{done['id']} closed", as_json=as_json)
 
 
 @click.group(invoke_without_command=True)
-@_over_api
+@over_api
 @click.pass_context
-def fences(
-    ctx: click.Context, url: str, api_key: str | None, tenant: str | None, as_json: bool
-) -> None:
+def fences(ctx: click.Context, api: Client, as_json: bool) -> None:
     """List the fences that are taken: who may move money, and how many wait."""
     if ctx.invoked_subcommand is not None:
-        _refuse_options(ctx)
+        refuse_options(ctx)
         return
-    found = _Api(url, api_key, tenant).ask("GET", "/fences?limit=500")
+    found = api.ask("GET", "/fences?limit=500")
     if as_json:
         click.echo(json.dumps(found))
     elif not found["items"]:
@@ -195,14 +172,10 @@ def fences(
 @fences.command()
 @click.argument("fence")
 @_as_whom
-@_over_api
-def override(
-    fence: str, actor: str, reason: str, url: str, api_key: str | None, tenant: str | None,
-    as_json: bool,
-) -> None:  # fmt: skip
+@over_api
+def override(fence: str, reason: str, api: Client, as_json: bool) -> None:
     """Take a fence off its holder; who waits longest may move money at once."""
-    path = f"/fences/{quote(fence, safe='')}/override"
-    done = _Api(url, api_key, tenant, actor).ask("POST", path, {"reason": reason})
+    done = api.ask("POST", path("fences", fence, "override"), {"reason": reason})
     if as_json:
         click.echo(json.dumps(done))
         return
@@ -212,18 +185,8 @@ def override(
         click.echo(f"  waits: step {each['node_key']} of {each['instance_id']}")
 
 
-def _refuse_options(ctx: click.Context) -> None:
-    """Options of the list are none of its subcommands: one that was meant for those, such as the
-    tenant, must not be dropped in silence.
-    """
-    for name in ctx.params:
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            option = next(p.opts[0] for p in ctx.command.params if p.name == name)
-            raise click.UsageError(f"put {option} behind {ctx.invoked_subcommand}")
-
-
 # -- how it is told ------------------------------------------------------------------------------
-def _list(api: _Api, asked: Mapping[str, Any], as_json: bool) -> None:
+def _list(api: Client, asked: Mapping[str, Any], as_json: bool) -> None:
     query = urlencode({name: value for name, value in asked.items() if value})
     found = api.ask("GET", f"/attention?{query}")
     if as_json:
@@ -339,7 +302,3 @@ def _print(names: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     Console(markup=False, emoji=False).print(table)
-
-
-def _path(instance: str, node: str) -> str:
-    return f"/attention/{quote(instance, safe='')}/{quote(node, safe='')}"

@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
-from orch8.config import Settings
+from orch8.config import Settings, remarks
 
 _HIDDEN = "***"
 
@@ -61,6 +61,8 @@ def _shown(value: Any, *, secret: bool) -> Any:
 def config(*, as_json: bool) -> None:
     """List every setting: name, value, origin, meaning."""
     found = rows(os.environ)
+    for remark in remarks(os.environ):
+        click.echo(f"warning: {remark}", err=True)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in found], indent=2))
         return

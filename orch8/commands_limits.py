@@ -9,8 +9,9 @@ from urllib.parse import quote, urlencode
 
 import click
 
-from orch8.commands_attention import _over_api, _print, _refuse_options
-from orch8.commands_client import _Api
+from orch8.client.connected import Client
+from orch8.commands_attention import _print
+from orch8.commands_reach import over_api, refuse_options, tell
 from orch8.errors import InvalidArgument, NotFound
 
 NOTHING: Final = (
@@ -24,16 +25,14 @@ _actor = click.option(
 
 
 @click.group(invoke_without_command=True)
-@_over_api
+@over_api
 @click.pass_context
-def limits(
-    ctx: click.Context, url: str, api_key: str | None, tenant: str | None, as_json: bool
-) -> None:
+def limits(ctx: click.Context, api: Client, as_json: bool) -> None:
     """List rate limits: what is used now, who waits, when they are through, who comes too late."""
     if ctx.invoked_subcommand is not None:
-        _refuse_options(ctx)
+        refuse_options(ctx)
         return
-    found = _Api(url, api_key, tenant).ask("GET", "/rate-limits/forecast")
+    found = api.ask("GET", "/rate-limits/forecast")
     if as_json:
         click.echo(json.dumps(found))
     elif not found["items"]:
@@ -48,11 +47,11 @@ def limits(
 
 @limits.command()
 @click.argument("key")
-@_over_api
-def show(key: str, url: str, api_key: str | None, tenant: str | None, as_json: bool) -> None:
+@over_api
+def show(key: str, api: Client, as_json: bool) -> None:
     """Show one key: its limit, its queue by lane, and the steps that come too late."""
     query = urlencode({"key": key})
-    found = _Api(url, api_key, tenant).ask("GET", f"/rate-limits/forecast?{query}")
+    found = api.ask("GET", f"/rate-limits/forecast?{query}")
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -66,10 +65,10 @@ def show(key: str, url: str, api_key: str | None, tenant: str | None, as_json: b
 @click.option("--window", type=float, help="Seconds; 1 if it is left out.")
 @click.option("--max-in-flight", type=click.IntRange(1), help="Calls at a time.")
 @_actor
-@_over_api
+@over_api
 def set_(
-    key: str, most: int | None, window: float | None, max_in_flight: int | None, actor: str,
-    url: str, api_key: str | None, tenant: str | None, as_json: bool,
+    key: str, most: int | None, window: float | None, max_in_flight: int | None,
+    api: Client, as_json: bool,
 ) -> None:  # fmt: skip
     """Set the limit of a key: it wins over what sequences say, in every worker within a second."""
     if most is None and (window is not None or max_in_flight is None):
@@ -79,30 +78,26 @@ def set_(
         "window_seconds": None if most is None else window or 1.0,
         "max_in_flight": max_in_flight,
     }
-    done = _put(_Api(url, api_key, tenant, actor), key, asked)
-    click.echo(json.dumps(done) if as_json else f"{key}: {_limit(done)}")
+    done = _put(api, key, asked)
+    tell(done, f"{key}: {_limit(done)}", as_json=as_json)
 
 
 @limits.command()
 @click.argument("key")
 @_actor
-@_over_api
-def unset(
-    key: str, actor: str, url: str, api_key: str | None, tenant: str | None, as_json: bool
-) -> None:
+@over_api
+def unset(key: str, api: Client, as_json: bool) -> None:
     """Take the limit of a key back: what sequences say holds again."""
-    _Api(url, api_key, tenant, actor).ask("DELETE", _path(key))
-    click.echo(json.dumps({"key": key}) if as_json else f"{key}: what sequences say holds again")
+    api.ask("DELETE", _path(key))
+    tell({"key": key}, f"{key}: what sequences say holds again", as_json=as_json)
 
 
 @limits.command()
 @click.argument("provider", required=False)
-@_over_api
-def presets(
-    provider: str | None, url: str, api_key: str | None, tenant: str | None, as_json: bool
-) -> None:
+@over_api
+def presets(provider: str | None, api: Client, as_json: bool) -> None:
     """List the limits that providers publish, with sources; of one of them in full."""
-    found = _Api(url, api_key, tenant).ask("GET", "/rate-limits/presets")
+    found = api.ask("GET", "/rate-limits/presets")
     known = found["items"] if provider is None else [_of(found, provider)]
     if as_json:
         click.echo(json.dumps({**found, "items": known}))
@@ -122,13 +117,10 @@ def presets(
 @click.option("--account", required=True, help="What the provider counts by, such as acct_1.")
 @click.option("--live/--test", default=True, help="Whose numbers: live if neither is said.")
 @_actor
-@_over_api
-def apply(
-    provider: str, account: str, live: bool, actor: str, url: str, api_key: str | None,
-    tenant: str | None, as_json: bool,
-) -> None:  # fmt: skip
+@over_api
+def apply(provider: str, account: str, live: bool, api: Client, as_json: bool) -> None:
     """Set the published limits of a provider for an account; safe to repeat."""
-    api, mode = _Api(url, api_key, tenant, actor), "live" if live else "test"
+    mode = "live" if live else "test"
     preset = _of(api.ask("GET", "/rate-limits/presets"), provider)
     published = [each for each in preset["limits"] if each[mode] is not None]
     if not published:
@@ -152,7 +144,7 @@ def apply(
 
 
 # -- asking --------------------------------------------------------------------------------------
-def _put(api: _Api, key: str, asked: Mapping[str, Any]) -> Any:
+def _put(api: Client, key: str, asked: Mapping[str, Any]) -> Any:
     body = {name: value for name, value in asked.items() if value is not None}
     return api.ask("PUT", _path(key), body)
 

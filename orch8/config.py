@@ -8,9 +8,30 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, Final
 
 from orch8.errors import ConfigurationError
+
+# Names that other installations set. What they ask for is so anyway, or is nothing to ask for here.
+IGNORED: Final[Mapping[str, str]] = {
+    "ORCH8_CRON_TICK_SECS": "schedules are looked at on every tick (ORCH8_TICK_INTERVAL_MS)",
+    "ORCH8_WORKER_REAPER_TICK_SECS": (
+        "silent pull workers are looked for on every tick (ORCH8_TICK_INTERVAL_MS)"
+    ),
+    "MAX_INSTANCES_PER_TENANT": "tenants take turns instead (ORCH8_TENANT_WEIGHTS)",
+    "ORCH8_ARTIFACT_BACKEND": "there are no artifacts: what a step answers is its output",
+}
+# Names whose promise is not kept here: to go on without it in silence could cost money.
+REFUSED: Final[Mapping[str, str]] = {
+    "ORCH8_MAX_STEPS_PER_INSTANCE": "the steps of an instance are not limited; unset it, or set 0",
+}
+# Names that are no settings of a process: the command line's, and compose.yaml's.
+ELSEWHERE: Final = frozenset(
+    {
+        "ORCH8_URL", "ORCH8_TENANT", "ORCH8_ACTOR", "ORCH8_DB_PASSWORD", "ORCH8_OWNER_PASSWORD",
+    }
+)  # fmt: skip
 
 
 def _var(env: str, default: Any, doc: str, *, secret: bool = False, alias: str = "") -> Any:
@@ -154,16 +175,32 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
-        """The settings that the environment describes; a value of the wrong type raises
-        ConfigurationError, which names its variable.
+        """The settings that the environment describes. ConfigurationError names a variable whose
+        value is of the wrong type, or that asks for what there is not.
         """
         env = os.environ if env is None else env
+        for name, why in REFUSED.items():
+            if env.get(name, "").strip() not in {"", "0"}:
+                raise ConfigurationError(f"{name} is not supported: {why}")
         given: dict[str, Any] = {}
         for f in fields(cls):
             raw = env.get(f.metadata["env"]) or env.get(f.metadata["alias"])
             if raw is not None and raw != "":
                 given[f.name] = _parse(f.metadata["env"], raw, f.default)
         return cls(**given)
+
+
+def remarks(env: Mapping[str, str]) -> list[str]:
+    """A line for every variable that is set and changes nothing: not known, or of no use here."""
+    settings = {f.metadata[name] for f in fields(Settings) for name in ("env", "alias")}
+    known = {*settings, *IGNORED, *REFUSED, *ELSEWHERE} - {""}
+    lines = [f"{name} has no effect: {why}" for name, why in IGNORED.items() if env.get(name)]
+    for name in sorted(env):
+        if name.startswith("ORCH8_") and name not in known:
+            meant = get_close_matches(name, settings, n=1, cutoff=0.8)
+            hint = f"did you mean {meant[0]}?" if meant else "`orch8 config` lists every setting"
+            lines.append(f"{name} is not known; {hint}")
+    return lines
 
 
 def _parse(name: str, raw: str, default: Any) -> Any:

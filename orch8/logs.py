@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import structlog
 
-from orch8.config import Settings
+from orch8.config import Settings, remarks
 
 
 def configure(settings: Settings) -> None:
-    """Events go to stderr at the configured level; libraries' own log lines go the same way."""
+    """Events go to stderr at the configured level; libraries' own log lines go the same way.
+
+    The first events are warnings of variables that change nothing.
+    """
     level = logging.getLevelNamesMapping().get(settings.log_level.upper(), logging.INFO)
     logging.basicConfig(
         level=level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
@@ -36,3 +40,5 @@ def configure(settings: Settings) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    for remark in remarks(os.environ):
+        structlog.get_logger(__name__).warning("config.remark", about=remark)

@@ -18,8 +18,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from orch8.client import Declined, Refused, TryAgain
-from orch8.client.reports import PATIENCE, Dispatch, Reports
+from orch8.client.caller import Caller
+from orch8.client.reports import PATIENCE, TIMEOUT, Dispatch, Reports
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 STEP_HEADER: Final = "orch8_step_id"
 EPOCH_HEADER: Final = "orch8_epoch"
 MAX_WORKER_ID: Final = 200
-MAX_MESSAGE: Final = 2000
 BRIEFLY: Final = 5.0  # seconds: what the worker's main loop can spare for a report
 
 
@@ -48,7 +47,8 @@ def install(
     """
     from celery import signals  # noqa: PLC0415 - this package is imported without Celery, too
 
-    desk = _Desk(app, Reports(url, api_key, tenant, patience))
+    caller = Caller(url, api_key=api_key, tenant=tenant, timeout=TIMEOUT)
+    desk = _Desk(app, Reports(caller, patience))
     for signal, receiver in (
         (signals.task_success, desk.succeeded),
         (signals.task_failure, desk.failed),
@@ -77,21 +77,9 @@ class _Desk:
         to = self._dispatch(sender.app, sender.request.headers, sender.request.hostname)
         if to is None:
             return
-        message = str(exception)[:MAX_MESSAGE] or type(exception).__name__
-        match exception:
-            case Declined(output=output):
-                said = output if isinstance(output, Mapping) else {}
-                said = {"body": output} if output is not None and not said else said
-                self._reports.complete(to, {**said, "outcome": "declined"})
-            case Refused(code=code, details=details):
-                self._reports.fail(to, message, retryable=False, code=code, details=details)
-            case TryAgain(code=code):
-                self._reports.fail(to, message, retryable=True, code=code)
-            case _:
-                kind = type(exception).__name__
-                # Told by the main loop, which must go on, when the task's own process is gone.
-                patience = BRIEFLY if kind in {"WorkerLostError", "TimeLimitExceeded"} else None
-                self._reports.unsure(to, f"{kind}: {message}", kind, patience=patience)
+        # Told by the main loop, which must go on, when the task's own process is gone.
+        gone = type(exception).__name__ in {"WorkerLostError", "TimeLimitExceeded"}
+        self._reports.raised(to, exception, patience=BRIEFLY if gone else None)
 
     def revoked(
         self, sender: Any, request: Any = None, *, terminated: bool = False, **_: Any

@@ -216,3 +216,12 @@ def _refuse_once() -> Any:
         return {}
 
     return run
+
+
+def test_null_in_a_filter_is_no_filter(api: Api) -> None:
+    """A member that is null narrows nothing, as one that is left out."""
+    started = api.started(NOOP)
+    body = {"filter": {"tenant_id": "default", "states": None}, "state": "paused"}
+    answer = api.send("PATCH", "/instances/bulk/state", body)
+    assert (answer.status_code, answer.json["count"]) == (200, 1)
+    assert api.get(f"/instances/{started['id']}")["state"] == "paused"

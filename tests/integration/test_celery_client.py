@@ -18,6 +18,7 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 
+from orch8.client.caller import Caller
 from orch8.client.celery import install
 from orch8.client.reports import Dispatch, Reports
 from orch8.dev.demo.stage import Site
@@ -239,7 +240,7 @@ def test_returned_value_is_the_output_of_the_step(billing: Billing) -> None:
         "output": {"status": "succeeded", "amount": 9900, "key": KEY},
     }
     path, headers, _ = billing.desk.heard[0]
-    assert path == f"/workers/tasks/{step_id}/complete"
+    assert path == f"/api/v1/workers/tasks/{step_id}/complete"
     assert (headers["x-api-key"], headers["x-tenant-id"]) == ("key", "acme")
 
 
@@ -331,7 +332,7 @@ def test_report_that_came_too_late_is_dropped(billing: Billing) -> None:
 def test_output_that_orch8_refuses_becomes_unknown(desk: Desk) -> None:
     """Something did happen: the step must not be taken for a failure."""
     desk.statuses[:] = [413]
-    assert Reports(desk.url).complete(Dispatch("s", 1, "w"), {"large": True})
+    assert Reports(Caller(desk.url)).complete(Dispatch("s", 1, "w"), {"large": True})
     (_, first), (_, second) = desk.about("s", least=2)
     assert first["output"] == {"large": True}
     assert second["output"]["outcome"] == "unknown"
@@ -339,7 +340,7 @@ def test_output_that_orch8_refuses_becomes_unknown(desk: Desk) -> None:
 
 def test_report_is_given_up_after_its_patience() -> None:
     """With nobody there a report ends in time, and says so."""
-    reports = Reports("http://127.0.0.1:9", patience=0.5)
+    reports = Reports(Caller("http://127.0.0.1:9"), patience=0.5)
     began = time.monotonic()
     assert not reports.fail(Dispatch("s", 1, "w"), "no", retryable=False)
     assert time.monotonic() - began < PATIENCE
@@ -348,7 +349,7 @@ def test_report_is_given_up_after_its_patience() -> None:
 @pytest.mark.parametrize("url", ["", "127.0.0.1:8080", "ftp://127.0.0.1"])
 def test_install_refuses_an_address_that_is_none(url: str) -> None:
     """A wrong url is told when the worker starts, not when a charge ends."""
-    with pytest.raises(ConfigurationError, match="url must be that of orch8's API"):
+    with pytest.raises(ConfigurationError, match="the API's url"):
         install(Celery("users", set_as_current=False), url=url)
 
 

@@ -113,7 +113,10 @@ def test_signal_is_a_control_or_a_name_of_ones_own(stub: Stub, name: str, kind: 
     done = stub.run("signal", ID, name, "--payload", '{"by": 1}', "--reason", "asked by phone")
     assert done.output == "sent s1\n"
     body = {"signal_type": kind, "payload": {"by": 1}, "reason": "asked by phone"}
-    assert stub.asked == [("POST", f"/api/v1/instances/{ID}/signals", body)]
+    ((method, path, sent),) = stub.asked
+    assert (method, path) == ("POST", f"/api/v1/instances/{ID}/signals")
+    assert sent.pop("dedupe_key")  # of its own, so that a lost answer does no harm
+    assert sent == body
 
 
 def test_signal_finds_instances_by_correlation(stub: Stub) -> None:
@@ -278,8 +281,8 @@ def test_address_without_a_scheme_is_the_operators_error() -> None:
     """The line says how the address must begin."""
     done = CliRunner().invoke(main, ["retry", ID, "--url", "localhost:8080"])
     assert done.exit_code == 2
-    told = "orch8: --url 'localhost:8080' must begin with http:// or https://\n"
-    assert done.stderr == told
+    assert done.stderr.startswith("orch8: the API's url 'localhost:8080' must begin with http")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("content", [b"{not json", b"", b'{"id": "\xff"}'])
