@@ -178,7 +178,7 @@ def _sort(
     late: list[Item] = []
     for row in locked:
         item = items[row.n]  # type: ignore[attr-defined]
-        if row.id not in rows:  # type: ignore[attr-defined]
+        if row.snapshot is not None:  # type: ignore[attr-defined]
             rows[row.id] = instance_of(row), Moment(row.moment, row.rate)  # type: ignore[attr-defined]
         held = holds(item.task.row, row.step_epoch, row.step_state)  # type: ignore[attr-defined]
         (own[row.id] if held else late).append(item)  # type: ignore[attr-defined]

@@ -16,6 +16,7 @@ from tests.bench import (
     ceiling,
     creations,
     curves,
+    fanout,
     history,
     model,
     overhead,
@@ -120,6 +121,7 @@ def _limiter(folder: Path, backlog: int, console: Console) -> int:
 for command in (
     creations.creations,
     curves.command,
+    fanout.command,
     history.history,
     model.command,
     overhead.overhead,
