@@ -6,9 +6,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from orch8.blocks.for_each import pages_from
 from orch8.engine.scope import CONTEXT, STATE, NeedsValues, OutputRef, Part, Ref, StepRef
 from orch8.runtime.budgets import asked_history
 from orch8.runtime.identity import holder_key
@@ -20,7 +21,9 @@ from orch8.storage.transaction import Tx
 
 ROUNDS: Final = 50  # of loading before a run is given up: each brings at least one new value
 SIGNALS: Final = Part("signals")
+CHILD_OF: Final = "child:"
 MAX_CHILD_OUTPUTS: Final = 1000
+Item = TypeVar("Item")
 Work = tuple[Run, Callable[[Run], None]]
 Missing = Iterable[tuple[Run, Iterable[Ref]]]
 
@@ -68,10 +71,11 @@ class Loader:
         contexts: list[Run] = []
         kept: list[Run] = []
         inbox: list[Run] = []
+        children: list[tuple[Run, Part]] = []
         for run, refs in missing:
             for ref in refs:
                 if isinstance(ref, OutputRef):
-                    outputs.append((run, ref))
+                    outputs += ((run, each) for each in pages_from(ref, 1 << run.attempt))
                 elif isinstance(ref, StepRef):
                     rows.append((run, ref))
                 elif ref == CONTEXT:
@@ -80,6 +84,8 @@ class Loader:
                     kept.append(run)
                 elif ref == SIGNALS:
                     inbox.append(run)
+                elif ref.name.startswith(CHILD_OF):
+                    children.append((run, ref))
                 else:
                     run.known.values[ref] = self._other(tx, run, ref)
         self._outputs(tx, outputs)
@@ -91,6 +97,17 @@ class Loader:
                 run.known.values[STATE] = found[run.row.id]
         for run in inbox:
             run.known.values[SIGNALS] = signals.open_signals(tx, run.row.id)
+        self._children(tx, children)
+
+    def _children(self, tx: Tx, wanted: list[tuple[Run, Part]]) -> None:
+        if not wanted:
+            return
+        ids = [child_id(ref) for _, ref in wanted]
+        found = instances.read_instances(tx, ids)
+        rows = steps.first_steps(tx, found, MAX_CHILD_OUTPUTS)
+        for (run, ref), child in zip(wanted, ids, strict=True):
+            known = found.get(child)
+            run.known.values[ref] = None if known is None else summary(known, rows[child])
 
     def _outputs(self, tx: Tx, wanted: list[tuple[Run, OutputRef]]) -> None:
         found = steps.read_outputs(tx, [(run.row.id, ref, run.row.round) for run, ref in wanted])
@@ -133,16 +150,11 @@ class Loader:
         if attempts is not None:
             return budgets.attempts_on(tx, run.row.tenant_id, *attempts)
         kind, _, rest = ref.name.partition(":")
-        if kind == "sequence":
-            name, _, version = rest.rpartition(":")
-            return self._library.named(
-                tx, run.row.tenant_id, run.row.namespace, name, int(version) if version else None
-            )
-        assert kind == "child", ref
-        child = instances.read_instances(tx, [UUID(rest)]).get(UUID(rest))
-        if child is None:
-            return None
-        return summary(child, steps.steps_of(tx, child.id, limit=MAX_CHILD_OUTPUTS))
+        assert kind == "sequence", ref
+        name, _, version = rest.rpartition(":")
+        return self._library.named(
+            tx, run.row.tenant_id, run.row.namespace, name, int(version) if version else None
+        )
 
 
 def carry_out(works: Sequence[Work], load: Callable[[Missing], None]) -> None:
@@ -153,6 +165,7 @@ def carry_out(works: Sequence[Work], load: Callable[[Missing], None]) -> None:
         again = []
         for run, work in pending:
             if attempt:
+                run.attempt = attempt
                 run.reset()
             try:
                 work(run)
@@ -164,6 +177,26 @@ def carry_out(works: Sequence[Work], load: Callable[[Missing], None]) -> None:
         load(missing)
         pending = again
     raise RuntimeError(f"instance {pending[0][0].row.id} still lacks values after {ROUNDS} rounds")
+
+
+def for_all(run: Run, items: Iterable[Item], act: Callable[[Item], None]) -> None:
+    """``act`` has been done on every item. If values are missing, NeedsValues names what all of the
+    items need, as far as it shows, so that it is loaded at once.
+    """
+    wanted: set[Ref] = set()
+    for item in items:
+        try:
+            act(item)
+        except NeedsValues as need:
+            wanted |= need.refs
+            run.reset()  # the others say what they need as if they came first
+    if wanted:
+        raise NeedsValues(wanted)
+
+
+def child_id(ref: Part) -> UUID:
+    """The instance of which a part that begins with CHILD_OF tells."""
+    return UUID(ref.name.removeprefix(CHILD_OF))
 
 
 def summary(child: InstanceRow, rows: Iterable[StepRow]) -> dict[str, Any]:

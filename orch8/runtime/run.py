@@ -72,6 +72,7 @@ class Run:
         self.zone = ZoneInfo(row.timezone)
         self._base_snapshot = Snapshot.from_json(row.snapshot)
         self._instance_id = str(row.id)
+        self.attempt = 0  # how often values were loaded for it
         self.reset()
 
     def reset(self) -> None:
@@ -93,6 +94,7 @@ class Run:
             self.now,
             self.around.entropy,
             {"instance_id": self._instance_id},
+            before=self._base_snapshot.frames if self.base.round == 1 else None,
         )
 
     @property

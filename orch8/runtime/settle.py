@@ -24,6 +24,7 @@ from orch8.runtime.claim import own_claim
 from orch8.runtime.doubts import UNRESOLVED, contradiction, doubt, told
 from orch8.runtime.fencing import TxFences, pass_on, stand_back, unsend
 from orch8.runtime.horizon import still_known
+from orch8.runtime.loading import for_all
 from orch8.runtime.office import Office
 from orch8.runtime.performing import expire, perform
 from orch8.runtime.preparing import Limits, Task, limited
@@ -42,6 +43,7 @@ from orch8.storage.transaction import Tx
 # workers.
 _OPEN = frozenset({StepState.RUNNING, StepState.WAITING, StepState.SCHEDULED})
 INLINE = 100  # built-ins carried out in one go for one instance; the rest is due at once
+PATIENCE = 4  # times that values are loaded for them before fewer are carried out in one go
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,31 +196,33 @@ def settle_run(run: Run, *, items: Sequence[Item], limits: Limits, allowance: in
     """The items, whose claims hold, have taken effect on their run. Pure: up to ``allowance`` calls
     of follow-ups are in ``run.tasks``, and all that is to be written is in ``run.collected``.
     """
-    for item in items:
-        row = run.step(item.task.row.key)
-        if row.state not in (LIVE if item.late else _OPEN):  # ended by what came before it
-            continue
-        came = item.came
-        if came is None:
-            perform(run, row)
-        elif isinstance(came, Answer) and item.late:
-            answer(run, row.key, came, by="late_answer")
-        elif isinstance(came, Answer):
-            take_in(run, row, came)
-        elif isinstance(came, Deferral):
-            _give_back(run, row, came)
-        elif isinstance(came, Expired):
-            expire(run, row)
-        elif isinstance(came, Broken):
-            park(run, row, came.reason, Verdict.UNKNOWN)
-        elif isinstance(came, TooLate):
-            unsend(row)
-            _find_out(run, row, "key_too_old")
-        else:
-            _take_back(run, row, came)
+    for_all(run, items, partial(_take_effect, run))
     if run.claimer is not None and run.row.paused_at is None:
         _follow_up(run, run.claimer, limits, allowance)
     run.collected = run.collect()
+
+
+def _take_effect(run: Run, item: Item) -> None:
+    row, came = run.step(item.task.row.key), item.came
+    if row.state not in (LIVE if item.late else _OPEN):  # ended by what came before it
+        return
+    if came is None:
+        perform(run, row)
+    elif isinstance(came, Answer) and item.late:
+        answer(run, row.key, came, by="late_answer")
+    elif isinstance(came, Answer):
+        take_in(run, row, came)
+    elif isinstance(came, Deferral):
+        _give_back(run, row, came)
+    elif isinstance(came, Expired):
+        expire(run, row)
+    elif isinstance(came, Broken):
+        park(run, row, came.reason, Verdict.UNKNOWN)
+    elif isinstance(came, TooLate):
+        unsend(row)
+        _find_out(run, row, "key_too_old")
+    else:
+        _take_back(run, row, came)
 
 
 def take_in(run: Run, row: StepRow, came: Answer, *, actor: str = ENGINE) -> None:
@@ -302,9 +306,9 @@ def _once_more(run: Run, row: StepRow, came: Lost) -> None:
 
 def _follow_up(run: Run, claimer: Claimer, limits: Limits, allowance: int) -> None:
     """Steps that were entered and are due now go on at once: built-ins here, calls as tasks."""
-    done = 0
+    done, most = 0, INLINE >> max(run.attempt - PATIENCE, 0)
     for row in run.arrivals:  # which grows meanwhile
-        if done < INLINE and _ready(run, row) and not run.route(row).kind.calls_out:
+        if done < most and _ready(run, row) and not run.route(row).kind.calls_out:
             done += 1
             row.epoch, row.state, row.due_at = 1, StepState.RUNNING, None
             perform(run, row)

@@ -184,6 +184,17 @@ def steps_of(tx: Tx, instance_id: UUID, *, limit: int = 1000, offset: int = 0) -
     return [_step(row) for row in tx.rows(sql, params)]
 
 
+def first_steps(tx: Tx, ids: Iterable[UUID], limit: int) -> dict[UUID, list[StepRow]]:
+    """As steps_of, of several instances, up to ``limit`` rows of each."""
+    found: dict[UUID, list[StepRow]] = {each: [] for each in ids}
+    sql = f"""SELECT {_COLUMNS} FROM unnest(%(ids)s::uuid[]) AS r(id), LATERAL (
+                  SELECT * FROM steps f WHERE f.instance_id = r.id
+                  ORDER BY f.id LIMIT %(limit)s) s ORDER BY s.id"""
+    for row in tx.rows(sql, {"ids": list(found), "limit": limit}) if found else ():
+        found[row.instance_id].append(_step(row))
+    return found
+
+
 def silent_pulls(tx: Tx, limit: int, *, among: Sequence[UUID] | None = None) -> list[StepRow]:
     """Pull steps whose worker let its lease pass, or that nobody completed in time; not locked.
     With ``among`` only those of these ids.
