@@ -187,11 +187,16 @@ def steps_of(tx: Tx, instance_id: UUID, *, limit: int = 1000, offset: int = 0) -
 def first_steps(tx: Tx, ids: Iterable[UUID], limit: int) -> dict[UUID, list[StepRow]]:
     """As steps_of, of several instances, up to ``limit`` rows of each."""
     found: dict[UUID, list[StepRow]] = {each: [] for each in ids}
+    # In the order of the primary key, which the planner follows whatever it believes about how many
+    # steps an instance has: beside a long fan-out it would rather read the whole table for each.
     sql = f"""SELECT {_COLUMNS} FROM unnest(%(ids)s::uuid[]) AS r(id), LATERAL (
                   SELECT * FROM steps f WHERE f.instance_id = r.id
-                  ORDER BY f.id LIMIT %(limit)s) s ORDER BY s.id"""
+                  ORDER BY f.instance_id, f.node_key LIMIT %(limit)s) s ORDER BY s.id"""
     for row in tx.rows(sql, {"ids": list(found), "limit": limit}) if found else ():
         found[row.instance_id].append(_step(row))
+    for instance_id, rows in found.items():
+        if len(rows) == limit:  # perhaps not all, and not the first
+            found[instance_id] = steps_of(tx, instance_id, limit=limit)
     return found
 
 
