@@ -29,9 +29,14 @@ def page_of(each: NodeKey, index: int) -> NodeKey:
     return each.nth(f"{each.block_id}{_ITEMS}", index // PAGE)
 
 
+def is_page(ref: OutputRef) -> bool:
+    """Whether ``ref`` means a memo of items."""
+    return ref.block_id.endswith(_ITEMS)
+
+
 def pages_from(ref: OutputRef, number: int) -> Iterable[OutputRef]:
     """``ref``, and if it means a memo of items, those after it, up to ``number`` in all."""
-    if not ref.block_id.endswith(_ITEMS):
+    if not is_page(ref):
         return (ref,)
     first = ref.path[-1]
     behind = min(first + number, max(first + 1, MOST // PAGE))

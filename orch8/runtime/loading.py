@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from orch8.blocks.for_each import pages_from
+from orch8.blocks.for_each import is_page, pages_from
 from orch8.engine.scope import CONTEXT, STATE, NeedsValues, OutputRef, Part, Ref, StepRef
 from orch8.runtime.budgets import asked_history
 from orch8.runtime.identity import holder_key
 from orch8.runtime.library import Library
+from orch8.runtime.pages import Pages
 from orch8.runtime.run import Run
 from orch8.storage import budgets, identities, instances, signals, steps
 from orch8.storage.rows import InstanceRow, StepRow
 from orch8.storage.transaction import Tx
 
 ROUNDS: Final = 50  # of loading before a run is given up: each brings at least one new value
+AHEAD: Final = 8  # pages of a collection that are loaded at once, and twice as many each time again
 SIGNALS: Final = Part("signals")
 CHILD_OF: Final = "child:"
 MAX_CHILD_OUTPUTS: Final = 1000
@@ -54,7 +56,7 @@ class Loader:
     """Brings runs to their end, loading what they turn out to need on the way."""
 
     def __init__(self, library: Library, contexts: Contexts) -> None:
-        self._library, self._contexts = library, contexts
+        self._library, self._contexts, self._pages = library, contexts, Pages()
 
     def carry_out(self, tx: Tx, works: Sequence[Work]) -> None:
         """Each piece of work has been done on its run, with everything it needed loaded."""
@@ -62,6 +64,7 @@ class Loader:
             context = self._contexts.get(run.row.id, run.row.context_version)
             if context is not None:
                 run.known.values.setdefault(CONTEXT, context)
+            run.known.values.update(self._pages.of(run.row.id, run.row.round))
         carry_out(works, partial(self.load, tx))
 
     def load(self, tx: Tx, missing: Missing) -> None:
@@ -75,7 +78,7 @@ class Loader:
         for run, refs in missing:
             for ref in refs:
                 if isinstance(ref, OutputRef):
-                    outputs += ((run, each) for each in pages_from(ref, 1 << run.attempt))
+                    outputs += ((run, each) for each in pages_from(ref, AHEAD << run.attempt))
                 elif isinstance(ref, StepRef):
                     rows.append((run, ref))
                 elif ref == CONTEXT:
@@ -111,8 +114,14 @@ class Loader:
 
     def _outputs(self, tx: Tx, wanted: list[tuple[Run, OutputRef]]) -> None:
         found = steps.read_outputs(tx, [(run.row.id, ref, run.row.round) for run, ref in wanted])
+        pages: dict[Run, list[tuple[Ref, Any]]] = defaultdict(list)
         for (run, ref), (output, path) in zip(wanted, found, strict=True):
             run.known.values[ref], run.known.paths[ref] = output, path
+            retrying = run.row.round != run.base.round  # what is retried may begin with other items
+            if output is not None and is_page(ref) and not retrying:
+                pages[run].append((ref, output))
+        for run, own in pages.items():
+            self._pages.keep(run.row.id, run.row.round, own)
 
     def _rows(self, tx: Tx, wanted: list[tuple[Run, StepRef]]) -> None:
         if not wanted:
