@@ -43,6 +43,7 @@ from orch8.engine.moves import (
     Effect,
     Finish,
     Halt,
+    Memo,
     Move,
     Run,
     Settled,
@@ -76,6 +77,9 @@ class Values(Protocol):
 
     def render(self, template: Template, at: NodeKey, error: Mapping[str, Any] | None) -> Any:
         """The JSON that ``template`` becomes at node ``at``, where ``error`` is being handled."""
+
+    def memoized(self, key: NodeKey, output: Any) -> None:
+        """From now on expressions read this at node ``key``: a composite has just decided it."""
 
 
 def advance(index: Index, snapshot: Snapshot, event: Event, values: Values) -> Decision:
@@ -235,6 +239,9 @@ class _Turn:
                 self.end(key, name)
             case Act(effects, then):  # pragma: no branch - there is no other move
                 self.effects.extend(effects)
+                for effect in effects:
+                    if isinstance(effect, Memo):  # the first child may ask for it this very turn
+                        self.values.memoized(effect.key, effect.output)
                 self.apply(key, then)
 
     def close(self, key: NodeKey, outcome: Outcome) -> None:

@@ -162,6 +162,10 @@ class Scope:
             return template.render(_View(self, at, error))
         return template.render(self._view(template, at, error))
 
+    def memoized(self, key: NodeKey, output: Any) -> None:
+        """From now on expressions read this at node ``key``: a composite has just decided it."""
+        self.known.put_out(key, output)
+
     def context_at(self, at: NodeKey, error: Mapping[str, Any] | None) -> Any:
         """The context as blocks at ``at`` see it: with loop variables and ``_error`` laid over."""
         return _View(self, at, error).root("context")

@@ -289,7 +289,6 @@ class Run:
         return True
 
     def _memo(self, key: NodeKey, output: Any) -> None:
-        self.known.put_out(key, output)
         self.entered[key] = StepRow(
             self.row.id, str(key), self.around.new_id(), self.row.tenant_id, key.block_id, "@memo",
             "none", StepState.COMPLETED, self.row.lane, self.now, path=key.path, round=key.round,

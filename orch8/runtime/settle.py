@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from uuid import UUID
 
 from orch8.blocks.step import Effect
 from orch8.engine.lifecycle import LIVE, StepState
 from orch8.engine.outcome import CANCELLED, Answer, Verdict
-from orch8.engine.scope import StepRef
+from orch8.engine.scope import NeedsValues, Ref, StepRef
 from orch8.limits import Limit
 from orch8.runtime import budgets
 from orch8.runtime.answering import answer, ask, lost, park
@@ -312,11 +313,19 @@ def _follow_up(run: Run, claimer: Claimer, limits: Limits, allowance: int) -> No
             done += 1
             row.epoch, row.state, row.due_at = 1, StepState.RUNNING, None
             perform(run, row)
-    for row in run.arrivals:  # after the built-ins, one of which may have cancelled it
-        if len(run.tasks) == allowance:
-            return
-        if _ready(run, row) and run.route(row).kind.calls_out and not limited(run, row):
+    calls = (  # after the built-ins, one of which may have cancelled it
+        row
+        for row in run.arrivals
+        if _ready(run, row) and run.route(row).kind.calls_out and not limited(run, row)
+    )
+    wanted: set[Ref] = set()
+    for row in islice(calls, allowance):
+        try:
             run.tasks.append(own_claim(run, row, claimer.worker_id, limits))
+        except NeedsValues as need:  # so do the others, perhaps
+            wanted |= need.refs
+    if wanted:
+        raise NeedsValues(wanted)
 
 
 def _ready(run: Run, row: StepRow) -> bool:
