@@ -74,7 +74,7 @@ class Frame:
         )
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def _plain(parent: str | None) -> Frame:
     return Frame(None if parent is None else NodeKey.parse(parent), NOTHING)
 
