@@ -73,6 +73,9 @@ class Run:
         self._base_snapshot = Snapshot.from_json(row.snapshot)
         self._instance_id = str(row.id)
         self.attempt = 0  # how often values were loaded for it
+        # What is retried, or was before, goes on in iterations that have put out something already.
+        fresh = row.round == 1 and self._base_snapshot.outcome is None
+        self._lived = self._base_snapshot.frames if fresh else None
         self.reset()
 
     def reset(self) -> None:
@@ -94,7 +97,7 @@ class Run:
             self.now,
             self.around.entropy,
             {"instance_id": self._instance_id},
-            before=self._base_snapshot.frames if self.base.round == 1 else None,
+            before=self._lived,
         )
 
     @property

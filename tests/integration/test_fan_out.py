@@ -135,11 +135,17 @@ def test_steps_of_many_iterations_are_claimed_at_once(houses: Callable[..., Hous
 
 
 def test_for_each_that_failed_goes_on_where_it_failed(house: House) -> None:
-    """After a retry the items that completed stay so, and the others get their own numbers."""
+    """After a retry the items that completed stay so, the others get their own numbers, and what an
+    iteration put out before it failed is read in it.
+    """
     broken = True
     house.handler("count", lambda request: {} if not broken or request.params["n"] < 250 else 1 / 0)
-    call = {**ITEM, "handler": "count", "effect": "none", "retry": {"max_attempts": 1}}
-    instance_id = house.run(each(call, concurrency=5), data={"items": list(range(400))})
+    call = {
+        **ITEM, "handler": "count", "effect": "none", "retry": {"max_attempts": 1},
+        "when": "{{outputs.first.n == context.data.item}}",
+    }  # fmt: skip
+    body = {**ITEM, "id": "first"}, call
+    instance_id = house.run(each(*body, concurrency=5), data={"items": list(range(400))})
     assert house.state(instance_id) == "failed"
     broken = False
     house.retry(instance_id)
