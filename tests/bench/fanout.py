@@ -141,20 +141,20 @@ def _run(road: Road, shape: Shape, size: int) -> Measured:
     assert server is not None
     with suppress(psycopg2.Error):  # the extension may be missing
         statements.forget(server)
-    before, rss_before = cpu.look(parts), cpu.resident(parts["workers"])
+    watched = parts["workers"], parts["postgres"]
+    before, rss_before = [cpu.spent(each) for each in watched], cpu.resident(parts["workers"])
     began = time.monotonic()
     with closing(Client(road.world.stack.urls.http, timeout=60.0)) as client:
         body = {"context": {"data": {"items": list(range(size))}}}
         instance_id = client.post(f"/sequences/fanout_{shape.name}/instances", body)["id"]
     snapshot = _wait(road, instance_id)
     seconds = time.monotonic() - began
-    used = cpu.look(parts).since(before)
+    used = [1e6 * (cpu.spent(each) - ago) for each, ago in zip(watched, before, strict=True)]
     (counted,) = road.world.rows(_COUNTED, {"id": instance_id})
     if counted["items"] != size or counted["children"] != (size if shape.children else 0):
         raise RuntimeError(f"{shape.name} of {size} items came to {counted}")
     return Measured(
-        shape.name, size, seconds,
-        1e6 * used.get("workers", 0.0) / size, 1e6 * used.get("postgres", 0.0) / size,
+        shape.name, size, seconds, used[0] / size, used[1] / size,
         rss_before, cpu.resident(parts["workers"]), snapshot, _busiest(server),
     )  # fmt: skip
 
