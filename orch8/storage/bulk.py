@@ -52,8 +52,7 @@ def _move(
         expires_at = CASE WHEN s.pull AND s.expires_at IS NOT NULL THEN
             LEAST(s.expires_at + ({at} - COALESCE(s.due_at, s.held_due_at)), s.deadline_at)
             ELSE s.expires_at END
-    FROM instances i, {LIVE}
-    WHERE i.id = ANY(%(ids)s) AND s.instance_id = i.id AND s.node_key = live.node_key
+    FROM instances i WHERE i.id = ANY(%(ids)s) AND s.instance_id = i.id AND {LIVE}
         AND NOT s.block_id = ANY(%(but)s) AND {_MOVABLE}
     RETURNING s.instance_id"""
     given = {**params, "ids": list(ids), "but": list(but)}

@@ -154,12 +154,15 @@ def lock_claims(tx: Tx, keys: Sequence[tuple[UUID, str]]) -> list[Row]:
     return tx.rows(_LOCK_CLAIMS, {"keys": dumps(wanted)})
 
 
+# With i.id = r.i the planner may find steps by i.id alone and sift them: with few steps an instance
+# that looks as good. So the instance is joined otherwise, here and where steps are woken.
 _ONCE = INSTANCE_COLUMNS.replace("i.snapshot", "CASE WHEN r.first THEN i.snapshot END AS snapshot")
 _LOCK_CLAIMS = f"""
 SELECT {_ONCE}, {CLOCK}, r.n, s.epoch AS step_epoch, s.claimed_by AS step_claimed_by,
     s.state AS step_state
 FROM json_to_recordset(%(keys)s::json) AS r(n integer, i uuid, k text, first boolean)
-JOIN instances i ON i.id = r.i JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k
+JOIN instances i ON i.id = ANY(ARRAY[r.i])
+JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k
 ORDER BY i.id, s.node_key FOR UPDATE OF i, s"""
 
 
@@ -230,8 +233,7 @@ def take_pull(tx: Tx, lane: str, limit: int, *, exact: bool) -> list[StepRow]:
     return [_step(row) for row in tx.rows(sql, {"lane": lane, "limit": limit, "exact": exact})]
 
 
-_LIVE_OF = f"""instances i, {LIVE}
-WHERE i.id = %(i)s AND s.instance_id = i.id AND s.node_key = live.node_key"""
+_LIVE_OF = f"instances i WHERE i.id = %(i)s AND s.instance_id = i.id AND {LIVE}"
 
 
 def hold_due(tx: Tx, instance_id: UUID) -> int:
