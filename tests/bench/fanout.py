@@ -6,6 +6,7 @@ per item in each line of a shape, whatever the size.
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
@@ -13,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import click
 import psycopg2
 
 from orch8.dev.postgres import EmbeddedPostgres
 from tests.bench import cpu, statements
+from tests.bench.figures import PREFIX
 from tests.bench.road import Road
 from tests.bench.statements import Statement
 from tests.support.stack import TERMINAL, Client
@@ -176,3 +179,24 @@ def _wait(road: Road, instance_id: str) -> int:
         if row["state"] in TERMINAL or time.monotonic() > deadline:
             raise RuntimeError(f"instance {instance_id} is {row['state']}")
         time.sleep(_LOOK)
+
+
+@click.command("fanout")
+@click.option("--items", default=100_000, show_default=True, type=click.IntRange(100, 100_000))
+@click.option("--children", default=10_000, show_default=True, type=click.IntRange(100, 100_000))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 16))
+@click.option("--shape", "shapes", multiple=True, type=click.Choice([s.name for s in SHAPES]))
+@click.option("--quick", is_flag=True, help="One short run: does it work at all?")
+@click.option("--profile", is_flag=True, help="Show the time by statement.")
+def command(
+    *, items: int, children: int, workers: int, shapes: tuple[str, ...], quick: bool, profile: bool
+) -> None:
+    """What an item of a long fan-out costs, by how many there are."""
+    items, children = (1000, 100) if quick else (items, children)
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        for measured in measure(
+            Path(folder), items=items, children=children, workers=workers, shapes=shapes
+        ):
+            click.echo(measured.line())
+            for each in measured.busiest if profile else ():
+                click.echo(f"    {each.ms:9.0f} ms {each.calls:7} calls  {each.text}")
