@@ -13,17 +13,34 @@ from orch8.engine.block import Block, Chain, Scope
 from orch8.engine.keys import NodeKey
 from orch8.engine.moves import Act, Done, Memo, Move, Run, Wait
 from orch8.engine.outcome import Outcome
+from orch8.engine.scope import OutputRef
 from orch8.engine.snapshot import Frame
 
 if TYPE_CHECKING:
     from orch8.engine.expressions import Template
 
 PAGE = 100  # items per memo: an iteration reads one page, whatever the size of the collection
+MOST = 100_000  # items
+_ITEMS = "@items"
 
 
 def page_of(each: NodeKey, index: int) -> NodeKey:
     """The memo that holds item ``index`` of the for_each at node ``each``, at ``index % PAGE``."""
-    return each.nth(f"{each.block_id}@items", index // PAGE)
+    return each.nth(f"{each.block_id}{_ITEMS}", index // PAGE)
+
+
+def is_page(ref: OutputRef) -> bool:
+    """Whether ``ref`` means a memo of items."""
+    return ref.block_id.endswith(_ITEMS)
+
+
+def pages_from(ref: OutputRef, number: int) -> Iterable[OutputRef]:
+    """``ref``, and if it means a memo of items, those after it, up to ``number`` in all."""
+    if not is_page(ref):
+        return (ref,)
+    first = ref.path[-1]
+    behind = min(first + number, max(first + 1, MOST // PAGE))
+    return (ref._replace(path=(*ref.path[:-1], page)) for page in range(first, behind))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +114,7 @@ class ForEachSchema(BlockSchema):
     item_var = Text(blank=False, longest=100)
     body = Blocks(required=True, least=1)
     concurrency = Whole(least=1, most=1000)
-    max_iterations = Whole(least=1, most=100_000)
+    max_iterations = Whole(least=1, most=MOST)
     retain_iterations = Whole()
 
     def variables(self, values: Mapping[str, Any]) -> frozenset[str]:

@@ -29,7 +29,7 @@ class NodeKey(NamedTuple):
         return text if self.round == 1 else f"{text}~{self.round}"
 
     @staticmethod
-    @lru_cache(maxsize=65_536)
+    @lru_cache(maxsize=16_384)
     def parse(text: str) -> NodeKey:
         """The key that ``text`` spells; ValueError when it spells none."""
         found = _KEY.match(text)

@@ -43,13 +43,14 @@ from orch8.engine.moves import (
     Effect,
     Finish,
     Halt,
+    Memo,
     Move,
     Run,
     Settled,
     Wait,
 )
 from orch8.engine.outcome import CANCELLED, COMPLETED, SKIPPED, Outcome, Status, failed
-from orch8.engine.snapshot import Frame, Snapshot, Stop
+from orch8.engine.snapshot import Children, Frame, Snapshot, Stop
 from orch8.errors import ExpressionError
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ class Values(Protocol):
     def render(self, template: Template, at: NodeKey, error: Mapping[str, Any] | None) -> Any:
         """The JSON that ``template`` becomes at node ``at``, where ``error`` is being handled."""
 
+    def memoized(self, key: NodeKey, output: Any) -> None:
+        """From now on expressions read this at node ``key``: a composite has just decided it."""
+
 
 def advance(index: Index, snapshot: Snapshot, event: Event, values: Values) -> Decision:
     """The state and the effects that ``event`` leads to. The same values, the same decision."""
@@ -99,7 +103,8 @@ def advance(index: Index, snapshot: Snapshot, event: Event, values: Values) -> D
         return Decision(snapshot, ())
     turn.run()
     return Decision(
-        Snapshot(turn.frames, turn.dormant, turn.outcome, turn.finish), tuple(turn.effects)
+        Snapshot(turn.frames, turn.dormant, turn.outcome, turn.finish, turn.below),
+        tuple(turn.effects),
     )
 
 
@@ -135,7 +140,9 @@ class _Turn:
         self.unasked: set[NodeKey] = set()  # entered, but nobody waits for their outside part
         self.back: set[NodeKey] = set()  # entered again after a retry
         self.effects: list[Effect] = []
-        self._children: dict[NodeKey, dict[NodeKey, None]] | None = None
+        # Copied as far as it changes: with a thousand live nodes it costs more than all the rest.
+        self.below = None if snapshot.below is None else dict(snapshot.below)
+        self._copied: set[NodeKey] = set()
 
     def run(self) -> None:
         while self.todo:
@@ -174,14 +181,16 @@ class _Turn:
             self.back.add(key)
             self.frames[key] = Frame(parent, was.data, shielded or was.shielded)
         self.unasked.add(key)
-        if self._children is not None and parent is not None:
-            self._children.setdefault(parent, {})[key] = None
+        if self.below is not None and parent is not None:
+            self._below(self.below, parent)[key] = None
         self.todo.append((key, None))
 
     def leave(self, key: NodeKey, outcome: Outcome) -> None:
         frame = self.frames.pop(key)
-        if self._children is not None and frame.parent is not None:
-            self._children[frame.parent].pop(key)
+        if self.below is not None:
+            self.below.pop(key, None)
+            if frame.parent is not None:
+                self._below(self.below, frame.parent).pop(key)
         self.effects.append(Settled(key, outcome))
         if outcome.ok:
             self.forget(key)
@@ -230,6 +239,9 @@ class _Turn:
                 self.end(key, name)
             case Act(effects, then):  # pragma: no branch - there is no other move
                 self.effects.extend(effects)
+                for effect in effects:
+                    if isinstance(effect, Memo):  # the first child may ask for it this very turn
+                        self.values.memoized(effect.key, effect.output)
                 self.apply(key, then)
 
     def close(self, key: NodeKey, outcome: Outcome) -> None:
@@ -280,12 +292,19 @@ class _Turn:
             pending.extend(self.children(key))
 
     def children(self, key: NodeKey) -> list[NodeKey]:
-        if self._children is None:
-            self._children = {}
+        if self.below is None:
+            self.below = {}
             for child, frame in self.frames.items():
                 if frame.parent is not None:
-                    self._children.setdefault(frame.parent, {})[child] = None
-        return list(self._children.get(key, ()))
+                    self._below(self.below, frame.parent)[child] = None
+        return list(self.below.get(key, ()))
+
+    def _below(self, below: Children, parent: NodeKey) -> dict[NodeKey, None]:
+        """The children of ``parent``, as this turn's own copy."""
+        if parent not in self._copied:
+            self._copied.add(parent)
+            below[parent] = dict(below.get(parent, ()))
+        return below[parent]
 
     # -- dormant frames: the way back to failed leaves ----------------------------------------
     def forget(self, top: NodeKey) -> None:

@@ -7,9 +7,10 @@ exactly the outputs it needs, and a batch of instances reads them in one stateme
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from orch8.engine.block import Index
@@ -94,6 +95,10 @@ class Known:
             raise NeedsValues((ref,))
         return self.values.get(ref)
 
+    def just_put_out(self, ref: OutputRef) -> Any:
+        """The output of exactly this path, if it is of the present transaction."""
+        return self.fresh.get(ref.block_id, {}).get(ref.path)
+
     def put_out(self, key: NodeKey, output: Any) -> None:
         """The step at ``key`` has just ended with this output: it is not stored yet, but counts."""
         self.fresh.setdefault(key.block_id, {})[key.path] = output
@@ -132,7 +137,11 @@ class Known:
 
 @dataclass(frozen=True)
 class Scope:
-    """The values of one instance at one moment; the machine's Values."""
+    """The values of one instance at one moment; the machine's Values.
+
+    ``before`` are the nodes that were live when the transaction began. What an iteration that began
+    since then put out is fresh, so nothing of it is loaded. None, as in a retry: not known.
+    """
 
     index: Index
     instance_id: str
@@ -141,6 +150,7 @@ class Scope:
     entropy: Callable[[], float]
     runtime: Mapping[str, Any]
     event: Mapping[str, Any] | None = None  # the signal that is being looked at, outside of blocks
+    before: Collection[NodeKey] | None = None
 
     def truthy(self, condition: Condition, at: NodeKey, error: Mapping[str, Any] | None) -> bool:
         """Whether ``condition`` holds at node ``at``, where ``error`` is being handled."""
@@ -152,15 +162,32 @@ class Scope:
             return template.render(_View(self, at, error))
         return template.render(self._view(template, at, error))
 
+    def memoized(self, key: NodeKey, output: Any) -> None:
+        """From now on expressions read this at node ``key``: a composite has just decided it."""
+        self.known.put_out(key, output)
+
     def context_at(self, at: NodeKey, error: Mapping[str, Any] | None) -> Any:
         """The context as blocks at ``at`` see it: with loop variables and ``_error`` laid over."""
         return _View(self, at, error).root("context")
 
     def outputs_at(self, block_ids: Iterable[str], at: NodeKey) -> dict[str, Any]:
         """The outputs that ``block_ids``, as written in a definition, have for node ``at``."""
-        refs = {given: self.ref(given, at) for given in block_ids}
-        self.known.require(ref for ref in refs.values() if ref is not None)
-        return {given: self.known.get(ref) for given, ref in refs.items() if ref is not None}
+        refs = {given: ref for given in block_ids if (ref := self.ref(given, at))}
+        self.known.require(ref for ref in refs.values() if self._may_be_stored(ref))
+        return {given: self.output(ref) for given, ref in refs.items()}
+
+    def output(self, ref: OutputRef) -> Any:
+        """The output that ``ref`` means."""
+        known = self.known
+        return known.get(ref) if self._may_be_stored(ref) else known.just_put_out(ref)
+
+    @cached_property
+    def _lived(self) -> frozenset[tuple[int, ...]]:
+        return frozenset(key.path for key in self.before or ())
+
+    def _may_be_stored(self, ref: OutputRef) -> bool:
+        began = self.before is not None and ref.exact and ref.path and ref.path not in self._lived
+        return not began
 
     def ref(self, given_id: str, at: NodeKey) -> OutputRef | None:
         """Which row ``outputs.<given_id>`` means at node ``at``: the same iteration of every loop
@@ -183,7 +210,8 @@ class Scope:
         self, expression: Condition | Template, at: NodeKey, error: Mapping[str, Any] | None
     ) -> _View:
         if expression.outputs or not expression.roots <= _FREE_ROOTS:
-            wanted: list[Ref] = [ref for b in expression.outputs if (ref := self.ref(b, at))]
+            refs = (ref for b in expression.outputs if (ref := self.ref(b, at)))
+            wanted: list[Ref] = [ref for ref in refs if self._may_be_stored(ref)]
             if not expression.roots <= _FREE_ROOTS:
                 wanted.append(CONTEXT)
             self.known.require(wanted)
@@ -222,7 +250,7 @@ class _View:
 
     def output(self, block_id: str) -> Any:
         ref = self._scope.ref(block_id, self._at)
-        return None if ref is None else self._scope.known.get(ref)
+        return None if ref is None else self._scope.output(ref)
 
     def now(self) -> datetime:
         return self._scope.moment

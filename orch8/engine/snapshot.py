@@ -74,19 +74,26 @@ class Frame:
         )
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def _plain(parent: str | None) -> Frame:
     return Frame(None if parent is None else NodeKey.parse(parent), NOTHING)
 
 
+Children = dict[NodeKey, dict[NodeKey, None]]  # by their parents, in the order of their entry
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything the machine remembers of an instance between two events."""
+    """Everything the machine remembers of an instance between two events.
+
+    ``below`` says of the frames who stands in whom; it may be missing, since the frames say it too.
+    """
 
     frames: Mapping[NodeKey, Frame] = field(default_factory=dict)
     dormant: Mapping[NodeKey, Frame] = field(default_factory=dict)
     outcome: Outcome | None = None
     finish: str | None = None  # the name under which an `end` block finished the instance
+    below: Children | None = field(default=None, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """The snapshot as JSON, with its frames under their node keys; from_json reads it."""

@@ -14,6 +14,7 @@ from orch8.engine.scope import StepRef
 from orch8.errors import Unavailable
 from orch8.runtime import budgets, fencing
 from orch8.runtime.doubts import in_doubt
+from orch8.runtime.loading import for_all
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Limits, Task, prepare
 from orch8.runtime.run import ENGINE, Run
@@ -134,7 +135,8 @@ def _take(
     limits: Limits,
     tasks: dict[UUID, list[Task]],
 ) -> None:
-    tasks[run.row.id] = [own_claim(run, run.step(row.key), worker_id, limits) for row in own]
+    mine = tasks[run.row.id] = []
+    for_all(run, own, lambda row: mine.append(own_claim(run, run.step(row.key), worker_id, limits)))
 
 
 def own_claim(run: Run, row: StepRow, worker_id: UUID, limits: Limits) -> Task:

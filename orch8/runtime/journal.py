@@ -84,10 +84,9 @@ def transitions(entries: Iterable[Row]) -> Iterator[dict[str, Any]]:
 
 def ended(tx: Tx, instance_id: UUID, *, offset: int, limit: int) -> Page:
     """A page of the steps that were entered; those that have not ended are left out of it."""
-    rows = steps.steps_of(tx, instance_id, limit=offset + limit + 1)
-    page = rows[offset : offset + limit]
-    done = tuple(row for row in page if row.finished_at is not None and inspect.is_output(row))
-    return Page(done, len(rows) > offset + limit)
+    rows = steps.steps_of(tx, instance_id, limit=limit + 1, offset=offset)
+    done = (row for row in rows[:limit] if row.finished_at is not None and inspect.is_output(row))
+    return Page(tuple(done), len(rows) > limit)
 
 
 def _line(entry: Row, said: Mapping[str, Any]) -> Line:

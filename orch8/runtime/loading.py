@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
+from orch8.blocks.for_each import is_page, pages_from
 from orch8.engine.scope import CONTEXT, STATE, NeedsValues, OutputRef, Part, Ref, StepRef
 from orch8.runtime.budgets import asked_history
 from orch8.runtime.identity import holder_key
 from orch8.runtime.library import Library
+from orch8.runtime.pages import Pages
 from orch8.runtime.run import Run
 from orch8.storage import budgets, identities, instances, signals, steps
 from orch8.storage.rows import InstanceRow, StepRow
 from orch8.storage.transaction import Tx
 
 ROUNDS: Final = 50  # of loading before a run is given up: each brings at least one new value
+AHEAD: Final = 8  # pages of a collection that are loaded at once, and twice as many each time again
 SIGNALS: Final = Part("signals")
+CHILD_OF: Final = "child:"
 MAX_CHILD_OUTPUTS: Final = 1000
+Item = TypeVar("Item")
 Work = tuple[Run, Callable[[Run], None]]
 Missing = Iterable[tuple[Run, Iterable[Ref]]]
 
@@ -51,7 +56,7 @@ class Loader:
     """Brings runs to their end, loading what they turn out to need on the way."""
 
     def __init__(self, library: Library, contexts: Contexts) -> None:
-        self._library, self._contexts = library, contexts
+        self._library, self._contexts, self._pages = library, contexts, Pages()
 
     def carry_out(self, tx: Tx, works: Sequence[Work]) -> None:
         """Each piece of work has been done on its run, with everything it needed loaded."""
@@ -59,6 +64,7 @@ class Loader:
             context = self._contexts.get(run.row.id, run.row.context_version)
             if context is not None:
                 run.known.values.setdefault(CONTEXT, context)
+            run.known.values.update(self._pages.of(run.row.id, run.row.round))
         carry_out(works, partial(self.load, tx))
 
     def load(self, tx: Tx, missing: Missing) -> None:
@@ -68,10 +74,11 @@ class Loader:
         contexts: list[Run] = []
         kept: list[Run] = []
         inbox: list[Run] = []
+        children: list[tuple[Run, Part]] = []
         for run, refs in missing:
             for ref in refs:
                 if isinstance(ref, OutputRef):
-                    outputs.append((run, ref))
+                    outputs += ((run, each) for each in pages_from(ref, AHEAD << run.attempt))
                 elif isinstance(ref, StepRef):
                     rows.append((run, ref))
                 elif ref == CONTEXT:
@@ -80,6 +87,8 @@ class Loader:
                     kept.append(run)
                 elif ref == SIGNALS:
                     inbox.append(run)
+                elif ref.name.startswith(CHILD_OF):
+                    children.append((run, ref))
                 else:
                     run.known.values[ref] = self._other(tx, run, ref)
         self._outputs(tx, outputs)
@@ -91,11 +100,28 @@ class Loader:
                 run.known.values[STATE] = found[run.row.id]
         for run in inbox:
             run.known.values[SIGNALS] = signals.open_signals(tx, run.row.id)
+        self._children(tx, children)
+
+    def _children(self, tx: Tx, wanted: list[tuple[Run, Part]]) -> None:
+        if not wanted:
+            return
+        ids = [child_id(ref) for _, ref in wanted]
+        found = instances.read_instances(tx, ids)
+        rows = steps.first_steps(tx, found, MAX_CHILD_OUTPUTS)
+        for (run, ref), child in zip(wanted, ids, strict=True):
+            known = found.get(child)
+            run.known.values[ref] = None if known is None else summary(known, rows[child])
 
     def _outputs(self, tx: Tx, wanted: list[tuple[Run, OutputRef]]) -> None:
         found = steps.read_outputs(tx, [(run.row.id, ref, run.row.round) for run, ref in wanted])
+        pages: dict[Run, list[tuple[Ref, Any]]] = defaultdict(list)
         for (run, ref), (output, path) in zip(wanted, found, strict=True):
             run.known.values[ref], run.known.paths[ref] = output, path
+            retrying = run.row.round != run.base.round  # what is retried may begin with other items
+            if output is not None and is_page(ref) and not retrying:
+                pages[run].append((ref, output))
+        for run, own in pages.items():
+            self._pages.keep(run.row.id, run.row.round, own)
 
     def _rows(self, tx: Tx, wanted: list[tuple[Run, StepRef]]) -> None:
         if not wanted:
@@ -133,16 +159,11 @@ class Loader:
         if attempts is not None:
             return budgets.attempts_on(tx, run.row.tenant_id, *attempts)
         kind, _, rest = ref.name.partition(":")
-        if kind == "sequence":
-            name, _, version = rest.rpartition(":")
-            return self._library.named(
-                tx, run.row.tenant_id, run.row.namespace, name, int(version) if version else None
-            )
-        assert kind == "child", ref
-        child = instances.read_instances(tx, [UUID(rest)]).get(UUID(rest))
-        if child is None:
-            return None
-        return summary(child, steps.steps_of(tx, child.id, limit=MAX_CHILD_OUTPUTS))
+        assert kind == "sequence", ref
+        name, _, version = rest.rpartition(":")
+        return self._library.named(
+            tx, run.row.tenant_id, run.row.namespace, name, int(version) if version else None
+        )
 
 
 def carry_out(works: Sequence[Work], load: Callable[[Missing], None]) -> None:
@@ -153,6 +174,7 @@ def carry_out(works: Sequence[Work], load: Callable[[Missing], None]) -> None:
         again = []
         for run, work in pending:
             if attempt:
+                run.attempt = attempt
                 run.reset()
             try:
                 work(run)
@@ -164,6 +186,26 @@ def carry_out(works: Sequence[Work], load: Callable[[Missing], None]) -> None:
         load(missing)
         pending = again
     raise RuntimeError(f"instance {pending[0][0].row.id} still lacks values after {ROUNDS} rounds")
+
+
+def for_all(run: Run, items: Iterable[Item], act: Callable[[Item], None]) -> None:
+    """``act`` has been done on every item. If values are missing, NeedsValues names what all of the
+    items need, as far as it shows, so that it is loaded at once.
+    """
+    wanted: set[Ref] = set()
+    for item in items:
+        try:
+            act(item)
+        except NeedsValues as need:
+            wanted |= need.refs
+            run.reset()  # the others say what they need as if they came first
+    if wanted:
+        raise NeedsValues(wanted)
+
+
+def child_id(ref: Part) -> UUID:
+    """The instance of which a part that begins with CHILD_OF tells."""
+    return UUID(ref.name.removeprefix(CHILD_OF))
 
 
 def summary(child: InstanceRow, rows: Iterable[StepRow]) -> dict[str, Any]:

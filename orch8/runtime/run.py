@@ -72,6 +72,10 @@ class Run:
         self.zone = ZoneInfo(row.timezone)
         self._base_snapshot = Snapshot.from_json(row.snapshot)
         self._instance_id = str(row.id)
+        self.attempt = 0  # how often values were loaded for it
+        # What is retried, or was before, goes on in iterations that have put out something already.
+        fresh = row.round == 1 and self._base_snapshot.outcome is None
+        self._lived = self._base_snapshot.frames if fresh else None
         self.reset()
 
     def reset(self) -> None:
@@ -93,6 +97,7 @@ class Run:
             self.now,
             self.around.entropy,
             {"instance_id": self._instance_id},
+            before=self._lived,
         )
 
     @property
@@ -287,7 +292,6 @@ class Run:
         return True
 
     def _memo(self, key: NodeKey, output: Any) -> None:
-        self.known.put_out(key, output)
         self.entered[key] = StepRow(
             self.row.id, str(key), self.around.new_id(), self.row.tenant_id, key.block_id, "@memo",
             "none", StepState.COMPLETED, self.row.lane, self.now, path=key.path, round=key.round,

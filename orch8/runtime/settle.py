@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from uuid import UUID
 
 from orch8.blocks.step import Effect
 from orch8.engine.lifecycle import LIVE, StepState
 from orch8.engine.outcome import CANCELLED, Answer, Verdict
-from orch8.engine.scope import StepRef
+from orch8.engine.scope import NeedsValues, Ref, StepRef
 from orch8.limits import Limit
 from orch8.runtime import budgets
 from orch8.runtime.answering import answer, ask, lost, park
@@ -24,6 +25,7 @@ from orch8.runtime.claim import own_claim
 from orch8.runtime.doubts import UNRESOLVED, contradiction, doubt, told
 from orch8.runtime.fencing import TxFences, pass_on, stand_back, unsend
 from orch8.runtime.horizon import still_known
+from orch8.runtime.loading import for_all
 from orch8.runtime.office import Office
 from orch8.runtime.performing import expire, perform
 from orch8.runtime.preparing import Limits, Task
@@ -42,6 +44,7 @@ from orch8.storage.transaction import Tx
 # workers.
 _OPEN = frozenset({StepState.RUNNING, StepState.WAITING, StepState.SCHEDULED})
 INLINE = 100  # built-ins carried out in one go for one instance; the rest is due at once
+PATIENCE = 4  # times that values are loaded for them before fewer are carried out in one go
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +181,7 @@ def _sort(
     late: list[Item] = []
     for row in locked:
         item = items[row.n]  # type: ignore[attr-defined]
-        if row.id not in rows:  # type: ignore[attr-defined]
+        if row.snapshot is not None:  # type: ignore[attr-defined]
             rows[row.id] = instance_of(row), Moment(row.moment, row.rate)  # type: ignore[attr-defined]
         held = holds(item.task.row, row.step_epoch, row.step_state)  # type: ignore[attr-defined]
         (own[row.id] if held else late).append(item)  # type: ignore[attr-defined]
@@ -194,31 +197,33 @@ def settle_run(run: Run, *, items: Sequence[Item], limits: Limits, allowance: in
     """The items, whose claims hold, have taken effect on their run. Pure: up to ``allowance`` calls
     of follow-ups are in ``run.tasks``, and all that is to be written is in ``run.collected``.
     """
-    for item in items:
-        row = run.step(item.task.row.key)
-        if row.state not in (LIVE if item.late else _OPEN):  # ended by what came before it
-            continue
-        came = item.came
-        if came is None:
-            perform(run, row)
-        elif isinstance(came, Answer) and item.late:
-            answer(run, row.key, came, by="late_answer")
-        elif isinstance(came, Answer):
-            take_in(run, row, came)
-        elif isinstance(came, Deferral):
-            _give_back(run, row, came)
-        elif isinstance(came, Expired):
-            expire(run, row)
-        elif isinstance(came, Broken):
-            park(run, row, came.reason, Verdict.UNKNOWN)
-        elif isinstance(came, TooLate):
-            unsend(row)
-            _find_out(run, row, "key_too_old")
-        else:
-            _take_back(run, row, came)
+    for_all(run, items, partial(_take_effect, run))
     if run.claimer is not None and run.row.paused_at is None:
         _follow_up(run, run.claimer, limits, allowance)
     run.collected = run.collect()
+
+
+def _take_effect(run: Run, item: Item) -> None:
+    row, came = run.step(item.task.row.key), item.came
+    if row.state not in (LIVE if item.late else _OPEN):  # ended by what came before it
+        return
+    if came is None:
+        perform(run, row)
+    elif isinstance(came, Answer) and item.late:
+        answer(run, row.key, came, by="late_answer")
+    elif isinstance(came, Answer):
+        take_in(run, row, came)
+    elif isinstance(came, Deferral):
+        _give_back(run, row, came)
+    elif isinstance(came, Expired):
+        expire(run, row)
+    elif isinstance(came, Broken):
+        park(run, row, came.reason, Verdict.UNKNOWN)
+    elif isinstance(came, TooLate):
+        unsend(row)
+        _find_out(run, row, "key_too_old")
+    else:
+        _take_back(run, row, came)
 
 
 def take_in(run: Run, row: StepRow, came: Answer, *, actor: str = ENGINE) -> None:
@@ -302,17 +307,23 @@ def _once_more(run: Run, row: StepRow, came: Lost) -> None:
 
 def _follow_up(run: Run, claimer: Claimer, limits: Limits, allowance: int) -> None:
     """Steps that were entered and are due now go on at once: built-ins here, calls as tasks."""
-    done = 0
+    done, most = 0, INLINE >> max(run.attempt - PATIENCE, 0)
     for row in run.arrivals:  # which grows meanwhile
-        if done < INLINE and _ready(run, row) and not run.route(row).kind.calls_out:
+        if done < most and _ready(run, row) and not run.route(row).kind.calls_out:
             done += 1
             row.epoch, row.state, row.due_at = 1, StepState.RUNNING, None
             perform(run, row)
-    for row in run.arrivals:  # after the built-ins, one of which may have cancelled it
-        if len(run.tasks) == allowance:
-            return
-        if _ready(run, row) and run.route(row).kind.calls_out:
+    calls = (  # after the built-ins, one of which may have cancelled it
+        row for row in run.arrivals if _ready(run, row) and run.route(row).kind.calls_out
+    )
+    wanted: set[Ref] = set()
+    for row in islice(calls, allowance):
+        try:
             run.tasks.append(own_claim(run, row, claimer.worker_id, limits))
+        except NeedsValues as need:  # so do the others, perhaps
+            wanted |= need.refs
+    if wanted:
+        raise NeedsValues(wanted)
 
 
 def _ready(run: Run, row: StepRow) -> bool:

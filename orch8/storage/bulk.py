@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from orch8.storage.instances import Filter, narrowed
+from orch8.storage.instances import LIVE, Filter, narrowed
 from orch8.storage.transaction import Row, Tx
 
 # Only what was never tried, and waits for its time alone: not a place in a rate limit's queue, not
@@ -52,7 +52,8 @@ def _move(
         expires_at = CASE WHEN s.pull AND s.expires_at IS NOT NULL THEN
             LEAST(s.expires_at + ({at} - COALESCE(s.due_at, s.held_due_at)), s.deadline_at)
             ELSE s.expires_at END
-    WHERE s.instance_id = ANY(%(ids)s) AND NOT s.block_id = ANY(%(but)s) AND {_MOVABLE}
+    FROM instances i WHERE i.id = ANY(%(ids)s) AND s.instance_id = i.id AND {LIVE}
+        AND NOT s.block_id = ANY(%(but)s) AND {_MOVABLE}
     RETURNING s.instance_id"""
     given = {**params, "ids": list(ids), "but": list(but)}
     return {row.instance_id for row in tx.rows(sql, given)}

@@ -137,7 +137,7 @@ _WAKE = """woken AS (
     UPDATE steps s SET due_at = CASE WHEN i.paused_at IS NULL THEN orch8_now() END,
         held_due_at = CASE WHEN i.paused_at IS NULL THEN NULL ELSE orch8_now() END
     FROM json_to_recordset(%(woken)s::json) AS r(instance_id uuid, node_key text)
-    JOIN instances i ON i.id = r.instance_id
+    JOIN instances i ON i.id = ANY(ARRAY[r.instance_id])
     WHERE s.instance_id = r.instance_id AND s.node_key = r.node_key
         AND s.state IN ('waiting', 'scheduled'))"""
 _AUDIT = """audited AS (

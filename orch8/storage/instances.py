@@ -17,6 +17,11 @@ Page = tuple[int, tuple[Any, ...] | None]  # how many rows were changed, and whe
 FIRST = UUID(int=0)  # before every id
 INSTANCE_COLUMNS = ", ".join(f"i.{f.name}" for f in fields(InstanceRow))
 _NAMES = tuple(f.name for f in fields(InstanceRow))
+# What is due or waits is live, and what is live stands in the snapshot of its instance i: so the
+# steps that ended long ago, however many, are not looked at.
+# As an array, and not as a join, it is a condition of the index, whatever the planner believes
+# about how many steps an instance has.
+LIVE = "s.node_key = ANY(ARRAY(SELECT jsonb_object_keys(i.snapshot -> 'f')))"
 CLOCK = "orch8_now() AS moment, COALESCE((SELECT c.rate FROM dev_clock c), 1) AS rate"
 
 
@@ -79,8 +84,10 @@ SELECT {", ".join(f"i.{name}" for name in _SHOWN_NAMES)}, q.name AS sequence_nam
     q.version AS sequence_version, c.body AS context, d.next_fire_at
 FROM instances i JOIN sequences q ON q.id = i.sequence_id
 LEFT JOIN contexts c ON c.instance_id = i.id AND c.version = i.context_version
-LEFT JOIN LATERAL (SELECT min(COALESCE(s.due_at, s.held_due_at)) AS next_fire_at FROM steps s
-    WHERE s.instance_id = i.id AND i.finished_at IS NULL AND s.block_id <> '@sla') d ON true
+LEFT JOIN LATERAL (SELECT min(COALESCE(s.due_at, s.held_due_at)) AS next_fire_at
+    FROM steps s
+    WHERE s.instance_id = i.id AND {LIVE} AND i.finished_at IS NULL
+        AND s.block_id <> '@sla') d ON true
 """
 
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from orch8.engine.keys import NodeKey
 from orch8.engine.scope import OutputRef
-from orch8.storage.instances import CLOCK, FIRST, INSTANCE_COLUMNS, Page
+from orch8.storage.instances import CLOCK, FIRST, INSTANCE_COLUMNS, LIVE, Page
 from orch8.storage.rows import StepRow, with_outcome
 from orch8.storage.transaction import Row, Tx, dumps
 
@@ -143,17 +143,26 @@ def lock_claims(tx: Tx, keys: Sequence[tuple[UUID, str]]) -> list[Row]:
     """The instances of these nodes, locked in the order of their ids so that two batches never wait
     for each other in a circle, and of each node what its claim is: ``n`` is its place in ``keys``,
     ``step_epoch``, ``step_claimed_by`` and ``step_state`` are its row's, ``moment`` and ``rate``
-    the clock's, the rest is the instance.
+    the clock's, the rest is the instance. Only the first node of an instance brings its snapshot,
+    which is large when much of it is live.
     """
-    wanted = [{"n": n, "i": i, "k": k} for n, (i, k) in enumerate(keys)]
+    seen: set[UUID] = set()
+    wanted = []
+    for n, (i, k) in enumerate(keys):
+        wanted.append({"n": n, "i": i, "k": k, "first": i not in seen})
+        seen.add(i)
     return tx.rows(_LOCK_CLAIMS, {"keys": dumps(wanted)})
 
 
+# With i.id = r.i the planner may find steps by i.id alone and sift them: with few steps an instance
+# that looks as good. So the instance is joined otherwise, here and where steps are woken.
+_ONCE = INSTANCE_COLUMNS.replace("i.snapshot", "CASE WHEN r.first THEN i.snapshot END AS snapshot")
 _LOCK_CLAIMS = f"""
-SELECT {INSTANCE_COLUMNS}, {CLOCK}, r.n, s.epoch AS step_epoch, s.claimed_by AS step_claimed_by,
+SELECT {_ONCE}, {CLOCK}, r.n, s.epoch AS step_epoch, s.claimed_by AS step_claimed_by,
     s.state AS step_state
-FROM json_to_recordset(%(keys)s::json) AS r(n integer, i uuid, k text)
-JOIN instances i ON i.id = r.i JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k
+FROM json_to_recordset(%(keys)s::json) AS r(n integer, i uuid, k text, first boolean)
+JOIN instances i ON i.id = ANY(ARRAY[r.i])
+JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k
 ORDER BY i.id, s.node_key FOR UPDATE OF i, s"""
 
 
@@ -170,13 +179,28 @@ def step_by_id(tx: Tx, step_id: UUID) -> StepRow | None:
     return None if row is None else _step(row)
 
 
-def steps_of(
-    tx: Tx, instance_id: UUID, *, after: UUID | None = None, limit: int = 1000
-) -> list[StepRow]:
-    """The rows of one instance in the order in which they were entered, from after an id on."""
+def steps_of(tx: Tx, instance_id: UUID, *, limit: int = 1000, offset: int = 0) -> list[StepRow]:
+    """The rows of one instance in the order in which they were entered, ``offset`` left out."""
     sql = f"""SELECT {_COLUMNS} FROM steps s WHERE s.instance_id = %(id)s
-              AND (%(after)s::uuid IS NULL OR s.id > %(after)s) ORDER BY s.id LIMIT %(limit)s"""
-    return [_step(row) for row in tx.rows(sql, {"id": instance_id, "after": after, "limit": limit})]
+              ORDER BY s.id LIMIT %(limit)s OFFSET %(offset)s"""
+    params = {"id": instance_id, "limit": limit, "offset": offset}
+    return [_step(row) for row in tx.rows(sql, params)]
+
+
+def first_steps(tx: Tx, ids: Iterable[UUID], limit: int) -> dict[UUID, list[StepRow]]:
+    """As steps_of, of several instances, up to ``limit`` rows of each."""
+    found: dict[UUID, list[StepRow]] = {each: [] for each in ids}
+    # In the order of the primary key, which the planner follows whatever it believes about how many
+    # steps an instance has: beside a long fan-out it would rather read the whole table for each.
+    sql = f"""SELECT {_COLUMNS} FROM unnest(%(ids)s::uuid[]) AS r(id), LATERAL (
+                  SELECT * FROM steps f WHERE f.instance_id = r.id
+                  ORDER BY f.instance_id, f.node_key LIMIT %(limit)s) s ORDER BY s.id"""
+    for row in tx.rows(sql, {"ids": list(found), "limit": limit}) if found else ():
+        found[row.instance_id].append(_step(row))
+    for instance_id, rows in found.items():
+        if len(rows) == limit:  # perhaps not all, and not the first
+            found[instance_id] = steps_of(tx, instance_id, limit=limit)
+    return found
 
 
 def silent_pulls(tx: Tx, limit: int, *, among: Sequence[UUID] | None = None) -> list[StepRow]:
@@ -209,25 +233,28 @@ def take_pull(tx: Tx, lane: str, limit: int, *, exact: bool) -> list[StepRow]:
     return [_step(row) for row in tx.rows(sql, {"lane": lane, "limit": limit, "exact": exact})]
 
 
+_LIVE_OF = f"instances i WHERE i.id = %(i)s AND s.instance_id = i.id AND {LIVE}"
+
+
 def hold_due(tx: Tx, instance_id: UUID) -> int:
     """The instance's due times are held: nothing of it is claimed until they are released."""
-    sql = """UPDATE steps SET held_due_at = COALESCE(due_at, orch8_now()), due_at = NULL
-             WHERE instance_id = %(i)s AND (due_at IS NOT NULL OR limit_key IS NOT NULL)
-                AND held_due_at IS NULL AND asking IS NULL"""
+    sql = f"""UPDATE steps s SET held_due_at = COALESCE(due_at, orch8_now()), due_at = NULL
+              FROM {_LIVE_OF} AND (due_at IS NOT NULL OR limit_key IS NOT NULL)
+                  AND held_due_at IS NULL AND asking IS NULL"""
     return tx.run(sql, {"i": instance_id})
 
 
 def release_due(tx: Tx, instance_id: UUID) -> int:
     """The instance's held due times hold again; those that passed meanwhile are due at once."""
-    sql = """UPDATE steps SET due_at = held_due_at, held_due_at = NULL
-             WHERE instance_id = %(i)s AND held_due_at IS NOT NULL"""
+    sql = f"""UPDATE steps s SET due_at = held_due_at, held_due_at = NULL
+              FROM {_LIVE_OF} AND held_due_at IS NOT NULL"""
     return tx.run(sql, {"i": instance_id})
 
 
 def waiting_for(tx: Tx, instance_id: UUID, what: str) -> list[str]:
     """The nodes of an instance that wait for something."""
-    sql = """SELECT node_key FROM steps WHERE instance_id = %(i)s AND waits_for = %(w)s
-             AND state IN ('waiting', 'scheduled')"""
+    sql = f"""SELECT s.node_key FROM steps s, {_LIVE_OF} AND s.waits_for = %(w)s
+              AND s.state IN ('waiting', 'scheduled')"""
     return [row.node_key for row in tx.rows(sql, {"i": instance_id, "w": what})]
 
 
@@ -242,14 +269,20 @@ def claimed_by(tx: Tx, worker_id: UUID, limit: int) -> list[tuple[UUID, str]]:
 
 
 # -- outputs -------------------------------------------------------------------------------------
-_OUTPUTS = """
+# Both read by the primary key: an instance may have a hundred thousand steps. The keys of a block's
+# iterations stand together, so the last of them are looked for among these alone.
+_EXACT = """
+SELECT r.n, s.output, s.outcome, s.path, s.created_at, s.finished_at
+FROM json_to_recordset(%(refs)s::json) AS r(n integer, i uuid, k text)
+JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k
+WHERE s.state = 'completed' ORDER BY s.round"""
+_LATEST = """
 SELECT r.n, o.output, o.outcome, o.path, o.created_at, o.finished_at
-FROM json_to_recordset(%(refs)s::json)
-    AS r(n integer, i uuid, b text, p integer[], exact boolean, keys text[]),
+FROM json_to_recordset(%(refs)s::json) AS r(n integer, i uuid, first text, behind text),
 LATERAL (
     SELECT s.output, s.outcome, s.path, s.created_at, s.finished_at FROM steps s
-    WHERE s.instance_id = r.i AND s.state = 'completed' AND CASE WHEN r.exact
-        THEN s.node_key = ANY(r.keys) ELSE s.block_id = r.b AND s.path[:cardinality(r.p)] = r.p END
+    WHERE s.instance_id = r.i AND s.node_key >= r.first AND s.node_key < r.behind
+        AND s.state = 'completed'
     ORDER BY s.path DESC, s.round DESC LIMIT 1) o"""
 
 
@@ -263,14 +296,19 @@ def read_outputs(
     so that expressions can ask for it.
     """
     found: list[tuple[Any, tuple[int, ...]]] = [(None, ())] * len(wanted)
-    refs = [
-        {"n": n, "i": i, "b": ref.block_id, "p": ref.path, "exact": ref.exact,
-         "keys": [str(NodeKey(ref.block_id, ref.path, r)) for r in range(1, rounds + 1)]}
-        for n, (i, ref, rounds) in enumerate(wanted)
-    ]  # fmt: skip
-    for row in tx.rows(_OUTPUTS, {"refs": dumps(refs)}) if refs else ():
-        seen = with_outcome(row.output, row.outcome, row.created_at, row.finished_at)
-        found[row.n] = seen, tuple(row.path)
+    exact, latest = [], []
+    for n, (instance_id, ref, rounds) in enumerate(wanted):
+        if ref.exact:
+            keys = (NodeKey(ref.block_id, ref.path, r) for r in range(1, rounds + 1))
+            exact += [{"n": n, "i": instance_id, "k": str(key)} for key in keys]
+        else:
+            begin = f"{ref.block_id}[{''.join(f'{index},' for index in ref.path)}"
+            behind = begin[:-1] + chr(ord(begin[-1]) + 1)
+            latest.append({"n": n, "i": instance_id, "first": begin, "behind": behind})
+    for sql, refs in ((_EXACT, exact), (_LATEST, latest)):
+        for row in tx.rows(sql, {"refs": dumps(refs)}) if refs else ():
+            seen = with_outcome(row.output, row.outcome, row.created_at, row.finished_at)
+            found[row.n] = seen, tuple(row.path)
     return found
 
 

@@ -16,6 +16,7 @@ from tests.bench import (
     ceiling,
     creations,
     curves,
+    fanout,
     history,
     interactive,
     model,
@@ -143,6 +144,7 @@ def _interactive(folder: Path, backlog: int, seconds: int, console: Console) -> 
 for command in (
     creations.creations,
     curves.command,
+    fanout.command,
     history.history,
     model.command,
     overhead.overhead,

@@ -48,19 +48,33 @@ def look(parts: Mapping[str, Iterable[int]]) -> Snapshot:
     return Snapshot(dict(found))
 
 
+def spent(pids: Iterable[int]) -> float:
+    """The CPU seconds so far of these processes and their descendants, those that ended included;
+    to a hundredth of a second. 0 where it is unknown.
+    """
+    fields = [found for pid in _family(pids) if (found := _stat(_PROC / str(pid))) is not None]
+    return sum(int(ticks) for each in fields for ticks in each[11:15]) / _TICKS
+
+
 def resident(pids: Iterable[int]) -> int:
     """The bytes of memory that these processes and their descendants hold; 0 where it is unknown.
 
     What processes share is counted for each of them.
     """
-    children, found, todo = _children() if AVAILABLE else {}, 0, list(pids)
-    while todo:
-        pid = todo.pop()
-        todo += children.get(pid, ())
+    found = 0
+    for pid in _family(pids):
         with contextlib.suppress(OSError):
             fields = (_PROC / str(pid) / "statm").read_text(encoding="utf-8").split()
             found += int(fields[1]) * _PAGE
     return found
+
+
+def _family(pids: Iterable[int]) -> Iterable[int]:
+    children, todo = _children() if AVAILABLE else {}, list(pids)
+    while AVAILABLE and todo:
+        pid = todo.pop()
+        todo += children.get(pid, ())
+        yield pid
 
 
 def _children() -> dict[int, list[int]]:

@@ -78,6 +78,9 @@ class Said:
             return template
         return list(range(int(size) + (self._chance(template, at) % 3 if self.fickle else 0)))
 
+    def memoized(self, key: NodeKey, output: Any) -> None:
+        """Words do not depend on memos."""
+
     def _look_up(self, word: str, at: NodeKey, error: Mapping[str, Any] | None) -> Any:
         value = self.known[word]
         return value(at, error) if callable(value) else value

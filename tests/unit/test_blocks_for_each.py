@@ -6,13 +6,24 @@ from typing import Any
 
 import pytest
 
-from orch8.blocks.for_each import PAGE, ForEach, page_of
+from orch8.blocks.for_each import MOST, PAGE, ForEach, is_page, page_of, pages_from
 from orch8.blocks.parallel import Parallel
+from orch8.engine.events import Started
 from orch8.engine.keys import NodeKey
 from orch8.engine.moves import Memo
 from orch8.engine.outcome import CANCELLED, COMPLETED, Status
+from orch8.engine.scope import OutputRef
 from tests.support.definitions import Said, chain, index_of, word
 from tests.support.shell import BOOM, Shell, failing, started
+
+
+class _Listening(Said):
+    """Words that remember what was memoized."""
+
+    heard: dict[NodeKey, Any]
+
+    def memoized(self, key: NodeKey, output: Any) -> None:
+        self.__dict__.setdefault("heard", {})[key] = output
 
 
 def _each(collection: str = "items:3", **more: Any) -> ForEach:
@@ -43,6 +54,26 @@ def test_for_each_memoizes_its_items_on_entry_in_pages() -> None:
     assert list(map(str, memos)) == ["each@items[0]", "each@items[1]"]
     assert list(memos.values()) == [items[:PAGE], items[PAGE:]]
     assert memos[page_of(NodeKey("each"), PAGE)][0] == {"id": PAGE}
+
+
+def test_pages_are_asked_for_with_those_behind_them() -> None:
+    """Within the same outer iteration, and none that cannot be; other outputs alone."""
+    page = page_of(NodeKey("each", (4,)), 2 * PAGE)
+    ref = OutputRef(page.block_id, page.path, exact=True)
+    assert is_page(ref)
+    assert [each.path for each in pages_from(ref, 3)] == [(4, 2), (4, 3), (4, 4)]
+    last = ref._replace(path=(4, MOST // PAGE - 1))
+    assert list(pages_from(last, 8)) == [last]
+    other = OutputRef("pay", (0,), exact=True)
+    assert list(pages_from(other, 8)) == [other]
+
+
+def test_first_item_is_known_when_its_body_begins() -> None:
+    """The page is handed to the values in the turn that makes it, before the first child starts."""
+    values = _Listening()
+    shell = Shell(index_of(_each()), values)
+    shell.feed(Started())
+    assert values.heard == {NodeKey("each@items", (0,)): [0, 1, 2]}
 
 
 def test_for_each_takes_no_more_than_max_iterations() -> None:

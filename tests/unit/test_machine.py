@@ -22,12 +22,15 @@ from orch8.engine.keys import NodeKey
 from orch8.engine.machine import advance, error_at
 from orch8.engine.moves import CancelLeaf, Schedule, Settled
 from orch8.engine.outcome import CANCELLED, COMPLETED, SKIPPED, Status
-from orch8.engine.snapshot import EMPTY, Frame
+from orch8.engine.snapshot import EMPTY, Frame, Snapshot
 from orch8.errors import ExpressionError
 from tests.support.definitions import Said, chain, index_of, task, word
 from tests.support.shell import BOOM, Shell, always, failing, started
 
 ROOT, PAY = NodeKey("@root"), NodeKey("pay")
+_WIDE = (
+    ForEach(id="each", collection=word("items:9"), body=chain("b", "pay", "ship"), concurrency=4),
+)
 
 
 def test_start_schedules_the_first_leaf_and_nothing_else() -> None:
@@ -372,3 +375,20 @@ def test_finish_is_remembered_by_its_first_name() -> None:
 
 def _raise() -> bool:
     raise ExpressionError("broken")
+
+
+def test_snapshot_that_went_through_json_leads_to_the_same_decisions() -> None:
+    """Who stands in whom is kept from one turn to the next, and made anew after a resume."""
+    kept = advance(index_of(*_WIDE), EMPTY, Started(), Said()).snapshot
+    while kept.frames:
+        leaf = next(key for key in kept.frames if key.block_id in {"pay", "ship"})
+        event = LeafSettled(leaf, COMPLETED)
+        resumed = Snapshot.from_json(kept.to_json())
+        anew = advance(index_of(*_WIDE), resumed, event, Said())
+        assert resumed.below is None
+        decision = advance(index_of(*_WIDE), kept, event, Said())
+        assert decision == anew
+        assert advance(index_of(*_WIDE), kept, event, Said()) == decision  # kept is as it was
+        kept = decision.snapshot
+    assert kept.outcome == COMPLETED
+    assert not any((kept.below or {}).values())

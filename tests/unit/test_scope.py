@@ -138,3 +138,33 @@ def test_known_prefers_what_was_just_put_out() -> None:
     known.put_out(NodeKey("pay", (4,)), "later")
     assert known.get(ref) == "later"
     assert known.get(OutputRef("pay", (2,), exact=True)) == "earlier"
+
+
+def test_iteration_that_just_began_has_put_out_only_what_is_fresh() -> None:
+    """Nothing of it can be stored, so a step that was skipped is absent without a look."""
+    at, known = NodeKey("pay", (7,)), Known()
+    here = replace(scope(known), before=(NodeKey("root"), NodeKey("each"), NodeKey("body", (6,))))
+    assert here.outputs_at(["pay"], at) == {"pay": None}
+    known.put_out(at, "fresh")
+    assert here.outputs_at(["pay"], at) == {"pay": "fresh"}
+
+
+@pytest.mark.parametrize("at", [NodeKey("pay", (6,)), NodeKey("poll", (7,)), LAST])
+def test_what_was_live_before_may_have_put_out_something(at: NodeKey) -> None:
+    """An iteration that goes on, the last one of another loop, and what stands outside."""
+    here = replace(scope(Known()), before=(NodeKey("each"), NodeKey("body", (6,))))
+    with pytest.raises(NeedsValues):
+        here.outputs_at(["pay"], at)
+
+
+def test_after_a_retry_nothing_is_known_to_be_absent() -> None:
+    """A round before may have left outputs in any iteration."""
+    with pytest.raises(NeedsValues):
+        scope(Known()).outputs_at(["pay"], NodeKey("pay", (7,)))
+
+
+def test_memo_is_read_in_the_turn_that_made_it() -> None:
+    """The first item's blocks may have conditions on it, when its page is not stored yet."""
+    known = Known({CONTEXT: CONTEXT_VALUE})
+    scope(known).memoized(NodeKey("each@items", (0,)), ["first"])
+    assert read("item", NodeKey("pay", (0,)), known=known) == "first"

@@ -76,8 +76,8 @@ MUTANTS: Final = (
         "output_overwritten_in_its_batch",
         "Two answers in one batch: the second ends a step that the first has ended already.",
         "orch8/runtime/settle.py",
-        "        if row.state not in (LIVE if item.late else _OPEN):  "
-        "# ended by what came before it\n            continue\n",
+        "    if row.state not in (LIVE if item.late else _OPEN):  "
+        "# ended by what came before it\n        return\n",
         "",
         (f"{_SETTLE}test_settle_does_not_overwrite_what_its_batch_has_ended",),
     ),
