@@ -19,6 +19,7 @@ from api import (
     cluster,
     credentials,
     cron,
+    debugger,
     edits,
     events,
     failures,
@@ -34,6 +35,7 @@ from api import (
     openapi,
     origins,
     outbox,
+    preflight,
     problems,
     sequences,
     signals,
@@ -55,7 +57,7 @@ from orch8.storage import fleet
 _BUSINESS = (
     sequences, instances, bulk, edits, failures, signals, attempts, attention, fences, workers,
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
-    outbox, cron, triggers, events,
+    outbox, cron, triggers, events, debugger, preflight,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)
 

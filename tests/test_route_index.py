@@ -46,11 +46,6 @@ PENDING = routes("""\
 4 POST /sequences/{name}/unpublish
 4 POST /sequences/{name}/promote
 4 POST /sequences/migrate-instance
-34 POST /sequences/preflight
-34 GET /sequences/{id}/preflight
-34 POST /sequences/dataflow
-34 GET /sequences/{id}/dataflow
-34 POST /sequences/inspect-template
 13 GET /instances/{id}/effects
 35 GET /instances/{id}/artifacts
 33 GET /instances/{id}/diagnosis
@@ -63,7 +58,6 @@ PENDING = routes("""\
 28 POST /instances/{id}/checkpoints
 28 GET /instances/{id}/checkpoints/latest
 28 POST /instances/{id}/checkpoints/prune
-34 GET /instances/{id}/blocks/{block}/resolved-input
 16 GET /approvals
 19 GET /workers/tasks
 19 GET /workers/tasks/stats
@@ -112,7 +106,6 @@ PENDING = routes("""\
 35 DELETE /plugins/{name}
 35 POST /releases
 35 GET /releases
-34 POST /debug/template
 35 GET /artifacts/{key}
 """)
 

@@ -9,6 +9,7 @@ from orch8.blocks.step import Effect
 from orch8.errors import InvalidArgument, NotFound, Problem
 from orch8.handlers import ssrf
 from orch8.handlers.registry import HANDLERS
+from orch8.runtime.library import Published
 from orch8.runtime.office import Office
 from orch8.runtime.routes import pull_lane
 from orch8.storage import fleet, pulls, sequences
@@ -82,14 +83,20 @@ def deprecate(
     office: Office, tx: Tx, sequence_id: UUID, *, tenant_id: str | None, actor: str
 ) -> None:
     """The version is no longer found by name; its instances go on."""
-    published = office.library.get(tx, sequence_id)
-    if tenant_id is not None and published.tenant_id != tenant_id:
-        raise NotFound(f"sequence {sequence_id}")
+    published = found(office, tx, sequence_id, tenant_id=tenant_id)
     sequences.deprecate(tx, sequence_id)
     _note(
         tx, published.tenant_id, actor, "sequence.deprecated",
         {"name": published.name, "version": published.version}, sequence_id,
     )  # fmt: skip
+
+
+def found(office: Office, tx: Tx, sequence_id: UUID, *, tenant_id: str | None) -> Published:
+    """The version. Raises NotFound if it is not there or another tenant's (None: anybody's)."""
+    published = office.library.get(tx, sequence_id)
+    if tenant_id is not None and published.tenant_id != tenant_id:
+        raise NotFound(f"sequence {sequence_id}")
+    return published
 
 
 def _note(

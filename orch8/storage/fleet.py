@@ -154,6 +154,17 @@ def pull_workers(tx: Tx, tenant_id: str | None, limit: int = 1000) -> list[Row]:
     return tx.rows(sql, {"tenant": tenant_id, "limit": limit})
 
 
+def live_pull_workers(tx: Tx, tenant_id: str, seconds: float, limit: int = 1000) -> list[Row]:
+    """The tenant's pull workers that polled in the last ``seconds``: worker_id, handlers, queues,
+    version, last_seen_at.
+    """
+    sql = """SELECT worker_id, handlers, queues, version, last_seen_at FROM pull_workers
+             WHERE tenant_id = %(tenant)s
+                 AND last_seen_at > clock_timestamp() - %(seconds)s * interval '1 second'
+             ORDER BY last_seen_at DESC LIMIT %(limit)s"""
+    return tx.rows(sql, {"tenant": tenant_id, "seconds": seconds, "limit": limit})
+
+
 # -- rate limits ---------------------------------------------------------------------------------
 OPERATOR = "operator"
 

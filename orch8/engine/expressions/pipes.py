@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 from orch8.engine.expressions.evaluate import piped
@@ -37,27 +38,59 @@ _CONSTANTS: Final = {"true": True, "false": False, "null": None}
 _SHORTEST_QUOTED: Final = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """One of the values that a pipe tries: a way into a value, or (not ``reads``) a literal."""
+
+    text: str
+    reads: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What stands between the bars: the alternatives in their order, and the filters' text."""
+
+    alternatives: tuple[Alternative, ...]
+    filters: tuple[str, ...]
+
+
+def take_apart(source: str) -> Parts:
+    """The parts of the text between the braces; ExpressionError if it is too long."""
+    check_length(source)
+    first, *others = (each.strip() for each in _split(source, "|", quotes=False))
+    alternatives, filters = [Alternative(first, _is_read(first))], []
+    for segment in others:
+        match = _CALL.fullmatch(segment)
+        if match and match[1] in FILTERS:
+            filters.append(segment)
+        elif not filters and (len(alternatives) == 1 or alternatives[-1].reads):
+            alternatives.append(Alternative(segment, _is_read(segment)))
+    return Parts(tuple(alternatives), tuple(filters))
+
+
+def paths_of_pipe(source: str) -> list[tuple[str, ...]]:
+    """The paths that the alternatives read, in their order; ExpressionError as take_apart."""
+    read = (each.text for each in take_apart(source).alternatives if each.reads)
+    called = ((_CALL.fullmatch(text), text) for text in read)
+    paths = (match[2].strip() if match and match[2] is not None else text for match, text in called)
+    return [tuple(path.split(".")) for path in paths if path.partition(".")[0] in _ROOTS]
+
+
 def compile_pipe(source: str, uses: Uses) -> tuple[Evaluate, ExpressionError | None]:
     """The closure for the text between the braces, and the first error that it would raise."""
     try:
-        check_length(source)
-        segments = [each.strip() for each in _split(source, "|", quotes=False)]
-        return _compile_segments(segments, uses), None
+        return _compile_parts(take_apart(source), uses), None
     except ExpressionError as error:
         return failing(error), error
 
 
-def _compile_segments(segments: list[str], uses: Uses) -> Evaluate:
-    candidates = [_first(segments[0], uses)]
+def _compile_parts(parts: Parts, uses: Uses) -> Evaluate:
+    first, *later = parts.alternatives
+    candidates = [_first(first.text, uses), *(_later(each.text, uses) for each in later)]
     steps: list[tuple[Callable[..., Any], list[Evaluate]]] = []
-    settled = False
-    for segment in segments[1:]:
-        match = _CALL.fullmatch(segment)
-        if match and match[1] in FILTERS:
-            steps.append(_filter(match[1], match[2], uses))
-        elif not steps and not settled:
-            candidates.append(_later(segment, uses))
-            settled = not _is_read(segment)
+    for text in parts.filters:
+        name, _, arguments = text.partition("(")
+        steps.append(_filter(name, arguments.removesuffix(")") or None, uses))
     return piped(candidates, steps)
 
 
