@@ -42,6 +42,7 @@ from api import (
     streams,
     tenants,
     triggers,
+    versions,
     workers,
 )
 from api.answers import OrjsonProvider
@@ -57,7 +58,7 @@ from orch8.storage import fleet
 _BUSINESS = (
     sequences, instances, bulk, edits, failures, signals, attempts, attention, fences, workers,
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
-    outbox, cron, triggers, events, debugger, preflight,
+    outbox, cron, triggers, events, debugger, preflight, versions,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)
 

@@ -168,7 +168,7 @@ def deprecate(sequence_id: str) -> Response:
 
 def _find(tx: Tx, sequence: str) -> Row | None:
     try:
-        return sequences.sequence_by_id(tx, UUID(sequence))
+        return sequences.standing(tx, UUID(sequence))
     except ValueError:
         return sequences.sequence_by_name(
             tx, caller().tenant or DEFAULT_TENANT, DEFAULT_NAMESPACE, sequence

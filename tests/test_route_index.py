@@ -40,12 +40,6 @@ def shape(path: str) -> str:
 
 # Routes whose section is not built yet. In the end there are none.
 PENDING = routes("""\
-4 GET /sequences.json
-4 DELETE /sequences/{id}
-4 POST /sequences/{id}/status
-4 POST /sequences/{name}/unpublish
-4 POST /sequences/{name}/promote
-4 POST /sequences/migrate-instance
 13 GET /instances/{id}/effects
 35 GET /instances/{id}/artifacts
 33 GET /instances/{id}/diagnosis

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from marshmallow import INCLUDE, fields
 
-from api.schemas.base import Body, Number, Query, Shown, Switch, Text, described
+from api.schemas.base import (
+    Body,
+    Choice,
+    Flag,
+    Id,
+    Number,
+    Query,
+    Shown,
+    Switch,
+    Text,
+    described,
+)
 from api.schemas.errors import ProblemSchema
+from orch8.runtime.versions import STATUSES
 
 MAX_PAGE = 1000
 
@@ -62,6 +74,41 @@ class VersionsQuery(Query):
     tenant_id = Text()
     namespace = Text()
     name = Text(required=True)
+
+
+class TenantQuery(Query):
+    """Whose sequences to list."""
+
+    tenant_id = Text()
+
+
+class StatusBody(Body):
+    """What a version is to be."""
+
+    status = described(Choice(*STATUSES, required=True), "unpublished deprecates it, too")
+
+
+class UnpublishBody(Body):
+    """How to unpublish."""
+
+    delete = described(Flag(), "Delete the versions, too")
+
+
+class MigrateBody(Body):
+    """Which instance is to go on by which version."""
+
+    instance_id = Id(required=True)
+    target_sequence_id = Id(required=True)
+    reason = Text(longest=2000)
+
+
+class MigratedSchema(Shown):
+    """The instance runs by another version now."""
+
+    migrated = fields.Boolean(required=True)
+    instance_id = fields.UUID(required=True)
+    from_sequence_id = fields.UUID(required=True)
+    to_sequence_id = fields.UUID(required=True)
 
 
 class PublishedSchema(Shown):

@@ -56,6 +56,13 @@ class Library:
             raise NotFound(f"sequence {sequence_id}")
         return self.keep(row)
 
+    def standing_now(self, tx: Tx, sequence_id: UUID) -> tuple[Published, Moment]:
+        """As get, of a version that was not deleted; and what time it is."""
+        row = sequences.standing_now(tx, sequence_id)
+        if not row.stands:
+            raise NotFound(f"sequence {sequence_id}")
+        return self.get(tx, sequence_id), Moment(row.moment, row.rate)
+
     def named(
         self, tx: Tx, tenant_id: str, namespace: str, name: str, version: int | None = None
     ) -> Published | None:

@@ -93,7 +93,7 @@ def deprecate(
 
 def found(office: Office, tx: Tx, sequence_id: UUID, *, tenant_id: str | None) -> Published:
     """The version. Raises NotFound if it is not there or another tenant's (None: anybody's)."""
-    published = office.library.get(tx, sequence_id)
+    published, _ = office.library.standing_now(tx, sequence_id)
     if tenant_id is not None and published.tenant_id != tenant_id:
         raise NotFound(f"sequence {sequence_id}")
     return published

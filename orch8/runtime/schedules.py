@@ -51,10 +51,9 @@ def create(office: Office, tx: Tx, request: ScheduleRequest, because: Because) -
     sequence, and InvalidArgument for an expression or a zone that cannot be read.
     """
     times = read_times(request.cron_expr, request.timezone)
-    published = office.library.get(tx, request.sequence_id)
+    published, moment = office.library.standing_now(tx, request.sequence_id)
     if published.tenant_id != request.tenant_id:
         raise Forbidden(f"sequence {request.sequence_id} is another tenant's")
-    moment = instances.now(tx)
     row = schedules.insert(
         tx,
         {

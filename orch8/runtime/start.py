@@ -187,8 +187,8 @@ def find(office: Office, tx: Tx, request: StartRequest) -> tuple[Published, Mome
     what time it is.
     """
     try:
-        published: Published | None = office.library.get(tx, UUID(request.sequence))
-        moment = instances.now(tx)
+        published: Published | None
+        published, moment = office.library.standing_now(tx, UUID(request.sequence))
     except (ValueError, NotFound):
         published, moment = office.library.named_now(
             tx, request.tenant_id, request.namespace, request.sequence, request.version

@@ -85,9 +85,12 @@ def _create(office: Office, tx: Tx, chunk: Sequence[tuple[int, StartRequest]]) -
         return []
     moment = instances.now(tx)
     works: list[Work] = []
+    versions: dict[tuple[str, str], Published] = {}
     for index, request in chunk:
         with placed(index):
-            run = newborn(office, request, _version(office, tx, request), moment)
+            named = request.sequence, request.tenant_id
+            published = versions[named] = versions.get(named) or _version(office, tx, request)
+            run = newborn(office, request, published, moment)
             works.append((run, _begin(index, request)))
     office.loader.carry_out(tx, works)
     changes = Changes()
@@ -115,7 +118,7 @@ def _begin(index: int, request: StartRequest) -> Callable[[Run], None]:
 
 def _version(office: Office, tx: Tx, request: StartRequest) -> Published:
     try:
-        published = office.library.get(tx, UUID(request.sequence))
+        published, _ = office.library.standing_now(tx, UUID(request.sequence))
     except NotFound:
         raise NotFound(
             f"sequence {request.sequence!r}; publish it first: POST /sequences"

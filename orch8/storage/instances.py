@@ -220,6 +220,13 @@ def read_state(tx: Tx, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
     return kept
 
 
+def repoint(tx: Tx, instance_id: UUID, sequence_id: UUID, snapshot: Any) -> None:
+    """The instance, which is locked, runs by another version, in which it is at ``snapshot``."""
+    sql = """UPDATE instances SET sequence_id = %(sequence)s, snapshot = %(snapshot)s::jsonb
+             WHERE id = %(id)s"""
+    tx.run(sql, {"id": instance_id, "sequence": sequence_id, "snapshot": dumps(snapshot)})
+
+
 def instance_of(row: Row) -> InstanceRow:
     """The instance that a row of INSTANCE_COLUMNS holds."""
     made = object.__new__(InstanceRow)

@@ -1,4 +1,4 @@
-"""Sequences: published versions, which never change."""
+"""Sequences: published versions, which never change, and which of them can be found."""
 
 from __future__ import annotations
 
@@ -51,8 +51,22 @@ def insert_sequence(
 
 
 def sequence_by_id(tx: Tx, sequence_id: UUID) -> Row | None:
-    """One version."""
+    """One version, also one that was deleted: what ran by it is read with it."""
     return tx.one(f"SELECT {_COLUMNS} FROM sequences WHERE id = %(id)s", {"id": sequence_id})
+
+
+def standing(tx: Tx, sequence_id: UUID, *, lock: bool = False) -> Row | None:
+    """One version, unless it was deleted."""
+    sql = f"""SELECT {_COLUMNS} FROM sequences WHERE id = %(id)s AND deleted_at IS NULL
+              {"FOR UPDATE" if lock else ""}"""
+    return tx.one(sql, {"id": sequence_id})
+
+
+def standing_now(tx: Tx, sequence_id: UUID) -> Row:
+    """Whether the version ``stands``, and the clock's ``moment`` and ``rate``."""
+    sql = f"""SELECT {CLOCK}, EXISTS (
+                  SELECT FROM sequences WHERE id = %(id)s AND deleted_at IS NULL) AS stands"""
+    return tx.rows(sql, {"id": sequence_id})[0]
 
 
 def sequence_by_name(
@@ -61,6 +75,7 @@ def sequence_by_name(
     """The version asked for, even if deprecated; without one the newest that is not."""
     sql = f"""SELECT {_COLUMNS} FROM sequences
               WHERE tenant_id = %(tenant)s AND namespace = %(namespace)s AND name = %(name)s
+                AND deleted_at IS NULL
                 AND CASE WHEN %(version)s::integer IS NULL THEN NOT deprecated
                     ELSE version = %(version)s END
               ORDER BY version DESC LIMIT 1"""
@@ -79,7 +94,7 @@ def version_now(
     SELECT {CLOCK}, (
         SELECT id FROM sequences
         WHERE tenant_id = %(tenant)s AND namespace = %(namespace)s AND name = %(name)s
-            AND CASE WHEN %(version)s::integer IS NULL THEN NOT deprecated
+            AND deleted_at IS NULL AND CASE WHEN %(version)s::integer IS NULL THEN NOT deprecated
                 ELSE version = %(version)s END
         ORDER BY version DESC LIMIT 1) AS id"""
     return tx.rows(
@@ -102,6 +117,7 @@ def list_sequences(
               WHERE (%(tenant)s::text IS NULL OR tenant_id = %(tenant)s)
                 AND (%(namespace)s::text IS NULL OR namespace = %(namespace)s)
                 AND (%(name)s::text IS NULL OR name = %(name)s) AND NOT (%(live)s AND deprecated)
+                AND deleted_at IS NULL
               ORDER BY tenant_id, namespace, name, version DESC LIMIT %(limit)s OFFSET %(offset)s"""
     return tx.rows(
         sql,
@@ -121,3 +137,20 @@ def deprecate(tx: Tx, sequence_id: UUID) -> bool:
     return (
         tx.run("UPDATE sequences SET deprecated = true WHERE id = %(id)s", {"id": sequence_id}) > 0
     )
+
+
+def set_status(tx: Tx, sequence_id: UUID, status: str, *, deprecated: bool) -> None:
+    """The version has this status; with ``deprecated`` its name no longer finds it."""
+    sql = """UPDATE sequences SET status = %(status)s, deprecated = deprecated OR %(deprecated)s
+             WHERE id = %(id)s"""
+    tx.run(sql, {"id": sequence_id, "status": status, "deprecated": deprecated})
+
+
+def delete(tx: Tx, sequence_id: UUID) -> bool:
+    """Nobody finds the version any more; False, and nothing has changed, while an instance of it
+    has not ended.
+    """
+    sql = """UPDATE sequences SET deprecated = true, deleted_at = clock_timestamp()
+             WHERE id = %(id)s AND NOT EXISTS (
+                 SELECT FROM instances WHERE sequence_id = %(id)s AND finished_at IS NULL)"""
+    return tx.run(sql, {"id": sequence_id}) > 0
