@@ -15,6 +15,7 @@ from api import (
     bulk,
     capacity,
     changes,
+    checkpoints,
     clock,
     cluster,
     credentials,
@@ -38,6 +39,7 @@ from api import (
     preflight,
     problems,
     sequences,
+    sessions,
     signals,
     streams,
     tenants,
@@ -59,6 +61,7 @@ _BUSINESS = (
     sequences, instances, bulk, edits, failures, signals, attempts, attention, fences, workers,
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
+    sessions, checkpoints,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)
 

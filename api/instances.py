@@ -337,6 +337,7 @@ def _asked(body: dict[str, Any], sequence: str, *, context: Any, strict_key: boo
         timezone=body.get("timezone"),
         metadata=body.get("metadata"),
         next_fire_at=body.get("next_fire_at"),
+        session_id=body.get("session_id"),
         actor=requests.actor(body.get("actor")),
         request_id=requests.request_id(),
         strict_key=strict_key,

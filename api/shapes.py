@@ -13,7 +13,7 @@ from orch8.storage.rows import StepRow
 from orch8.storage.transaction import Row
 
 # Shown without what comes when it is absent (CONTRACT 9.1).
-_OMITTED = ("idempotency_key", "parent_instance_id")
+_OMITTED = ("idempotency_key", "parent_instance_id", "session_id")
 _WITH_QUEUE = 4
 
 

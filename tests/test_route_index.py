@@ -48,10 +48,6 @@ PENDING = routes("""\
 31 POST /instances/{id}/resume-from/{block}
 31 POST /instances/{id}/fork
 31 POST /instances/{id}/inject-blocks
-28 GET /instances/{id}/checkpoints
-28 POST /instances/{id}/checkpoints
-28 GET /instances/{id}/checkpoints/latest
-28 POST /instances/{id}/checkpoints/prune
 16 GET /approvals
 19 GET /workers/tasks
 19 GET /workers/tasks/stats
@@ -74,12 +70,6 @@ PENDING = routes("""\
 20 GET /tenants/{t}/circuit-breakers/{handler}
 20 POST /tenants/{t}/circuit-breakers/{handler}/reset
 13 POST /continuity/effects/{id}/resolve
-27 POST /sessions
-27 GET /sessions/{id}
-27 GET /sessions/by-key/{tenant}/{key}
-27 GET /sessions/{id}/instances
-27 PATCH /sessions/{id}/data
-27 PATCH /sessions/{id}/state
 14 POST /pools
 14 GET /pools
 14 GET /pools/{id}

@@ -61,6 +61,7 @@ class CreationSchema(Body):
     timezone = described(Text(blank=False, longest=LONGEST), "IANA name; left out: the sequence's")
     metadata = described(Anything(), "Kept as it is; lists can be filtered by it")
     next_fire_at = described(Timestamp(), "Nothing happens before")
+    session_id = described(Id(), "The session that it belongs to")
     dry_run = described(Flag(), "Not supported yet: true is refused")
     actor = described(Text(longest=LONGEST), "Who asks, for the audit log; X-Actor wins")
 
@@ -151,6 +152,7 @@ class InstanceSchema(Shown):
     )
     idempotency_key = fields.String()
     parent_instance_id = fields.UUID()
+    session_id = fields.UUID()
     created_at = fields.AwareDateTime(required=True)
     updated_at = fields.AwareDateTime(required=True)
     finished_at = fields.AwareDateTime(required=True, allow_none=True)

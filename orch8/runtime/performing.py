@@ -317,6 +317,7 @@ def _spawn(
             priority=mine.priority, timezone=timezone, created_at=run.now, updated_at=run.now,
             parent_instance_id=mine.id if parent else None,
             parent_node_key=row.node_key if parent else None, depth=mine.depth + 1,
+            session_id=mine.session_id,
             metadata={"_parent_block_id": row.block_id, "_parent_instance_id": str(mine.id)},
         ),
         published, run.moment, created=True,

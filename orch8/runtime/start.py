@@ -26,6 +26,7 @@ from orch8.errors import (
     Unavailable,
     Unprocessable,
 )
+from orch8.runtime import sessions
 from orch8.runtime.identity import claim, holder_of
 from orch8.runtime.library import Published
 from orch8.runtime.office import Office
@@ -56,6 +57,7 @@ class StartRequest:
     timezone: str | None = None
     metadata: Any = None
     next_fire_at: datetime | None = None
+    session_id: UUID | None = None
     actor: str = "api"
     request_id: str | None = None
     strict_key: bool = True
@@ -67,6 +69,8 @@ class StartRequest:
             "lane": self.lane, "timezone": self.timezone, "metadata": self.metadata,
             "next_fire_at": self.next_fire_at,
         }  # fmt: skip
+        if self.session_id is not None:
+            asked["session_id"] = self.session_id
         return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
 
 
@@ -116,6 +120,8 @@ def start(office: Office, request: StartRequest) -> StartResult:
 def _create(office: Office, tx: Tx, request: StartRequest) -> StartResult:
     """The instance with its first steps, its context and its audit entry: one statement."""
     published, moment = find(office, tx, request)
+    if request.session_id is not None:
+        sessions.found(tx, request.session_id, request.tenant_id)
     run = newborn(office, request, published, moment)
     office.loader.carry_out(tx, [(run, begin(request))])
     if run.row.id not in write(tx, run.collected):
@@ -150,7 +156,7 @@ def newborn(office: Office, request: StartRequest, published: Published, moment:
         timezone=zone_of(published, request.context, moment, request.timezone),
         created_at=moment.at, updated_at=moment.at, metadata=request.metadata,
         idempotency_key=request.idempotency_key,
-        request_sha256=request.fingerprint(),
+        request_sha256=request.fingerprint(), session_id=request.session_id,
     )  # fmt: skip
     run = Run(office.around, row, published, moment, created=True)
     run.known.values[CONTEXT] = request.context

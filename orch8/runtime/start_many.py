@@ -10,6 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from orch8.errors import AlreadyExists, Forbidden, NotFound, Orch8Error
+from orch8.runtime import sessions
 from orch8.runtime.library import Published
 from orch8.runtime.loading import Work
 from orch8.runtime.office import Office
@@ -90,6 +91,8 @@ def _create(office: Office, tx: Tx, chunk: Sequence[tuple[int, StartRequest]]) -
         with placed(index):
             named = request.sequence, request.tenant_id
             published = versions[named] = versions.get(named) or _version(office, tx, request)
+            if request.session_id is not None:
+                sessions.found(tx, request.session_id, request.tenant_id)
             run = newborn(office, request, published, moment)
             works.append((run, _begin(index, request)))
     office.loader.carry_out(tx, works)

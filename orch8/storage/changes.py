@@ -102,16 +102,17 @@ _CREATE = """created AS (
     INSERT INTO instances (id, tenant_id, namespace, sequence_id, state, snapshot, lane, priority,
         timezone, metadata, idempotency_key, request_sha256, fork_id, parent_instance_id,
         parent_node_key, depth, created_at, updated_at, finished_at, outcome, error,
-        context_version)
+        context_version, session_id)
     SELECT id, tenant_id, namespace, sequence_id, state, snapshot, lane, priority, timezone,
         metadata, idempotency_key, decode(request_sha256, 'hex'), fork_id, parent_instance_id,
-        parent_node_key, depth, created_at, updated_at, finished_at, outcome, error, context_version
+        parent_node_key, depth, created_at, updated_at, finished_at, outcome, error,
+        context_version, session_id
     FROM json_to_recordset(%(created)s::json) AS r(id uuid, tenant_id text, namespace text,
         sequence_id uuid, state text, snapshot jsonb, lane text, priority text, timezone text,
         metadata jsonb, idempotency_key text, request_sha256 text, fork_id uuid,
         parent_instance_id uuid, parent_node_key text, depth smallint, created_at timestamptz,
         updated_at timestamptz, finished_at timestamptz, outcome text, error jsonb,
-        context_version integer)
+        context_version integer, session_id uuid)
     ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
     RETURNING id)"""
 _CONTEXT = """contexts_kept AS (

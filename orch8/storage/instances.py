@@ -77,7 +77,7 @@ def now(tx: Tx) -> Moment:
 _SHOWN_NAMES = (
     "id", "tenant_id", "namespace", "sequence_id", "state", "cancelling", "attention", "outcome",
     "error", "lane", "priority", "timezone", "metadata", "idempotency_key", "parent_instance_id",
-    "round", "created_at", "updated_at", "finished_at",
+    "round", "created_at", "updated_at", "finished_at", "session_id",
 )  # fmt: skip
 _SHOWN = f"""
 SELECT {", ".join(f"i.{name}" for name in _SHOWN_NAMES)}, q.name AS sequence_name,
@@ -103,6 +103,7 @@ class Filter:
     metadata: Mapping[str, Any] | None = None
     idempotency_key: str | None = None
     parent_instance_id: UUID | None = None
+    session_id: UUID | None = None
 
 
 def list_instances(
@@ -136,6 +137,7 @@ def narrowed(wanted: Filter) -> tuple[str, dict[str, Any]]:
         ("i.metadata @> %(metadata)s::jsonb", "metadata", dict(wanted.metadata or {}) or None),
         ("i.idempotency_key = %(key)s", "key", wanted.idempotency_key),
         ("i.parent_instance_id = %(parent)s", "parent", wanted.parent_instance_id),
+        ("i.session_id = %(session)s", "session", wanted.session_id),
     ):
         if value is not None:
             where.append(condition)

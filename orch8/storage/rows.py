@@ -104,6 +104,7 @@ class InstanceRow:
     parent_node_key: str | None = None
     depth: int = 0
     finished_at: datetime | None = None
+    session_id: UUID | None = None
 
     def but(self, **changes: Any) -> InstanceRow:
         """The same row with these members changed (dataclasses.replace takes ten times as long)."""

@@ -25,7 +25,7 @@ TABLES = (
     "rate_limits", "pull_workers", "dev_clock", "business_keys", "correlations", "fences", "doubts",
     "incidents", "decisions", "tenant_policies", "network_attempts", "api_keys",
     "unlimited_keys", "credentials", "outbox", "deliveries",
-    "schedules", "schedule_runs", "triggers", "events",
+    "schedules", "schedule_runs", "triggers", "events", "sessions", "checkpoints",
 )  # fmt: skip
 NOOP = {"id": "noop_once", "blocks": [{"type": "step", "handler": "noop"}]}
 CHARGE = {"id": "charge_once", "blocks": [{"type": "step", "handler": "charge", "timeout": "30s"}]}
