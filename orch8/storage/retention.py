@@ -9,8 +9,8 @@ from orch8.storage.transaction import Tx
 
 def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
     """Up to ``limit`` instances that ended that long ago are deleted with their steps, contexts,
-    state, signals and checkpoints; those with a step in doubt, an open incident or a parent that still runs
-    stay. How many.
+    state, signals and checkpoints; those with a step in doubt, an open incident or a parent that
+    still runs stay. How many.
     """
     sql = """
     WITH old AS MATERIALIZED (
