@@ -19,7 +19,6 @@ from api.operations import operation
 from api.schemas.changes import ChangePageSchema, ChangesQuery, ChangeStreamQuery, FollowQuery
 from api.streams import Event, Look
 from api.surface import surface
-from orch8.engine.keys import NodeKey
 from orch8.errors import InvalidArgument
 from orch8.runtime import inspect
 from orch8.runtime.following import Following
@@ -35,10 +34,6 @@ LARGEST_PAGE: Final = 500
 POLL: Final = 0.5  # seconds
 POLL_MS: Final = (100, 5000)
 MAX_CURSOR: Final = 500
-# Actions that say which state an instance shows from then on, as clients of the contract name it.
-TRANSITIONS: Final = {
-    f"instance.{state}": state for state in ("completed", "failed", "cancelled", "paused")
-}
 
 
 @blueprint.get("/changes")
@@ -125,13 +120,7 @@ def follow(instance_id: str) -> Response:
 def change(row: Row) -> dict[str, Any]:
     """An entry of the audit log as the feed shows it."""
     shown: dict[str, Any] = row._asdict()
-    shown |= {"details": shown.pop("body"), "event_type": row.action, "created_at": row.at}
-    if row.action in TRANSITIONS:
-        shown |= {"event_type": "state_transition", "to_state": TRANSITIONS[row.action]}
-    if row.action == "instance.resumed":
-        shown |= {"event_type": "state_transition", "from_state": "paused"}
-    if row.node_key is not None:
-        shown["block_id"] = NodeKey.parse(row.node_key).block_id
+    shown |= {"details": shown.pop("body"), "created_at": row.at, **shapes.event_of(row)}
     return shown
 
 

@@ -53,6 +53,7 @@ blueprint: Final = Blueprint("instances", __name__)
 DEFAULT_PAGE: Final = 100
 MAX_ENTRIES: Final = 1000
 TIMELINE_PAGE: Final = 200
+AUDIT_PAGE: Final = 200
 _START, _CREATE, _REASON = StartSchema(), CreateSchema(), ReasonSchema()
 _DECISION = DecisionSchema()
 _LIST, _PAGE, _TIMELINE = InstanceQuery(), PageQuery(), TimelineQuery()
@@ -243,16 +244,18 @@ def timeline(instance_id: str) -> Response:
 @blueprint.get("/instances/<instance_id>/audit")
 @operation(
     "List who did what to an instance, the newest first",
+    query=PageQuery,
     answers={200: Many(AuditEntrySchema)},
     errors=(404,),
 )
 def audit_log(instance_id: str) -> Response:
-    """The audit log of the instance."""
+    """The newest 200 entries, or up to 1000."""
     wanted = requests.path_id(instance_id)
+    limit = min(requests.query(_PAGE).get("limit", AUDIT_PAGE), MAX_ENTRIES)
     with surface().office.begin() as tx:
         row = inspect.shown(tx, wanted, tenant_id=caller().tenant)
-        entries = audit.audit_of(tx, wanted, limit=MAX_ENTRIES)
-    return answer([shapes.audit_entry(each, row) for each in reversed(entries)])
+        entries = audit.newest_of(tx, wanted, limit)
+    return answer([shapes.audit_entry(each, row) for each in entries])
 
 
 @blueprint.post("/instances/<instance_id>/retry")

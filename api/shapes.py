@@ -15,6 +15,11 @@ from orch8.storage.transaction import Row
 # Shown without what comes when it is absent (CONTRACT 9.1).
 _OMITTED = ("idempotency_key", "parent_instance_id", "session_id")
 _WITH_QUEUE = 4
+# Actions that say which state an instance shows from then on, as clients of the contract name it.
+_TRANSITIONS = {
+    f"instance.{state}": {"to_state": state}
+    for state in ("completed", "failed", "cancelled", "paused")
+} | {"instance.resumed": {"from_state": "paused"}}
 
 
 def instance(row: Row) -> dict[str, Any]:
@@ -82,14 +87,24 @@ def audit_entry(row: Row, of: Row) -> dict[str, Any]:
     shown |= {
         "instance_id": of.id,
         "tenant_id": of.tenant_id,
-        "event_type": row.action,
         "details": body,
         "created_at": row.at,
+        **event_of(row),
     }
-    if row.node_key is not None:
-        shown["block_id"] = NodeKey.parse(row.node_key).block_id
     if isinstance(body, dict) and isinstance(body.get("from_state"), str):
         shown["from_state"] = body["from_state"]
+    return shown
+
+
+def event_of(row: Row) -> dict[str, Any]:
+    """What an entry of the audit log is about, as clients of the contract name it: a change of
+    state is a state_transition, everything else is called by its action.
+    """
+    shown: dict[str, Any] = {"event_type": row.action}
+    if row.action in _TRANSITIONS:
+        shown = {"event_type": "state_transition", **_TRANSITIONS[row.action]}
+    if row.node_key is not None:
+        shown["block_id"] = NodeKey.parse(row.node_key).block_id
     return shown
 
 

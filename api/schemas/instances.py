@@ -229,10 +229,12 @@ class AuditEntrySchema(Shown):
     node_key = fields.String(required=True, allow_none=True)
     request_id = fields.String(required=True, allow_none=True)
     event_type = fields.String(
-        required=True, metadata={"description": "As action, for clients of the contract"}
+        required=True,
+        metadata={"description": "state_transition for a change of state, else as action"},
     )
     block_id = fields.String()
     from_state = fields.String()
+    to_state = fields.String()
     details = fields.Raw(required=True)
     created_at = fields.AwareDateTime(required=True)
 

@@ -21,6 +21,13 @@ def audit_of(
     return tx.rows(sql, {"id": instance_id, "after": after, "limit": limit})
 
 
+def newest_of(tx: Tx, instance_id: UUID, limit: int) -> list[Row]:
+    """What happened to an instance last, the newest first."""
+    sql = """SELECT id, at, actor, action, outcome, reason, node_key, request_id, body
+             FROM audit_log WHERE instance_id = %(id)s ORDER BY id DESC LIMIT %(limit)s"""
+    return tx.rows(sql, {"id": instance_id, "limit": limit})
+
+
 def evidence_of(tx: Tx, instance_id: UUID, limit: int = 1000) -> list[Row]:
     """What was observed of an instance's calls that did not simply succeed, the oldest first."""
     sql = """SELECT id, at, node_key, epoch, kind, verdict, body FROM evidence
