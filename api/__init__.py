@@ -21,6 +21,7 @@ from api import (
     credentials,
     cron,
     debugger,
+    doctor,
     edits,
     events,
     failures,
@@ -61,7 +62,7 @@ _BUSINESS = (
     sequences, instances, bulk, edits, failures, signals, attempts, attention, fences, workers,
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
-    sessions, checkpoints,
+    sessions, checkpoints, doctor,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)
 

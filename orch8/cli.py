@@ -103,6 +103,12 @@ def version() -> None:
     click.echo(importlib.metadata.version("orch8"))
 
 
+@main.group(hidden=True)
+def instance() -> None:
+    """What clients of the contract write before ``retry``."""
+
+
+instance.add_command(retry)
 for command in (
     config, dev, publish, start, show, signal, evidence, retry, attention, fences, limits, reseal,
 ):  # fmt: skip

@@ -116,7 +116,7 @@ def signal(
     """Send a signal: pause, resume, cancel, update_context, or a name of your own."""
     if len(words) != (1 if correlate else 2):
         raise click.UsageError("give an instance and the signal's name; with --correlate, the name")
-    name = words[-1]
+    name = words[-1].removeprefix("custom:")  # as clients of the contract spell it
     body: dict[str, Any] = {
         "payload": parse_json(payload, "--payload"), "reason": reason,
         "dedupe_key": dedupe_key or str(uuid4()),  # it may be sent again if the answer is lost

@@ -42,9 +42,6 @@ def shape(path: str) -> str:
 PENDING = routes("""\
 13 GET /instances/{id}/effects
 35 GET /instances/{id}/artifacts
-33 GET /instances/{id}/diagnosis
-33 GET /instances/{id}/remediations
-33 POST /instances/{id}/remediations/apply
 31 POST /instances/{id}/resume-from/{block}
 31 POST /instances/{id}/fork
 31 POST /instances/{id}/inject-blocks

@@ -208,9 +208,13 @@ _PATH: Final = re.compile(r"context\.data(\.[A-Za-z_][A-Za-z0-9_-]*){1,16}")
 
 
 class SlaSchema(Base):
-    """``{"max_duration": {"days": 45}, "on_breach": "alert"}``."""
+    """``{"max_duration": {"days": 45}, "on_breach": "alert"}``; clients of the contract write
+    ``max_runtime``.
+    """
 
-    max_duration = Span(required=True, positive=True)
+    max_duration = Span(positive=True)
+    max_runtime = Span(positive=True)
+    max_step_runtime = Span(later="give steps a deadline")
     on_breach = Choice("alert", "cancel", "fail")
 
 
@@ -219,7 +223,8 @@ def rooted(main: Chain, interrupts: Sequence[Interrupt], sla: Mapping[str, Any] 
     if not interrupts and sla is None:
         return main
     clock = None
-    if sla is not None and "max_duration" in sla:
-        clock = Step(id=SLA, handler="wait", delay=Delay(sla["max_duration"]))
+    longest = None if sla is None else sla.get("max_duration", sla.get("max_runtime"))
+    if longest is not None:
+        clock = Step(id=SLA, handler="wait", delay=Delay(longest))
     on_breach: Breach = (sla or {}).get("on_breach") or "alert"
     return Root(id="@root", main=main, interrupts=tuple(interrupts), sla=clock, on_breach=on_breach)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from orch8.blocks.align import AlignSchema
+from orch8.blocks.compensation import CompensationSchema, check_compensation
 from orch8.blocks.due import DelayMember, ScheduleSchema, SendWindowSchema, SpreadMember, read_due
 from orch8.blocks.fields import (
     Anything,
@@ -209,7 +210,7 @@ class StepSchema(LeafSchema, MoneyMembers):
     wait_for_input = Object(later="use a wait_signal block")
     cache_key = Text(later="outputs are memoized: read outputs.<id> of the step that has run")
     fallback_handler = Text(later="put the step in a try_catch and call the other handler there")
-    compensation = Object(later="use a saga block")
+    compensation = Part(CompensationSchema)
     record = Many(Text(), later="the output is kept whole")
     on_exhausted = Text(later="use a try_catch block")
     on_assert_failed = Text(later="use a try_catch block")
@@ -227,6 +228,7 @@ class StepSchema(LeafSchema, MoneyMembers):
         params, assertion = _assertion(draft)
         retry, retry_if = _retry(draft)
         _check_access(draft)
+        check_compensation(draft)
         timeout = values.get("timeout")
         effect = values.get("effect")
         return Step(

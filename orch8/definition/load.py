@@ -59,6 +59,7 @@ def load(
     found = outline(body.get("blocks"), body.get("interrupts"), findings, limits)
     building = Building(found, findings)
     root = building.run(header.get("sla"))
+    _check_sla(header.get("sla"), findings)
     zone = _zone(header.get("timezone"), building.dialect, findings)
     unique, correlation = identity(header, building.dialect, findings)
     if findings.problems:
@@ -109,6 +110,17 @@ def _header(
     for each in placed(faults, "/input_schema"):
         findings.problem(each)
     return values, compiled
+
+
+def _check_sla(sla: Mapping[str, Any] | None, findings: Findings) -> None:
+    if (
+        sla is None
+        or findings.contract
+        or not sla.keys().isdisjoint(("max_duration", "max_runtime"))
+    ):
+        return
+    message, hint = "max_duration is required", 'such as {"days": 45}'
+    findings.problem(Problem("/sla/max_duration", message, hint, shape=True))
 
 
 def _zone(name: str | None, dialect: Dialect, findings: Findings) -> Template | None:
