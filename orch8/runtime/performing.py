@@ -26,6 +26,7 @@ from orch8.runtime.doubts import in_doubt
 from orch8.runtime.library import Published
 from orch8.runtime.routes import Kind
 from orch8.runtime.run import CHILD, Run
+from orch8.runtime.visible import scope_of
 from orch8.runtime.zone import zone_of
 from orch8.storage.rows import InstanceRow, StepRow
 
@@ -56,7 +57,9 @@ def perform(run: Run, row: StepRow) -> None:
 def _params(run: Run, row: StepRow) -> Any:
     block = run.block(row)
     template = block.input if isinstance(block, SubSequence) else block.params
-    return None if template is None else run.scope.render(template, row.key, run.error(row.key))
+    if template is None:
+        return None
+    return scope_of(run, block).render(template, row.key, run.error(row.key))
 
 
 def _ready(run: Run, row: StepRow, params: Any) -> Mapping[str, Any]:

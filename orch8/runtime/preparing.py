@@ -28,6 +28,7 @@ from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.horizon import still_known
 from orch8.runtime.routes import Kind, Route
 from orch8.runtime.run import Run
+from orch8.runtime.visible import scope_of, visible
 from orch8.storage.rows import StepRow
 
 if TYPE_CHECKING:
@@ -164,7 +165,9 @@ def _frozen(run: Run, row: StepRow) -> tuple[StepRequest, bytes] | None:
 
 def _rendered(run: Run, row: StepRow, block: Step) -> tuple[StepRequest, bytes]:
     error = run.error(row.key)
-    params = None if block.params is None else run.scope.render(block.params, row.key, error)
+    params = None
+    if block.params is not None:
+        params = scope_of(run, block).render(block.params, row.key, error)
     first = row.dispatches <= 1  # after that the fence is held, and the amount is on record
     if block.money is not None and first:
         row.money = _money(run.scope.render(block.money, row.key, error))
@@ -181,7 +184,7 @@ def _rendered(run: Run, row: StepRow, block: Step) -> tuple[StepRequest, bytes]:
         idempotency_key=row.idempotency_key or "",
         generation=row.generation,
         params=params,
-        context=_visible(run.scope.context_at(row.key, error), block.context_access),
+        context=visible(run.scope.context_at(row.key, error), block.context_access),
         outputs=run.scope.outputs_at(used, row.key),
         dispatch=row.dispatches,
         money=row.money,
@@ -337,19 +340,3 @@ def _note_uses(row: StepRow, limits: tuple[Limit, ...]) -> None:
     if uses != before.get("uses", {}):
         others = {name: value for name, value in before.items() if name != "uses"}
         row.progress = {**others, "uses": uses} if uses else others or None
-
-
-def _visible(context: Any, access: Any) -> Any:
-    """The part of the context that a step may see (CONTRACT 5.3, context_access)."""
-    if access is None or not isinstance(context, dict):
-        return context
-    shown = {}
-    for part, default in (("data", True), ("config", True), ("audit", False), ("runtime", False)):
-        allowed = access.get(part, default)
-        if part not in context or allowed in (False, "none"):
-            continue
-        value = context[part]
-        if isinstance(allowed, dict) and isinstance(value, dict):
-            value = {name: value[name] for name in allowed.get("fields", ()) if name in value}
-        shown[part] = value
-    return shown

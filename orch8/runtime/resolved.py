@@ -14,6 +14,7 @@ from uuid import UUID
 from orch8.definition.build import LATER_ROOTS, ROOTS
 from orch8.definition.outline import Node
 from orch8.definition.written import written
+from orch8.engine.block import Block
 from orch8.engine.expressions import Dialect, compile_template
 from orch8.engine.keys import NodeKey, escape_id
 from orch8.errors import ExpressionError, InvalidArgument, NotFound
@@ -22,6 +23,7 @@ from orch8.runtime.explain import Explanation
 from orch8.runtime.hide import hide
 from orch8.runtime.office import Office, only
 from orch8.runtime.run import Run
+from orch8.runtime.visible import scope_of
 from orch8.storage import instances, steps
 from orch8.storage.transaction import Tx
 
@@ -55,7 +57,8 @@ def resolved_input(
         raise InvalidArgument(f"block {block[:60]!r} is a {node.schema.type}: it has no parameters")
     roots = ROOTS | LATER_ROOTS | node.variables
     found: list[Explanation] = []
-    work = _Work(node.raw.get(member), run.published.sequence.dialect, roots, place, found)
+    dialect, block_there = run.published.sequence.dialect, run.index[node.id]
+    work = _Work(block_there, node.raw.get(member), dialect, roots, place, found)
     office.loader.carry_out(tx, [(run, work)])
     return Resolved(str(place), node.schema.type, found[-1])
 
@@ -64,6 +67,7 @@ def resolved_input(
 class _Work:
     """Renders once to have every value loaded, hides them, and explains."""
 
+    block: Block
     template: Any
     dialect: Dialect
     roots: Container[str]
@@ -74,14 +78,15 @@ class _Work:
         error = run.error(self.place)
         with suppress(ExpressionError):  # it is explained below
             whole = compile_template(self.template, self.dialect, self.roots)
-            run.scope.render(whole, self.place, error)
+            scope_of(run, self.block).render(whole, self.place, error)
         known = run.known
         known.values.update({ref: hide(value) for ref, value in known.values.items()})
+        scope = scope_of(run, self.block)
         self.found.append(
             explain.explain(
                 self.template,
                 self.dialect,
-                lambda template: run.scope.render(template, self.place, error),
+                lambda template: scope.render(template, self.place, error),
                 self.roots,
             )
         )

@@ -129,6 +129,11 @@ ODD: dict[str, tuple[dict[str, Any], str]] = {
     "guard that cannot be read": (step(when="1 +"), "expression"),
     "empty branch": (block("parallel", branches=[[], BODY]), "empty"),
     "empty catch": (block("try_catch", try_block=BODY, catch_block=[]), "empty"),
+    "breach without a deadline": (step(on_deadline_breach={"handler": "log"}), "lint"),
+    "variant without weight": (
+        block("a_b_split", variants=[VARIANT, {**VARIANT, "name": "y", "weight": 0}]),
+        "lint",
+    ),
     "race of one": (block("race", branches=[BODY]), "lint"),
     "default bound": (block("for_each", collection="x", body=BODY), "default_bound"),
 }
