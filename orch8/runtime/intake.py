@@ -24,6 +24,7 @@ from orch8.runtime.start import (
     StartResult,
     begin,
     check,
+    check_session,
     find,
     newborn,
     result_of,
@@ -171,6 +172,7 @@ def _create(office: Office, tx: Tx, requests: Sequence[StartRequest]) -> list[Ru
             check(office, request)
             if meant not in versions:
                 versions[meant] = find(office, tx, request)
+            check_session(tx, request)
             run = newborn(office, request, *versions[meant])
         except Orch8Error:
             continue  # told by start, in the thread of the one who asked

@@ -120,8 +120,7 @@ def start(office: Office, request: StartRequest) -> StartResult:
 def _create(office: Office, tx: Tx, request: StartRequest) -> StartResult:
     """The instance with its first steps, its context and its audit entry: one statement."""
     published, moment = find(office, tx, request)
-    if request.session_id is not None:
-        sessions.found(tx, request.session_id, request.tenant_id)
+    check_session(tx, request)
     run = newborn(office, request, published, moment)
     office.loader.carry_out(tx, [(run, begin(request))])
     if run.row.id not in write(tx, run.collected):
@@ -202,6 +201,12 @@ def find(office: Office, tx: Tx, request: StartRequest) -> tuple[Published, Mome
     if published is None or published.tenant_id != request.tenant_id:
         raise NotFound(f"sequence {request.sequence!r}; publish it first: POST /sequences")
     return published, moment
+
+
+def check_session(tx: Tx, request: StartRequest) -> None:
+    """Raises NotFound if the request names a session that is not its tenant's."""
+    if request.session_id is not None:
+        sessions.found(tx, request.session_id, request.tenant_id)
 
 
 def _earlier(tx: Tx, request: StartRequest) -> StartResult | None:

@@ -10,12 +10,11 @@ from typing import Final
 from uuid import UUID
 
 from orch8.errors import AlreadyExists, Forbidden, NotFound, Orch8Error
-from orch8.runtime import sessions
 from orch8.runtime.library import Published
 from orch8.runtime.loading import Work
 from orch8.runtime.office import Office
 from orch8.runtime.run import Run
-from orch8.runtime.start import StartRequest, begin, check, lanes_of, newborn
+from orch8.runtime.start import StartRequest, begin, check, check_session, lanes_of, newborn
 from orch8.storage import instances
 from orch8.storage.changes import Changes, write
 from orch8.storage.transaction import Tx
@@ -91,8 +90,7 @@ def _create(office: Office, tx: Tx, chunk: Sequence[tuple[int, StartRequest]]) -
         with placed(index):
             named = request.sequence, request.tenant_id
             published = versions[named] = versions.get(named) or _version(office, tx, request)
-            if request.session_id is not None:
-                sessions.found(tx, request.session_id, request.tenant_id)
+            check_session(tx, request)
             run = newborn(office, request, published, moment)
             works.append((run, _begin(index, request)))
     office.loader.carry_out(tx, works)
