@@ -8,6 +8,7 @@ import re
 
 from orch8.config import Settings
 from orch8.runtime.office import Office
+from orch8.storage.revision import needed
 from tests.support.api import NOOP, WAITING, Api, serving, superuser
 from tests.support.servers import Database
 
@@ -102,7 +103,7 @@ def test_process_is_ready_when_the_schema_is_the_newest(postgres: Database) -> N
             answer = api.send("GET", "/health/ready")
         finally:
             with superuser(postgres) as cursor:
-                cursor.execute("UPDATE alembic_version SET version_num = '0001'")
+                cursor.execute("UPDATE alembic_version SET version_num = %s", (needed(),))
         assert (answer.status_code, answer.json["reasons"]) == (503, ["migrations"])
         assert "orch8 migrate" in answer.json["error"]
 
