@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
@@ -33,6 +34,7 @@ from orch8.storage.rows import InstanceRow, StepRow
 from orch8.storage.transaction import Tx
 
 MOST_STEPS: Final = 50  # live steps that are looked at
+MOST_FRAMES: Final = 1000  # live blocks among which they are looked for
 LAG: Final = timedelta(seconds=300)
 SLOW_PICKUP: Final = timedelta(seconds=120)
 UNREAD: Final = timedelta(seconds=60)
@@ -101,11 +103,10 @@ def _ended(case: _Case) -> Finding:
 
 def _open(case: _Case) -> Iterator[Finding]:
     found: list[Finding] = []
-    keys = list(Snapshot.from_json(case.row.snapshot).frames)
-    wanted = [(case.row.id, key) for key in keys]
-    live = [
-        r for r in steps.read_steps(case.tx, wanted) if r.state in LIVE and "@" not in r.block_id
-    ]
+    frames = Snapshot.from_json(case.row.snapshot).frames
+    wanted = [(case.row.id, key) for key in islice(frames, MOST_FRAMES)]
+    rows = steps.read_steps(case.tx, wanted)
+    live = [row for row in rows if row.state in LIVE and "@" not in row.block_id]
     paused = case.row.state == InstanceState.PAUSED
     if paused:
         resume = Remedy("resume it", Action.RESUME, f"orch8 signal {case.row.id} resume")
@@ -118,8 +119,8 @@ def _open(case: _Case) -> Iterator[Finding]:
         )  # fmt: skip
     for row in live[:MOST_STEPS]:
         found += _step(case, row, paused=paused)
-    if len(live) > MOST_STEPS:
-        text = f"{len(live)} steps are live, the first {MOST_STEPS} were looked at"
+    if len(live) > MOST_STEPS or len(frames) > MOST_FRAMES:
+        text = f"{len(frames)} blocks are live, the first {MOST_STEPS} steps were looked at"
         found.append(case.warning("EVIDENCE_INCOMPLETE", text, confidence=Confidence.CERTAIN))
     found += _unread(case)
     if not found:
