@@ -24,7 +24,7 @@ def due_by_age(
     sql = f"""
     WITH n AS MATERIALIZED (SELECT orch8_now() AS now)
     SELECT l.lane, {_by_age("d.due_at", ages)} AS waiting FROM n, unnest(%(lanes)s) AS l(lane),
-    LATERAL (SELECT s.due_at FROM steps s WHERE s.lane = l.lane AND s.due_at <= orch8_now()
+    LATERAL (SELECT s.due_at FROM steps s WHERE s.lane = l.lane AND s.due_at <= n.now
         ORDER BY s.due_at LIMIT %(most)s) d
     GROUP BY l.lane"""
     rows = tx.rows(sql, {"lanes": list(lanes), "most": most, "age": age})
@@ -48,7 +48,7 @@ def tenants(tx: Tx, lane: str, *, after: str, visits: int, most: int) -> list[Ro
         WHERE t.n < %(visits)s)
     SELECT t.tenant_id, CASE WHEN t.due_at <= orch8_now() THEN (
         SELECT count(*) FROM (SELECT FROM steps s WHERE s.lane = %(lane)s
-            AND s.tenant_id = t.tenant_id AND s.due_at <= orch8_now()
+            AND s.tenant_id = t.tenant_id AND s.due_at <= (SELECT orch8_now())
             ORDER BY s.due_at LIMIT %(most)s) d) ELSE 0 END AS due
     FROM t ORDER BY t.tenant_id"""
     return tx.rows(sql, {"lane": lane, "after": after, "visits": visits, "most": most})
