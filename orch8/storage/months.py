@@ -96,8 +96,14 @@ def span(ids: Iterable[UUID]) -> dict[str, UUID]:
 _GRAIN: Final = 80 + 24
 
 
+# What a caller takes for an id may be any: the calendar of Python ends with the year 9999.
+_END: Final = Month(9999, 12)
+
+
 @lru_cache(maxsize=4096)
 def _bounds(low: int, high: int) -> dict[str, UUID]:
     # Five hours may reach over the end of a month: their first and last ids decide.
-    first, last = UUID(int=low << _GRAIN), UUID(int=((high + 1) << _GRAIN) - 1)
-    return {"low": Month.of(first).low, "high": UUID(int=Month.of(last).high.int - 1)}
+    first, last = low << _GRAIN, ((high + 1) << _GRAIN) - 1
+    after = 1 << 128 if last >= _END.low.int else Month.of(UUID(int=last)).high.int
+    begin = _END if first >= _END.low.int else Month.of(UUID(int=first))
+    return {"low": begin.low, "high": UUID(int=after - 1)}
