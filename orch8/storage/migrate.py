@@ -40,7 +40,7 @@ def run_alembic(connection: sqlalchemy.Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
-    if revision == "base" or revision.startswith("-"):
+    if revision == "base" or "-" in revision:  # 0020-1 is the one before
         command.downgrade(config, revision)
     else:
         command.upgrade(config, revision)

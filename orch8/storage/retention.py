@@ -6,15 +6,17 @@ from datetime import timedelta
 
 from orch8.storage.transaction import Tx
 
+# OFFSET 0 keeps the look at an instance's steps and parent one of its own. Joined, each batch reads
+# all of `steps`, since the planner takes live ones for rare.
 _OLD = """
     SELECT i.id, i.tenant_id, i.idempotency_key FROM instances i
     WHERE i.finished_at < (SELECT orch8_now()) - %(age)s
         AND NOT EXISTS (SELECT FROM steps s WHERE s.instance_id = i.id
-            AND s.state IN ('scheduled', 'running', 'sleeping', 'waiting', 'parked'))
+            AND s.state IN ('scheduled', 'running', 'sleeping', 'waiting', 'parked') OFFSET 0)
         AND NOT EXISTS (SELECT FROM incidents n
             WHERE n.instance_id = i.id AND n.closed_at IS NULL)
         AND NOT EXISTS (SELECT FROM instances p
-            WHERE p.id = i.parent_instance_id AND p.finished_at IS NULL)
+            WHERE p.id = i.parent_instance_id AND p.finished_at IS NULL OFFSET 0)
     ORDER BY i.id LIMIT %(limit)s"""
 
 

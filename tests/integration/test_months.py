@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from uuid import UUID
 
+import psycopg2
 import pytest
 
 from orch8.errors import AlreadyExists
+from orch8.runtime.ahead import Ahead
 from orch8.runtime.start import StartRequest
 from orch8.runtime.start_many import OnDuplicate, start_many
 from orch8.storage import partitions as storage
@@ -137,6 +140,19 @@ def test_tick_makes_the_months_to_come(house: House) -> None:
         assert place(house, table, early) == {f"{table}_{last}"}
     house.work()
     assert house.state(early) == "completed"
+
+
+def test_month_that_cannot_be_made_is_tried_again(house: House) -> None:
+    """Somebody holds the table: a tick does not wait for that, and does not fail."""
+    last = this_month().later(storage.AHEAD)
+    house.sql(f"DROP TABLE steps_{last}")
+    with closing(psycopg2.connect(house.database.owner_url)) as other:
+        other.cursor().execute("LOCK TABLE steps_rest")
+        assert Ahead().look(house.office.begin) == 0
+    ahead = Ahead()
+    assert ahead.look(house.office.begin) == 1
+    assert ahead.look(house.office.begin) == 0
+    assert f"steps_{last}" in partitions(house, "steps")
 
 
 def test_clock_that_runs_wrong_stops_nobody(old: House) -> None:

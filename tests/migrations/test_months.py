@@ -149,7 +149,7 @@ def test_months_go_back_to_one_table(database: Database) -> None:
     execute(database.owner_url, "UPDATE instances SET id = %s WHERE id = (SELECT id FROM instances "
             "WHERE idempotency_key = 'k1')", Month.at(datetime.now(UTC)).next.low)  # fmt: skip
     before = rows(database)
-    migrate(database.owner_url, database.url, revision="-1")
+    migrate(database.owner_url, database.url, revision="0020-1")
     assert rows(database) == before
     with pytest.raises(psycopg2.errors.UniqueViolation):
         execute(database.owner_url, "UPDATE instances SET idempotency_key = 'k1'")
