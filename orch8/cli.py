@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-from datetime import timedelta
 from typing import IO, Any
 
 import click
@@ -13,6 +12,7 @@ from orch8.commands_client import evidence, publish, retry, show, signal, start
 from orch8.commands_config import config
 from orch8.commands_dev import dev
 from orch8.commands_limits import limits
+from orch8.commands_prune import prune
 from orch8.commands_vault import reseal
 from orch8.config import Settings
 from orch8.errors import ConfigurationError, Orch8Error, Problem
@@ -72,32 +72,6 @@ def migrate() -> None:
 
 
 @main.command()
-@click.option("--older-than", default="90d", show_default=True, help='A duration such as "90d".')
-@click.option("--limit", type=click.IntRange(1), default=1_000_000, show_default=True)
-def prune(older_than: str, limit: int) -> None:
-    """Delete instances that ended long ago; the audit log and whatever is in doubt stay."""
-    from orch8.engine.duration import parse_duration  # noqa: PLC0415
-    from orch8.runtime.prune import prune as pruning  # noqa: PLC0415
-    from orch8.storage.transaction import Database  # noqa: PLC0415
-
-    settings = Settings.from_env()
-    url = settings.database_owner_url or settings.database_url
-    if not url:
-        raise ConfigurationError("ORCH8_DATABASE_OWNER_URL is not set: which database?")
-    try:
-        age = timedelta(milliseconds=parse_duration(older_than).total_ms())
-    except ValueError as error:
-        raise ConfigurationError(f"--older-than: {error}") from None
-    database = Database(url, size=1, name="orch8-prune")
-    with click.progressbar(length=limit, label="pruned", show_percent=False, show_pos=True) as bar:
-        gone = pruning(
-            database, age, progress=lambda total: bar.update(total - bar.pos), limit=limit
-        )
-    database.close()
-    click.echo(f"{gone} instances are gone.")
-
-
-@main.command()
 def version() -> None:
     """Print the version of orch8."""
     click.echo(importlib.metadata.version("orch8"))
@@ -110,7 +84,8 @@ def instance() -> None:
 
 instance.add_command(retry)
 for command in (
-    config, dev, publish, start, show, signal, evidence, retry, attention, fences, limits, reseal,
+    config, dev, publish, start, show, signal, evidence, retry, attention, fences, limits, prune,
+    reseal,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -11,6 +11,7 @@ from uuid import UUID
 from orch8.config import Settings
 from orch8.errors import NotFound
 from orch8.limits import Limit
+from orch8.runtime.ahead import Ahead
 from orch8.runtime.declines import policy_at
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.library import Library
@@ -47,6 +48,7 @@ class Office:
             settings, KeyMaker(settings.key_secret), self.routes.find, random.random, uuid7,
             self.cipher,
         )  # fmt: skip
+        self.ahead = Ahead()
         self._limits = Limits()
         self._limits_read_at = float("-inf")
 

@@ -112,7 +112,8 @@ def start(office: Office, request: StartRequest) -> StartResult:
                 found = _earlier(tx, request) or _existing(office, tx, request, holder)
             if found is not None:
                 return found
-            if not taken or holder or attempt == TRIES - 1:
+            free = isinstance(problem, _Duplicate) or (taken and not holder)
+            if not free or attempt == TRIES - 1:
                 raise
     raise AssertionError  # pragma: no cover - the last try returns or raises
 
@@ -214,6 +215,7 @@ def _earlier(tx: Tx, request: StartRequest) -> StartResult | None:
         return None
     row = instances.instance_by_key(tx, request.tenant_id, request.idempotency_key)
     if row is None:
+        instances.free_keys(tx, [(request.tenant_id, request.idempotency_key)])
         return None
     if request.strict_key and bytes(row.request_sha256 or b"") != request.fingerprint():
         raise IdempotencyMismatch(

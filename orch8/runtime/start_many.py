@@ -55,6 +55,7 @@ def start_many(
     with office.begin() as tx:
         for first in range(0, len(requests), CHUNK):
             chunk = list(enumerate(requests[first : first + CHUNK], first))
+            instances.free_keys(tx, _keys(chunk))
             if on_duplicate is OnDuplicate.SKIP:
                 chunk = _unknown(tx, chunk, seen)
             runs = _create(office, tx, chunk)
@@ -133,12 +134,7 @@ def _unknown(
     tx: Tx, chunk: Sequence[tuple[int, StartRequest]], seen: set[tuple[str, str]]
 ) -> list[tuple[int, StartRequest]]:
     """The requests whose key neither an instance has nor an earlier request of the batch."""
-    wanted = [
-        (request.tenant_id, request.idempotency_key)
-        for _, request in chunk
-        if request.idempotency_key is not None
-    ]
-    seen |= instances.known_keys(tx, wanted)
+    seen |= instances.known_keys(tx, _keys(chunk))
     fresh = []
     for index, request in chunk:
         if request.idempotency_key is not None:
@@ -148,3 +144,11 @@ def _unknown(
             seen.add(key)
         fresh.append((index, request))
     return fresh
+
+
+def _keys(chunk: Sequence[tuple[int, StartRequest]]) -> list[tuple[str, str]]:
+    return [
+        (request.tenant_id, request.idempotency_key)
+        for _, request in chunk
+        if request.idempotency_key is not None
+    ]

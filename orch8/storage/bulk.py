@@ -7,6 +7,7 @@ from datetime import datetime
 from uuid import UUID
 
 from orch8.storage.instances import LIVE, Filter, narrowed
+from orch8.storage.months import span, within
 from orch8.storage.transaction import Row, Tx
 
 # Only what was never tried, and waits for its time alone: not a place in a rate limit's queue, not
@@ -53,7 +54,10 @@ def _move(
             LEAST(s.expires_at + ({at} - COALESCE(s.due_at, s.held_due_at)), s.deadline_at)
             ELSE s.expires_at END
     FROM instances i WHERE i.id = ANY(%(ids)s) AND s.instance_id = i.id AND {LIVE}
+        AND {within("s.instance_id")}
         AND NOT s.block_id = ANY(%(but)s) AND {_MOVABLE}
     RETURNING s.instance_id"""
-    given = {**params, "ids": list(ids), "but": list(but)}
+    if not ids:
+        return set()
+    given = {**params, "ids": list(ids), "but": list(but), **span(ids)}
     return {row.instance_id for row in tx.rows(sql, given)}

@@ -18,6 +18,7 @@ from orch8.storage import fences
 from orch8.storage.budgets import COUNT, JUDGE, Counted, Judged, counted_rows, judged_rows
 from orch8.storage.fences import Hold
 from orch8.storage.ids import uuid7
+from orch8.storage.months import span, within
 from orch8.storage.outbox import TELL, Notice, notice_rows
 from orch8.storage.rows import AuditEntry, Doubt, Evidence, Incident, InstanceRow, StepRow
 from orch8.storage.steps import encoded
@@ -75,12 +76,14 @@ _SETTLE = f"""settled AS (
     UPDATE steps s SET {_assign(_SETTLED)}
     FROM json_to_recordset(%(settled)s::json)
         AS r(instance_id uuid, node_key text, {_record(_SETTLED)})
-    WHERE s.instance_id = r.instance_id AND s.node_key = r.node_key)"""
+    WHERE s.instance_id = r.instance_id AND s.node_key = r.node_key
+        AND {within("s.instance_id")})"""
 _UPDATE = f"""rewritten AS (
     UPDATE steps s SET {_assign(_UPDATED)}, request = decode(r.request, 'base64')
     FROM json_to_recordset(%(rewritten)s::json)
         AS r(instance_id uuid, node_key text, request text, {_record(_UPDATED)})
-    WHERE s.instance_id = r.instance_id AND s.node_key = r.node_key)"""
+    WHERE s.instance_id = r.instance_id AND s.node_key = r.node_key
+        AND {within("s.instance_id")})"""
 _INSERT = f"""entered AS (
     INSERT INTO steps ({_NAMES})
     SELECT {_VALUES} FROM json_to_recordset(%(entered)s::json)
@@ -89,7 +92,7 @@ _ADVANCED = (
     "id", "snapshot", "state", "updated_at", "cancelling", "paused_at", "attention", "outcome",
     "error", "round", "context_version", "finished_at",
 )  # fmt: skip
-_ADVANCE = """advanced AS (
+_ADVANCE = f"""advanced AS (
     UPDATE instances i SET snapshot = r.snapshot, state = r.state, updated_at = r.updated_at,
         cancelling = r.cancelling, paused_at = r.paused_at, attention = r.attention,
         outcome = r.outcome, error = r.error, round = r.round,
@@ -97,8 +100,21 @@ _ADVANCE = """advanced AS (
     FROM json_to_recordset(%(advanced)s::json) AS r(id uuid, snapshot jsonb, state text,
         updated_at timestamptz, cancelling boolean, paused_at timestamptz, attention jsonb,
         outcome text, error jsonb, round smallint, context_version integer, finished_at timestamptz)
-    WHERE i.id = r.id)"""
-_CREATE = """created AS (
+    WHERE i.id = r.id AND {within("i.id")})"""
+# A key that is taken keeps its instance; the rest of the statement then lacks the new one.
+_CREATE = """new AS MATERIALIZED (
+    SELECT * FROM json_to_recordset(%(created)s::json) AS r(id uuid, tenant_id text, namespace text,
+        sequence_id uuid, state text, snapshot jsonb, lane text, priority text, timezone text,
+        metadata jsonb, idempotency_key text, request_sha256 text, fork_id uuid,
+        parent_instance_id uuid, parent_node_key text, depth smallint, created_at timestamptz,
+        updated_at timestamptz, finished_at timestamptz, outcome text, error jsonb,
+        context_version integer, session_id uuid)),
+keyed AS (
+    INSERT INTO instance_keys (tenant_id, key, instance_id)
+    SELECT tenant_id, idempotency_key, id FROM new WHERE idempotency_key IS NOT NULL
+    ORDER BY tenant_id, idempotency_key
+    ON CONFLICT (tenant_id, key) DO NOTHING RETURNING instance_id),
+created AS (
     INSERT INTO instances (id, tenant_id, namespace, sequence_id, state, snapshot, lane, priority,
         timezone, metadata, idempotency_key, request_sha256, fork_id, parent_instance_id,
         parent_node_key, depth, created_at, updated_at, finished_at, outcome, error,
@@ -107,13 +123,7 @@ _CREATE = """created AS (
         metadata, idempotency_key, decode(request_sha256, 'hex'), fork_id, parent_instance_id,
         parent_node_key, depth, created_at, updated_at, finished_at, outcome, error,
         context_version, session_id
-    FROM json_to_recordset(%(created)s::json) AS r(id uuid, tenant_id text, namespace text,
-        sequence_id uuid, state text, snapshot jsonb, lane text, priority text, timezone text,
-        metadata jsonb, idempotency_key text, request_sha256 text, fork_id uuid,
-        parent_instance_id uuid, parent_node_key text, depth smallint, created_at timestamptz,
-        updated_at timestamptz, finished_at timestamptz, outcome text, error jsonb,
-        context_version integer, session_id uuid)
-    ON CONFLICT (tenant_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+    FROM new WHERE idempotency_key IS NULL OR id IN (SELECT instance_id FROM keyed)
     RETURNING id)"""
 _CONTEXT = """contexts_kept AS (
     INSERT INTO contexts (instance_id, version, tenant_id, body)
@@ -134,13 +144,13 @@ _CONSUME = """consumed AS (
         AS r(id uuid, consumed_at timestamptz, consumed_by text) WHERE s.id = r.id)"""
 # The parent of a finished child is another instance, which nobody may lock here: only its step's
 # row is changed, and whether it is paused is read.
-_WAKE = """woken AS (
+_WAKE = f"""woken AS (
     UPDATE steps s SET due_at = CASE WHEN i.paused_at IS NULL THEN orch8_now() END,
         held_due_at = CASE WHEN i.paused_at IS NULL THEN NULL ELSE orch8_now() END
     FROM json_to_recordset(%(woken)s::json) AS r(instance_id uuid, node_key text)
     JOIN instances i ON i.id = ANY(ARRAY[r.instance_id])
     WHERE s.instance_id = r.instance_id AND s.node_key = r.node_key
-        AND s.state IN ('waiting', 'scheduled'))"""
+        AND s.state IN ('waiting', 'scheduled') AND {within("i.id", "s.instance_id")})"""
 _AUDIT = """audited AS (
     INSERT INTO audit_log (id, tenant_id, actor, action, outcome, reason, instance_id, node_key,
         sequence_id, request_id, body)
@@ -269,7 +279,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     """
     fences.release(tx, changes.let_go)
     parts: list[str] = []
-    params: dict[str, str] = {}
+    params: dict[str, Any] = _months(changes)
 
     def add(sql: str, name: str, rows: list[Any]) -> None:
         if rows:
@@ -313,6 +323,14 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     if sum(row.keyed for row in rows) < len(changes.business_keys):
         raise BusinessKeyTaken
     return frozenset(row.id for row in rows if not row.keyed)
+
+
+def _months(changes: Changes) -> dict[str, Any]:
+    """The months of the rows that are updated, as parameters."""
+    ids = [row.instance_id for row in (*changes.settled, *changes.rewritten)]
+    ids += [row.id for row in changes.advanced]
+    ids += [instance_id for instance_id, _ in changes.woken]
+    return {**span(ids)} if ids else {}
 
 
 def _columns(row: StepRow, columns: tuple[str, ...]) -> dict[str, Any]:

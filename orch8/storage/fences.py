@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from orch8.storage.months import span, within
 from orch8.storage.transaction import Row, Tx, dumps
 
 
@@ -76,7 +77,20 @@ def release(tx: Tx, holds: Iterable[Hold]) -> None:
         for h in holds
     ]
     if rows:
-        tx.run(_RELEASE, {"holds": dumps(rows)})
+        _change(tx, tx.rows(_RELEASE, {"holds": dumps(rows)}), "due_at = orch8_now()")
+
+
+def _change(tx: Tx, locked: Sequence[Row], assignment: str) -> int:
+    """These rows of steps, which are locked, are changed; how many there were. A statement of its
+    own, since one that does not know its instances would be planned to update every month.
+    """
+    if not locked:
+        return 0
+    sql = f"""UPDATE steps s SET {assignment}
+              FROM json_to_recordset(%(keys)s::json) AS r(i uuid, k text)
+              WHERE s.instance_id = r.i AND s.node_key = r.k AND {within("s.instance_id")}"""
+    keys = [{"i": row.instance_id, "k": row.node_key} for row in locked]
+    return tx.run(sql, {"keys": dumps(keys)} | span(row.instance_id for row in locked))
 
 
 # A waiting step that somebody has locked is being looked at anyway.
@@ -90,14 +104,11 @@ gone AS (
     DELETE FROM fences f USING r
     WHERE NOT r.s AND f.instance_id = r.i
         AND (r.k IS NULL OR (f.tenant_id, f.fence, f.node_key) = (r.t, r.f, r.k))
-    RETURNING f.tenant_id, f.fence),
-waiting AS (
-    SELECT s.instance_id, s.node_key FROM gone
-    JOIN steps s ON (s.tenant_id, s.fence) = (gone.tenant_id, gone.fence)
-    WHERE s.waits_for = 'fence' AND s.state = 'scheduled' AND s.due_at IS NOT NULL
-    ORDER BY s.created_at LIMIT 100 FOR UPDATE OF s SKIP LOCKED)
-UPDATE steps s SET due_at = orch8_now() FROM waiting w
-WHERE (s.instance_id, s.node_key) = (w.instance_id, w.node_key)"""
+    RETURNING f.tenant_id, f.fence)
+SELECT s.instance_id, s.node_key FROM gone
+JOIN steps s ON (s.tenant_id, s.fence) = (gone.tenant_id, gone.fence)
+WHERE s.waits_for = 'fence' AND s.state = 'scheduled' AND s.due_at IS NOT NULL
+ORDER BY s.created_at LIMIT 100 FOR UPDATE OF s SKIP LOCKED"""
 
 
 def hurry(tx: Tx, fences: Sequence[tuple[str, str]]) -> int:
@@ -105,19 +116,17 @@ def hurry(tx: Tx, fences: Sequence[tuple[str, str]]) -> int:
     was not done a moment ago: somebody waits for them. That question is none of their schedule.
     """
     sql = """
-    WITH held AS (
-        SELECT s.instance_id, s.node_key
-        FROM json_to_recordset(%(fences)s::json) AS r(t text, f text)
-        JOIN fences f ON (f.tenant_id, f.fence) = (r.t, r.f)
-        JOIN steps s ON (s.instance_id, s.node_key) = (f.instance_id, f.node_key)
-        WHERE s.asking IS NOT NULL AND s.state = 'scheduled' AND s.due_at > orch8_now()
-            AND COALESCE((s.progress ->> 'asked_at')::timestamptz, '-infinity')
-                < orch8_now() - interval '10 seconds'
-        FOR UPDATE OF s SKIP LOCKED)
-    UPDATE steps s SET due_at = orch8_now(),
-        progress = COALESCE(s.progress, '{}') || '{"hurried": true}'
-    FROM held h WHERE (s.instance_id, s.node_key) = (h.instance_id, h.node_key)"""
-    return tx.run(sql, {"fences": dumps([{"t": t, "f": f} for t, f in fences])})
+    SELECT s.instance_id, s.node_key
+    FROM json_to_recordset(%(fences)s::json) AS r(t text, f text)
+    JOIN fences f ON (f.tenant_id, f.fence) = (r.t, r.f)
+    JOIN steps s ON (s.instance_id, s.node_key) = (f.instance_id, f.node_key)
+    WHERE s.asking IS NOT NULL AND s.state = 'scheduled' AND s.due_at > orch8_now()
+        AND COALESCE((s.progress ->> 'asked_at')::timestamptz, '-infinity')
+            < orch8_now() - interval '10 seconds'
+    FOR UPDATE OF s SKIP LOCKED"""
+    found = tx.rows(sql, {"fences": dumps([{"t": t, "f": f} for t, f in fences])})
+    hurried = """COALESCE(s.progress, '{}') || '{"hurried": true}'"""
+    return _change(tx, found, f"due_at = orch8_now(), progress = {hurried}")
 
 
 def holder(tx: Tx, tenant_id: str, fence: str) -> Row | None:

@@ -19,7 +19,7 @@ def backlog(tx: Tx) -> list[Row]:
     SELECT l.lane, count(d.due_at) AS due,
         COALESCE(extract(epoch FROM orch8_now() - min(d.due_at)), 0)::float8 AS oldest_seconds
     FROM (SELECT lane FROM l LIMIT %(lanes)s) l LEFT JOIN LATERAL (
-        SELECT s.due_at FROM steps s WHERE s.lane = l.lane AND s.due_at <= orch8_now()
+        SELECT s.due_at FROM steps s WHERE s.lane = l.lane AND s.due_at <= (SELECT orch8_now())
         ORDER BY s.due_at LIMIT %(most)s) d ON true
     GROUP BY l.lane ORDER BY l.lane"""
     return tx.rows(sql, {"lanes": LANES, "most": MOST})

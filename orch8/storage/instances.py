@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from orch8.storage.cipher import CONTEXT
+from orch8.storage.months import span, within
 from orch8.storage.rows import InstanceRow, Moment
 from orch8.storage.transaction import Row, Tx, dumps
 
@@ -52,20 +53,41 @@ def read_now(tx: Tx, ids: Iterable[UUID]) -> tuple[dict[UUID, InstanceRow], Mome
 
 def instance_by_key(tx: Tx, tenant_id: str, idempotency_key: str) -> InstanceRow | None:
     """The instance that was created under this key, whatever became of it."""
-    sql = f"""SELECT {INSTANCE_COLUMNS}, {CLOCK} FROM instances i
-              WHERE i.tenant_id = %(tenant)s AND i.idempotency_key = %(key)s"""
-    row = tx.one(sql, {"tenant": tenant_id, "key": idempotency_key})
-    return None if row is None else instance_of(row)
+    sql = """SELECT instance_id FROM instance_keys
+             WHERE tenant_id = %(tenant)s AND key = %(key)s"""
+    found = tx.one(sql, {"tenant": tenant_id, "key": idempotency_key})
+    return None if found is None else read_instances(tx, [found.instance_id]).get(found.instance_id)
+
+
+_HAS_INSTANCE = "EXISTS (SELECT FROM instances i WHERE i.id = k.instance_id)"
 
 
 def known_keys(tx: Tx, wanted: Iterable[tuple[str, str]]) -> set[tuple[str, str]]:
     """Those of the pairs of tenant and idempotency key under which there is an instance."""
+    sql = f"""SELECT k.tenant_id, k.key
+              FROM unnest(%(tenants)s::text[], %(keys)s::text[]) AS r(t, k)
+              JOIN instance_keys k ON k.tenant_id = r.t AND k.key = r.k WHERE {_HAS_INSTANCE}"""
+    params = _pairs(wanted)
+    return {(row.tenant_id, row.key) for row in tx.rows(sql, params)} if params["keys"] else set()
+
+
+def free_keys(tx: Tx, wanted: Iterable[tuple[str, str]]) -> int:
+    """Those of the pairs of tenant and idempotency key whose instance went with its month are free
+    again; how many.
+
+    A key is written with its instance, in one statement. So whoever sees a key without one sees
+    that the instance is gone, and not that it is yet to come.
+    """
+    sql = f"""DELETE FROM instance_keys k
+              USING unnest(%(tenants)s::text[], %(keys)s::text[]) AS r(t, k)
+              WHERE k.tenant_id = r.t AND k.key = r.k AND NOT {_HAS_INSTANCE}"""
+    params = _pairs(wanted)
+    return tx.run(sql, params) if params["keys"] else 0
+
+
+def _pairs(wanted: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     pairs = list(wanted)
-    sql = """SELECT r.t AS tenant_id, r.k AS key
-             FROM unnest(%(tenants)s::text[], %(keys)s::text[]) AS r(t, k)
-             JOIN instances i ON i.tenant_id = r.t AND i.idempotency_key = r.k"""
-    params = {"tenants": [pair[0] for pair in pairs], "keys": [pair[1] for pair in pairs]}
-    return {(row.tenant_id, row.key) for row in tx.rows(sql, params)} if pairs else set()
+    return {"tenants": [pair[0] for pair in pairs], "keys": [pair[1] for pair in pairs]}
 
 
 def now(tx: Tx) -> Moment:
@@ -122,6 +144,10 @@ def list_instances(
     return [_opened(tx, row) for row in rows]
 
 
+_BY_KEY = """i.id IN (SELECT k.instance_id FROM instance_keys k
+    WHERE k.tenant_id = i.tenant_id AND k.key = %(key)s)"""
+
+
 def narrowed(wanted: Filter) -> tuple[str, dict[str, Any]]:
     """The condition on an instance ``i`` and its sequence ``q`` that a filter stands for, and its
     parameters.
@@ -135,7 +161,7 @@ def narrowed(wanted: Filter) -> tuple[str, dict[str, Any]]:
         ("q.name = %(sequence_name)s", "sequence_name", wanted.sequence_name),
         ("i.state = ANY(%(states)s)", "states", list(wanted.states) or None),
         ("i.metadata @> %(metadata)s::jsonb", "metadata", dict(wanted.metadata or {}) or None),
-        ("i.idempotency_key = %(key)s", "key", wanted.idempotency_key),
+        (_BY_KEY, "key", wanted.idempotency_key),
         ("i.parent_instance_id = %(parent)s", "parent", wanted.parent_instance_id),
         ("i.session_id = %(session)s", "session", wanted.session_id),
     ):
@@ -180,14 +206,14 @@ def shown_now(
 def read_contexts(tx: Tx, wanted: Iterable[tuple[UUID, int]]) -> dict[UUID, Any]:
     """The contexts of these instances at these versions."""
     pairs = list(wanted)
-    sql = """SELECT c.instance_id, c.body
-             FROM unnest(%(ids)s::uuid[], %(versions)s::integer[]) AS r(i, v)
-             JOIN contexts c ON c.instance_id = r.i AND c.version = r.v"""
-    rows = (
-        tx.rows(sql, {"ids": [p[0] for p in pairs], "versions": [p[1] for p in pairs]})
-        if pairs
-        else []
-    )
+    if not pairs:
+        return {}
+    sql = f"""SELECT c.instance_id, c.body
+              FROM unnest(%(ids)s::uuid[], %(versions)s::integer[]) AS r(i, v)
+              JOIN contexts c ON c.instance_id = r.i AND c.version = r.v
+              WHERE {within("c.instance_id")}"""
+    ids = [pair[0] for pair in pairs]
+    rows = tx.rows(sql, {"ids": ids, "versions": [pair[1] for pair in pairs]} | span(ids))
     return {row.instance_id: tx.cipher.open_context(row.instance_id, row.body) for row in rows}
 
 

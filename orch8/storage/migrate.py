@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy
@@ -11,15 +10,15 @@ from alembic import command
 from alembic.config import Config
 from psycopg2 import sql
 
-from orch8.storage.ids import first_of
+from orch8.storage.months import PARTITIONED
 from orch8.storage.transaction import psycopg2_url
 
-MONTHS_AHEAD = 12
+MONTHS_AHEAD = 12  # of the audit log, the present one among them
 APPEND_ONLY = ("audit_log", "evidence")
 
 
 def migrate(owner_url: str, app_url: str, *, revision: str = "head") -> None:
-    """The schema is at ``revision``, audit partitions exist for a year ahead, and the role of
+    """The schema is at ``revision``, the months to come have their partitions, and the role of
     ``app_url`` may work with the tables but not change or delete what is append-only.
     """
     engine = sqlalchemy.create_engine(psycopg2_url(owner_url))
@@ -29,7 +28,7 @@ def migrate(owner_url: str, app_url: str, *, revision: str = "head") -> None:
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(80867238)")
             run_alembic(connection, revision)
             if _has_tables(connection):
-                _make_partitions(connection, datetime.now(UTC))
+                _make_months(connection)
                 _grant(connection, owner_url, app_url)
             connection.commit()
     finally:
@@ -41,7 +40,7 @@ def run_alembic(connection: sqlalchemy.Connection, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     config.attributes["connection"] = connection
-    if revision == "base" or revision.startswith("-"):
+    if revision == "base" or "-" in revision:  # 0020-1 is the one before
         command.downgrade(config, revision)
     else:
         command.upgrade(config, revision)
@@ -53,20 +52,12 @@ def _has_tables(connection: sqlalchemy.Connection) -> bool:
     return bool(found.scalar())
 
 
-def _make_partitions(connection: sqlalchemy.Connection, now: datetime) -> None:
-    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    for _ in range(MONTHS_AHEAD):
-        after = (month + timedelta(days=32)).replace(day=1)
-        connection.exec_driver_sql(
-            f"CREATE TABLE IF NOT EXISTS audit_log_{month:%Y_%m} PARTITION OF audit_log "
-            f"FOR VALUES FROM ('{first_of(month)}') TO ('{first_of(after)}')"
-        )
-        # Row triggers come with the parent, this one does not.
-        connection.exec_driver_sql(
-            f"CREATE OR REPLACE TRIGGER audit_log_{month:%Y_%m}_no_truncate BEFORE TRUNCATE "
-            f"ON audit_log_{month:%Y_%m} FOR EACH STATEMENT EXECUTE FUNCTION orch8_append_only()"
-        )
-        month = after
+def _make_months(connection: sqlalchemy.Connection) -> None:
+    """The tables have partitions for the months to come, unless the schema is of before them."""
+    found = connection.exec_driver_sql("SELECT to_regprocedure('orch8_months_ahead(text)')")
+    if found.scalar() is not None:
+        for table in PARTITIONED:
+            connection.exec_driver_sql("SELECT orch8_months_ahead(%s)", (table,))
 
 
 def _grant(connection: sqlalchemy.Connection, owner_url: str, app_url: str) -> None:
@@ -81,6 +72,10 @@ def _grant(connection: sqlalchemy.Connection, owner_url: str, app_url: str) -> N
             *(f"REVOKE UPDATE, DELETE, TRUNCATE ON {table} FROM {{}}" for table in APPEND_ONLY),
         ):
             cursor.execute(sql.SQL(statement).format(role))
+        cursor.execute("SELECT to_regprocedure('orch8_months_ahead(text)') IS NOT NULL")
+        if cursor.fetchone() == (True,):
+            grant = sql.SQL("GRANT EXECUTE ON FUNCTION orch8_months_ahead(text) TO {}")
+            cursor.execute(grant.format(role))
         cursor.execute(
             "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
             "WHERE i.inhparent = 'audit_log'::regclass"

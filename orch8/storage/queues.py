@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from orch8.storage.transaction import Row, Tx
+from orch8.storage.months import span, within
+from orch8.storage.transaction import Row, Tx, dumps
 
 IN_LINE: Final = 2500  # steps of a key and lane that are looked at: a few more than are admitted
 
@@ -24,7 +25,7 @@ def due_by_age(
     sql = f"""
     WITH n AS MATERIALIZED (SELECT orch8_now() AS now)
     SELECT l.lane, {_by_age("d.due_at", ages)} AS waiting FROM n, unnest(%(lanes)s) AS l(lane),
-    LATERAL (SELECT s.due_at FROM steps s WHERE s.lane = l.lane AND s.due_at <= orch8_now()
+    LATERAL (SELECT s.due_at FROM steps s WHERE s.lane = l.lane AND s.due_at <= n.now
         ORDER BY s.due_at LIMIT %(most)s) d
     GROUP BY l.lane"""
     rows = tx.rows(sql, {"lanes": list(lanes), "most": most, "age": age})
@@ -48,7 +49,7 @@ def tenants(tx: Tx, lane: str, *, after: str, visits: int, most: int) -> list[Ro
         WHERE t.n < %(visits)s)
     SELECT t.tenant_id, CASE WHEN t.due_at <= orch8_now() THEN (
         SELECT count(*) FROM (SELECT FROM steps s WHERE s.lane = %(lane)s
-            AND s.tenant_id = t.tenant_id AND s.due_at <= orch8_now()
+            AND s.tenant_id = t.tenant_id AND s.due_at <= (SELECT orch8_now())
             ORDER BY s.due_at LIMIT %(most)s) d) ELSE 0 END AS due
     FROM t ORDER BY t.tenant_id"""
     return tx.rows(sql, {"lane": lane, "after": after, "visits": visits, "most": most})
@@ -148,19 +149,21 @@ def admit(tx: Tx, tenant_id: str, key: str, lane: str, plan: Sequence[datetime])
     moments, in the order in which they came; how many there were.
     """
     sql = """
-    WITH first AS MATERIALIZED (
-        SELECT instance_id, node_key, queued_at, id FROM steps
-        WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND lane = %(lane)s
-            AND due_at IS NULL AND held_due_at IS NULL AND state = 'scheduled'
-        ORDER BY queued_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED),
-    slot AS (
-        SELECT instance_id, node_key,
-            (%(plan)s::timestamptz[])[row_number() OVER (ORDER BY queued_at, id)] AS at
-        FROM first)
-    UPDATE steps s SET due_at = slot.at FROM slot
-    WHERE s.instance_id = slot.instance_id AND s.node_key = slot.node_key
-        AND s.state = 'scheduled'"""
-    params = {
-        "tenant": tenant_id, "key": key, "lane": lane, "limit": len(plan), "plan": list(plan),
-    }  # fmt: skip
-    return tx.run(sql, params)
+    SELECT instance_id, node_key FROM steps
+    WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND lane = %(lane)s
+        AND due_at IS NULL AND held_due_at IS NULL AND state = 'scheduled'
+    ORDER BY queued_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
+    params = {"tenant": tenant_id, "key": key, "lane": lane, "limit": len(plan)}
+    first = tx.rows(sql, params)
+    if not first:
+        return 0
+    # By itself, since a statement that finds its rows would be planned to update every month.
+    sql = f"""
+    UPDATE steps s SET due_at = r.at
+    FROM json_to_recordset(%(rows)s::json) AS r(i uuid, k text, at timestamptz)
+    WHERE s.instance_id = r.i AND s.node_key = r.k AND {within("s.instance_id")}"""
+    rows = [
+        {"i": row.instance_id, "k": row.node_key, "at": at}
+        for row, at in zip(first, plan, strict=False)
+    ]
+    return tx.run(sql, {"rows": dumps(rows)} | span(row.instance_id for row in first))

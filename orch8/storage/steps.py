@@ -5,39 +5,35 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from orch8.engine.keys import NodeKey
 from orch8.engine.scope import OutputRef
 from orch8.storage.instances import CLOCK, FIRST, INSTANCE_COLUMNS, LIVE, Page
+from orch8.storage.months import span, within
 from orch8.storage.rows import StepRow, with_outcome
 from orch8.storage.transaction import Row, Tx, dumps
 
 _NAMES = tuple(f.name for f in fields(StepRow))
 _COLUMNS = ", ".join(f"s.{name}" for name in _NAMES)
 
-# The locking select stands in a CTE: joined directly, the planner may lock more rows than the
-# limit.
 _TAKE_DUE = f"""
-WITH due AS MATERIALIZED (
-    SELECT s.instance_id, s.node_key FROM steps s
-    WHERE s.lane = %(lane)s AND s.due_at <= orch8_now()
-    ORDER BY s.due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-SELECT {_COLUMNS} FROM due JOIN steps s USING (instance_id, node_key) ORDER BY s.due_at"""
+SELECT {_COLUMNS} FROM steps s WHERE s.lane = %(lane)s AND s.due_at <= (SELECT orch8_now())
+ORDER BY s.due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
 
 _TAKE_TURNS = f"""
-WITH due AS MATERIALIZED (
-    SELECT d.instance_id, d.node_key FROM json_each_text(%(turns)s::json) AS t(tenant_id, turns),
-    LATERAL (SELECT s.instance_id, s.node_key FROM steps s
-        WHERE s.lane = %(lane)s AND s.tenant_id = t.tenant_id AND s.due_at <= orch8_now()
-        ORDER BY s.due_at LIMIT t.turns::integer FOR UPDATE SKIP LOCKED) d
-    LIMIT %(all)s)  -- cuts nothing off: it tells the planner how few there are
-SELECT {_COLUMNS} FROM due JOIN steps s USING (instance_id, node_key) ORDER BY s.due_at"""
+SELECT d.* FROM json_each_text(%(turns)s::json) AS t(tenant_id, turns),
+LATERAL (SELECT {_COLUMNS} FROM steps s
+    WHERE s.lane = %(lane)s AND s.tenant_id = t.tenant_id AND s.due_at <= (SELECT orch8_now())
+    ORDER BY s.due_at LIMIT t.turns::integer FOR UPDATE SKIP LOCKED) d
+ORDER BY d.due_at"""
 
 _READ = f"""
 SELECT {_COLUMNS} FROM json_to_recordset(%(keys)s::json) AS r(i uuid, k text)
-JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k"""
+JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k
+WHERE {within("s.instance_id")}"""
 
 
 def take_due(tx: Tx, lane: str, limit: int) -> list[StepRow]:
@@ -49,13 +45,13 @@ def take_due(tx: Tx, lane: str, limit: int) -> list[StepRow]:
 
 def take_turns(tx: Tx, lane: str, turns: Mapping[str, int]) -> list[StepRow]:
     """As take_due, of each tenant as many rows as it has turns."""
-    params = {"lane": lane, "turns": dumps(turns), "all": sum(turns.values())}
+    params = {"lane": lane, "turns": dumps(turns)}
     return [_step(row) for row in tx.rows(_TAKE_TURNS, params)]
 
 
 def due_ids(tx: Tx, lane: str, limit: int) -> list[UUID]:
     """Up to ``limit`` ids of due rows of a lane; nothing is locked or changed."""
-    sql = """SELECT id FROM steps WHERE lane = %(lane)s AND due_at <= orch8_now()
+    sql = """SELECT id FROM steps WHERE lane = %(lane)s AND due_at <= (SELECT orch8_now())
              ORDER BY due_at LIMIT %(limit)s"""
     return [row.id for row in tx.rows(sql, {"lane": lane, "limit": limit})]
 
@@ -84,10 +80,10 @@ def mark_claimed(tx: Tx, rows: Iterable[StepRow]) -> None:
     ]
     if not claimed:
         return
-    tx.run(_MARK_CLAIMED, {"rows": dumps(claimed)})
+    tx.run(_MARK_CLAIMED, {"rows": dumps(claimed)} | span(each["i"] for each in claimed))
 
 
-_MARK_CLAIMED = """
+_MARK_CLAIMED = f"""
 WITH r AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r(i uuid, k text,
     state text, due_at timestamptz, epoch integer, claimed_by uuid, worker text,
     lease_until timestamptz, dispatches integer, idempotency_key text, fingerprint text,
@@ -102,22 +98,22 @@ claimed AS (
         limit_key = r.limit_key, queued_at = r.queued_at, waits_for = r.waits_for,
         fence = r.fence, last_dispatched_at = r.last_dispatched_at, money = r.money,
         progress = r.progress, request = decode(r.request, 'base64')
-    FROM r WHERE s.instance_id = r.i AND s.node_key = r.k),
+    FROM r WHERE s.instance_id = r.i AND s.node_key = r.k AND {within("s.instance_id")}),
 -- An instance that a settle holds right now is passed over: that settle writes its state anyway.
 shown AS (
     SELECT i.id FROM instances i
     WHERE i.id IN (SELECT i FROM r WHERE NOT r.pull AND r.state = 'running')
-        AND i.state IN ('scheduled', 'waiting')
+        AND i.state IN ('scheduled', 'waiting') AND {within("i.id")}
     FOR UPDATE SKIP LOCKED)
 UPDATE instances i SET state = 'running', updated_at = orch8_now()
-FROM shown WHERE i.id = shown.id"""
+FROM shown WHERE i.id = shown.id AND {within("i.id")}"""
 
 
 def set_aside(tx: Tx, row: StepRow, attention: Any) -> bool:
     """scheduled -> parked: the row, and with it its instance, shows what is wrong; False when it
     has changed since it was read.
     """
-    sql = """
+    sql = f"""
     WITH aside AS (
         UPDATE steps SET state = 'parked', due_at = NULL, limit_key = NULL, queued_at = NULL,
             attention = %(why)s::jsonb
@@ -125,18 +121,26 @@ def set_aside(tx: Tx, row: StepRow, attention: Any) -> bool:
         RETURNING instance_id)
     UPDATE instances i SET state = 'waiting', updated_at = orch8_now(),
         attention = %(why)s::jsonb || jsonb_build_object('node_key', %(k)s)
-    FROM aside WHERE i.id = aside.instance_id"""
+    FROM aside WHERE i.id = aside.instance_id AND {within("i.id")}"""
     params = {
         "i": row.instance_id, "k": row.node_key, "epoch": row.epoch, "state": row.state,
-        "why": dumps(attention),
+        "why": dumps(attention), **span([row.instance_id]),
     }  # fmt: skip
     return tx.run(sql, params) == 1
 
 
 def read_steps(tx: Tx, keys: Iterable[tuple[UUID, NodeKey | str]]) -> list[StepRow]:
     """The rows of these nodes; a node without a row is left out."""
-    wanted = [{"i": instance_id, "k": str(key)} for instance_id, key in keys]
-    return [_step(row) for row in tx.rows(_READ, {"keys": dumps(wanted)})] if wanted else []
+    params = _wanted(keys)
+    return [_step(row) for row in tx.rows(_READ, params)] if params else []
+
+
+def _wanted(keys: Iterable[tuple[UUID, NodeKey | str]]) -> dict[str, Any]:
+    """The parameters of _READ, none if there are no keys."""
+    wanted = [(instance_id, str(key)) for instance_id, key in keys]
+    if not wanted:
+        return {}
+    return {"keys": dumps([{"i": i, "k": k} for i, k in wanted])} | span(i for i, _ in wanted)
 
 
 def lock_claims(tx: Tx, keys: Sequence[tuple[UUID, str]]) -> list[Row]:
@@ -146,12 +150,14 @@ def lock_claims(tx: Tx, keys: Sequence[tuple[UUID, str]]) -> list[Row]:
     the clock's, the rest is the instance. Only the first node of an instance brings its snapshot,
     which is large when much of it is live.
     """
+    if not keys:
+        return []
     seen: set[UUID] = set()
     wanted = []
     for n, (i, k) in enumerate(keys):
         wanted.append({"n": n, "i": i, "k": k, "first": i not in seen})
         seen.add(i)
-    return tx.rows(_LOCK_CLAIMS, {"keys": dumps(wanted)})
+    return tx.rows(_LOCK_CLAIMS, {"keys": dumps(wanted)} | span(seen))
 
 
 # With i.id = r.i the planner may find steps by i.id alone and sift them: with few steps an instance
@@ -163,14 +169,14 @@ SELECT {_ONCE}, {CLOCK}, r.n, s.epoch AS step_epoch, s.claimed_by AS step_claime
 FROM json_to_recordset(%(keys)s::json) AS r(n integer, i uuid, k text, first boolean)
 JOIN instances i ON i.id = ANY(ARRAY[r.i])
 JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k
-ORDER BY i.id, s.node_key FOR UPDATE OF i, s"""
+WHERE {within("i.id", "s.instance_id")} ORDER BY i.id, s.node_key FOR UPDATE OF i, s"""
 
 
 def lock_steps(tx: Tx, keys: Iterable[tuple[UUID, NodeKey | str]]) -> list[StepRow]:
     """As read_steps, and the rows are locked. The caller holds their instances' locks already."""
-    wanted = [{"i": instance_id, "k": str(key)} for instance_id, key in keys]
+    params = _wanted(keys)
     sql = _READ + " ORDER BY s.instance_id, s.node_key FOR UPDATE OF s"
-    return [_step(row) for row in tx.rows(sql, {"keys": dumps(wanted)})] if wanted else []
+    return [_step(row) for row in tx.rows(sql, params)] if params else []
 
 
 def step_by_id(tx: Tx, step_id: UUID) -> StepRow | None:
@@ -212,7 +218,7 @@ def silent_pulls(tx: Tx, limit: int, *, among: Sequence[UUID] | None = None) -> 
     (SELECT {_COLUMNS} FROM steps s WHERE s.pull AND s.lease_until < clock_timestamp()
         AND {mine} LIMIT %(limit)s)
     UNION ALL
-    (SELECT {_COLUMNS} FROM steps s WHERE s.pull AND s.expires_at <= orch8_now()
+    (SELECT {_COLUMNS} FROM steps s WHERE s.pull AND s.expires_at <= (SELECT orch8_now())
         AND s.held_due_at IS NULL AND {mine} LIMIT %(limit)s)"""
     found = tx.rows(sql, {"limit": limit, "among": None if among is None else list(among)})
     return [_step(row) for row in found]
@@ -223,14 +229,13 @@ def take_pull(tx: Tx, lane: str, limit: int, *, exact: bool) -> list[StepRow]:
     with ``exact`` only those without a queue of their own, or of just this queue.
     """
     sql = f"""
-    WITH due AS MATERIALIZED (
-        SELECT s.instance_id, s.node_key FROM steps s
-        WHERE (s.lane = %(lane)s OR (
-                NOT %(exact)s AND s.lane >= %(lane)s || '/' AND s.lane < %(lane)s || '0'))
-            AND s.due_at <= orch8_now()
-        ORDER BY s.due_at, s.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-    SELECT {_COLUMNS} FROM due JOIN steps s USING (instance_id, node_key) ORDER BY s.id"""
-    return [_step(row) for row in tx.rows(sql, {"lane": lane, "limit": limit, "exact": exact})]
+    SELECT {_COLUMNS} FROM steps s
+    WHERE (s.lane = %(lane)s OR (
+            NOT %(exact)s AND s.lane >= %(lane)s || '/' AND s.lane < %(lane)s || '0'))
+        AND s.due_at <= (SELECT orch8_now())
+    ORDER BY s.due_at, s.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
+    found = tx.rows(sql, {"lane": lane, "limit": limit, "exact": exact})
+    return sorted((_step(row) for row in found), key=attrgetter("id"))
 
 
 _LIVE_OF = f"instances i WHERE i.id = %(i)s AND s.instance_id = i.id AND {LIVE}"
@@ -271,18 +276,18 @@ def claimed_by(tx: Tx, worker_id: UUID, limit: int) -> list[tuple[UUID, str]]:
 # -- outputs -------------------------------------------------------------------------------------
 # Both read by the primary key: an instance may have a hundred thousand steps. The keys of a block's
 # iterations stand together, so the last of them are looked for among these alone.
-_EXACT = """
+_EXACT = f"""
 SELECT r.n, s.output, s.outcome, s.path, s.created_at, s.finished_at
 FROM json_to_recordset(%(refs)s::json) AS r(n integer, i uuid, k text)
 JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k
-WHERE s.state = 'completed' ORDER BY s.round"""
-_LATEST = """
+WHERE s.state = 'completed' AND {within("s.instance_id")} ORDER BY s.round"""
+_LATEST = f"""
 SELECT r.n, o.output, o.outcome, o.path, o.created_at, o.finished_at
 FROM json_to_recordset(%(refs)s::json) AS r(n integer, i uuid, first text, behind text),
 LATERAL (
     SELECT s.output, s.outcome, s.path, s.created_at, s.finished_at FROM steps s
     WHERE s.instance_id = r.i AND s.node_key >= r.first AND s.node_key < r.behind
-        AND s.state = 'completed'
+        AND s.state = 'completed' AND {within("s.instance_id")}
     ORDER BY s.path DESC, s.round DESC LIMIT 1) o"""
 
 
@@ -296,7 +301,8 @@ def read_outputs(
     so that expressions can ask for it.
     """
     found: list[tuple[Any, tuple[int, ...]]] = [(None, ())] * len(wanted)
-    exact, latest = [], []
+    exact: list[dict[str, Any]] = []
+    latest: list[dict[str, Any]] = []
     for n, (instance_id, ref, rounds) in enumerate(wanted):
         if ref.exact:
             keys = (NodeKey(ref.block_id, ref.path, r) for r in range(1, rounds + 1))
@@ -306,7 +312,9 @@ def read_outputs(
             behind = begin[:-1] + chr(ord(begin[-1]) + 1)
             latest.append({"n": n, "i": instance_id, "first": begin, "behind": behind})
     for sql, refs in ((_EXACT, exact), (_LATEST, latest)):
-        for row in tx.rows(sql, {"refs": dumps(refs)}) if refs else ():
+        if not refs:
+            continue
+        for row in tx.rows(sql, {"refs": dumps(refs)} | span(ref["i"] for ref in refs)):
             seen = with_outcome(row.output, row.outcome, row.created_at, row.finished_at)
             found[row.n] = seen, tuple(row.path)
     return found
