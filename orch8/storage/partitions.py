@@ -168,8 +168,8 @@ def detach(tx: Tx, month: Month, *, keep: bool) -> None:
 
 def sweep(tx: Tx, month: Month, after: UUID, limit: int, *, keep: bool) -> UUID | None:
     """The idempotency keys of up to ``limit`` instances of a detached month that come after an id
-    are free, and, unless they are to ``keep``, their kept state and signals are gone. The last of
-    those instances, None if there was none.
+    are free, and, unless they are to ``keep``, their kept state, signals and checkpoints are gone.
+    The last of those instances, None if there was none.
     """
     gone = {
         "keys_gone": "instance_keys k USING old WHERE k.tenant_id = old.tenant_id "

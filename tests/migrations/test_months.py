@@ -80,7 +80,7 @@ def test_installation_becomes_one_of_months_without_a_copy(database: Database) -
     before, were = rows(database), {}
     for table in OWNED:
         were |= files(database, oids(database, table))
-    migrate(database.owner_url, database.url)
+    migrate(database.owner_url, database.url, revision="0020")
     assert rows(database) == before
     now = files(database, list(were))
     assert {oid: were[oid] for oid in now} == now
@@ -145,7 +145,7 @@ def test_ids_of_the_next_month_move_the_bound(database: Database) -> None:
 
 def test_months_go_back_to_one_table(database: Database) -> None:
     """With every row of every month, and one instance to a key again."""
-    migrate(database.owner_url, database.url)
+    migrate(database.owner_url, database.url, revision="0020")
     execute(database.owner_url, "UPDATE instances SET id = %s WHERE id = (SELECT id FROM instances "
             "WHERE idempotency_key = 'k1')", Month.at(datetime.now(UTC)).next.low)  # fmt: skip
     before = rows(database)
@@ -153,5 +153,5 @@ def test_months_go_back_to_one_table(database: Database) -> None:
     assert rows(database) == before
     with pytest.raises(psycopg2.errors.UniqueViolation):
         execute(database.owner_url, "UPDATE instances SET idempotency_key = 'k1'")
-    migrate(database.owner_url, database.url)
+    migrate(database.owner_url, database.url, revision="0020")
     assert rows(database) == before
