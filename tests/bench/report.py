@@ -17,7 +17,7 @@ from tests.bench.road import Drain
 from tests.bench.statements import Statement
 
 FILE = Path("build/bench.json")
-TARGET_STEPS, TARGET_START_MS, TARGET_MONEY = 3000, 20, 15
+TARGET_STEPS, TARGET_START_MS, TARGET_MONEY = 6000, 10, 15
 MOST_THREADS = 24
 
 
