@@ -139,7 +139,7 @@ class Road:
         def look() -> bool:
             return not any(self.world.rows(_UNFINISHED)[0].values())
 
-        until(look, within, lambda: self.world.rows(_UNFINISHED), poll=0.1)
+        until(look, within, lambda: self.world.rows(_UNFINISHED), poll=0.25)
 
     @contextmanager
     def stopped_workers(self) -> Iterator[None]:
