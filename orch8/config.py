@@ -121,7 +121,7 @@ class Settings:
     tick_interval_ms: int = _var(
         "ORCH8_TICK_INTERVAL_MS", 1000, "How often beat looks for due steps."
     )
-    worker_width: int = _var("ORCH8_WORKER_WIDTH", 128, "Calls in flight per worker process.")
+    worker_width: int = _var("ORCH8_WORKER_WIDTH", 256, "Calls in flight per worker process.")
     tenant_weights: str = _var(
         "ORCH8_TENANT_WEIGHTS",
         "",
