@@ -32,7 +32,7 @@ _POLL = 0.1
 @click.option("--handler-url", help="Where steps are sent: POST <this>/<handler>.")
 @click.option("--workers", type=click.IntRange(0, 64), default=2, show_default=True)
 @click.option("--tick", type=click.FloatRange(0.05, 60), help="Seconds between ticks [1].")
-@click.option("--width", type=click.IntRange(1, 1024), help="Calls in flight per worker [128].")
+@click.option("--width", type=click.IntRange(1, 1024), help="Calls in flight per worker [256].")
 @click.option("--insecure", is_flag=True, help="No API key, even where others can reach it.")
 @click.option("--logs", is_flag=True, help="Show the logs of all processes here.")
 def dev(*, logs: bool, **given: Any) -> None:
