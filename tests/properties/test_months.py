@@ -90,7 +90,7 @@ def test_span_of_ids_far_from_the_end_of_a_month_is_that_month(made: UUID, after
 
 def test_condition_names_each_column() -> None:
     """The planner does not carry bounds over from one table to the next."""
-    told = within("i.id", "s.instance_id")
-    assert told == (
-        "i.id BETWEEN %(low)s AND %(high)s AND s.instance_id BETWEEN %(low)s AND %(high)s"
+    assert within("i.id", "s.instance_id") == (
+        "i.id >= ALL (ARRAY[%(low)s]) AND i.id <= ALL (ARRAY[%(high)s])"
+        " AND s.instance_id >= ALL (ARRAY[%(low)s]) AND s.instance_id <= ALL (ARRAY[%(high)s])"
     )
