@@ -94,6 +94,24 @@ def test_exchange_takes_an_answer_for_a_call(exchange: Exchange) -> None:
     assert came.get(timeout=WITHIN).verdict is Verdict.NOT_SENT
 
 
+def test_exchange_that_breaks_leaves_no_call_without_an_answer(exchange: Exchange) -> None:
+    """What was in flight is unknown then, and the next call is carried as if nothing had been."""
+    came: SimpleQueue[Answer] = SimpleQueue()
+
+    def breaks(_: Answer) -> None:
+        raise LookupError("nobody takes this answer")
+
+    with meeting(2) as url:  # which this one call cannot make up alone
+        exchange.put(lambda: Call(url, body=b"{}"), came.put)
+        exchange.put(lambda: Answer(Verdict.NOT_SENT), breaks)
+        lost = came.get(timeout=WITHIN)
+        assert lost.verdict is Verdict.UNKNOWN
+        assert lost.error is not None
+        assert lost.error["code"] == "engine"
+    with meeting(1) as url:
+        assert exchange.call(Call(url, body=b"{}")).verdict is Verdict.SUCCEEDED
+
+
 def test_exchange_that_is_closed_brings_its_calls_to_their_end() -> None:
     """Closing takes nothing back that is under way."""
     came: SimpleQueue[Answer] = SimpleQueue()
