@@ -107,7 +107,7 @@ def follow(instance_id: str) -> Response:
     def look() -> Look:
         with database.begin() as tx:
             seen = following.look(tx)
-        events = [Event("output", shapes.output(row)) for row in seen.outputs]
+        events = [Event("output", shapes.output(wanted, row)) for row in seen.outputs]
         if seen.state is not None:
             events.insert(0, Event("state", {"instance_id": wanted, "state": seen.state}))
         if seen.ended:

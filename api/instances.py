@@ -193,7 +193,7 @@ def outputs(instance_id: str) -> Response:
     office = surface().office
     with office.begin() as tx:
         rows = inspect.outputs(office, tx, wanted, tenant_id=caller().tenant)
-    return answer([shapes.output(row) for row in rows])
+    return answer([shapes.output(wanted, row) for row in rows])
 
 
 @blueprint.get("/instances/<instance_id>/tree")

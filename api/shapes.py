@@ -35,8 +35,23 @@ def instance(row: Row) -> dict[str, Any]:
     return shown
 
 
-def output(row: StepRow) -> dict[str, Any]:
-    """What a step came to."""
+def output(instance_id: Any, row: StepRow | Row) -> dict[str, Any]:
+    """What a step came to, or a trace, which looks as if a step had put it out."""
+    if not isinstance(row, StepRow):
+        return {
+            "id": row.id,
+            "instance_id": instance_id,
+            "block_id": row.block_id,
+            "node_key": None,
+            "state": "completed",
+            "outcome": None,
+            "output": row.output,
+            "output_ref": None,
+            "output_size": len(orjson.dumps(row.output)),
+            "error": None,
+            "attempt": row.attempt,
+            "created_at": row.created_at,
+        }
     return {
         "id": row.id,
         "instance_id": row.instance_id,

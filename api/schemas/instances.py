@@ -180,7 +180,7 @@ class OutputSchema(Shown):
     id = fields.UUID(required=True)
     instance_id = fields.UUID(required=True)
     block_id = fields.String(required=True)
-    node_key = fields.String(required=True)
+    node_key = fields.String(required=True, allow_none=True)
     state = fields.String(required=True)
     outcome = fields.String(required=True, allow_none=True)
     output = fields.Raw(required=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -10,10 +11,11 @@ from orch8.blocks.step import Step
 from orch8.engine.lifecycle import StepState
 from orch8.errors import NotFound
 from orch8.runtime.office import Office, only
-from orch8.storage import audit, instances, signals, steps
+from orch8.storage import audit, instances, signals, steps, traces
 from orch8.storage.rows import StepRow
 from orch8.storage.transaction import Row, Tx
 
+Shown = StepRow | Row  # a step that ended, or a trace
 _HIDDEN: Final = frozenset({"@root", "@main", SLA})  # what every run has around its blocks
 
 
@@ -27,21 +29,30 @@ def shown(tx: Tx, instance_id: UUID, *, tenant_id: str | None) -> Row:
 
 def outputs(
     office: Office, tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 1000
-) -> list[StepRow]:
-    """The steps of an instance that completed, the oldest first, with their outputs. Of a sequence
-    that is one list of steps, also the one that failed, until it is tried again.
+) -> list[Shown]:
+    """The steps of an instance that completed, the oldest first, with their outputs, and the traces
+    among them. Of a sequence that is one list of steps, also the one that failed, until it is tried
+    again.
     """
     row = only(instances.read_instances(tx, [instance_id]), instance_id, tenant_id)
     rows = [row for row in steps.steps_of(tx, instance_id, limit=limit) if is_output(row)]
     last = {(row.block_id, row.path): row.id for row in rows}
     index = office.library.get(tx, row.sequence_id).sequence.index
     flat = all(block.type == Step.type for block in index.values() if "@" not in block.id)
-    return [
+    ended = [
         row
         for row in rows
         if row.state == StepState.COMPLETED
         or (flat and row.state == StepState.FAILED and last[row.block_id, row.path] == row.id)
     ]
+    return in_order(ended, traces.traces_of(tx, instance_id, limit))
+
+
+def in_order(ended: Sequence[StepRow], traced: Sequence[Row]) -> list[Shown]:
+    """What steps put out and the traces, the oldest first."""
+    places: list[tuple[Any, int, Shown]] = [(row.finished_at, 0, row) for row in ended]
+    places += [(trace.created_at, 1 if trace.after else -1, trace) for trace in traced]
+    return [shown for _, _, shown in sorted(places, key=lambda place: place[:2])]
 
 
 def is_output(row: StepRow) -> bool:

@@ -14,7 +14,7 @@ from orch8.engine.keys import NodeKey
 from orch8.engine.lifecycle import StepState
 from orch8.engine.scope import CONTEXT, Scope, StepRef
 from orch8.errors import Conflict, ExpressionError
-from orch8.runtime.performing import matches
+from orch8.runtime.builtins.signals import matches
 from orch8.runtime.run import Run
 from orch8.storage.transaction import dumps
 

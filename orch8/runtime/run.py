@@ -35,6 +35,7 @@ from orch8.runtime.surroundings import Surroundings
 from orch8.storage.changes import Changes, is_settlement
 from orch8.storage.fences import Hold
 from orch8.storage.rows import AuditEntry, Evidence, InstanceRow, Moment, StepRow, with_outcome
+from orch8.storage.traces import Trace
 
 ENGINE: Final = "engine"
 JANITOR: Final = "janitor"  # the lane in which read handlers are asked about attempts in doubt
@@ -319,6 +320,14 @@ class Run:
                 request_id, body,
             )
         )  # fmt: skip
+
+    def trace(self, block_id: str, output: Any, *, attempt: int = 0, after: bool = False) -> None:
+        """It is shown among the outputs of the instance, beside what its steps put out now, or
+        ``after`` that. Templates do not see it.
+        """
+        self.changes.traced.append(
+            Trace(self.row.id, self.row.tenant_id, block_id, output, self.now, attempt, after)
+        )
 
     def observe(self, row: StepRow, kind: str, verdict: str | None, body: Any) -> None:
         """What was seen of a call is kept as evidence."""

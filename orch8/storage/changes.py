@@ -22,6 +22,7 @@ from orch8.storage.months import span, within
 from orch8.storage.outbox import TELL, Notice, notice_rows
 from orch8.storage.rows import AuditEntry, Doubt, Evidence, Incident, InstanceRow, StepRow
 from orch8.storage.steps import encoded
+from orch8.storage.traces import TRACE, Trace, trace_rows
 from orch8.storage.transaction import Tx, dumps
 
 _TYPES = {
@@ -236,6 +237,7 @@ class Changes:
     counted: list[Counted]
     judged: list[Judged]
     told: list[Notice]
+    traced: list[Trace]
     let_go: list[Hold]  # fences, by a statement of their own
 
     def __init__(self, **given: list[Any]) -> None:
@@ -309,6 +311,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     add(COUNT, "counted", counted_rows(changes.counted))
     add(JUDGE, "judged", judged_rows(changes.judged))
     add(TELL, "told", notice_rows(changes.told))
+    add(TRACE, "traced", trace_rows(changes.traced))
     add(_INCIDENT, "incidents", [_entry(each, _INCIDENT_NAMES) for each in changes.incidents])
     add(_TAKE, "business_keys", [_named(c, _KEY_NAMES) for c in changes.business_keys])
     add(_FREE, "freed_keys", [{"id": instance_id} for instance_id in changes.freed_keys])

@@ -1,0 +1,49 @@
+"""Traces: what is shown among an instance's outputs beside what its steps put out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from orch8.storage.ids import uuid7
+from orch8.storage.transaction import Row, Tx
+
+MOST: Final = 10_000  # of one instance that are read at once
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One mark: which block it is about, what it says, and, of what is told at one moment, whether
+    it comes ``after`` what steps put out.
+    """
+
+    instance_id: UUID
+    tenant_id: str
+    block_id: str
+    output: Any
+    created_at: datetime
+    attempt: int = 0
+    after: bool = False
+
+
+# One part of the statement that writes all changes of a transaction.
+TRACE: Final = """traced AS (
+    INSERT INTO traces (instance_id, id, tenant_id, block_id, output, attempt, after, created_at)
+    SELECT instance_id, id, tenant_id, block_id, output, attempt, after, created_at
+    FROM json_to_recordset(%(traced)s::json) AS r(instance_id uuid, id uuid, tenant_id text,
+        block_id text, output jsonb, attempt integer, after boolean, created_at timestamptz))"""
+
+
+def trace_rows(traces: list[Trace]) -> list[dict[str, Any]]:
+    """The traces as that part takes them, each with an id of its own."""
+    names = ("instance_id", "tenant_id", "block_id", "output", "created_at", "attempt", "after")
+    return [{"id": uuid7()} | {name: getattr(each, name) for name in names} for each in traces]
+
+
+def traces_of(tx: Tx, instance_id: UUID, limit: int = MOST) -> list[Row]:
+    """The instance's traces, the oldest first."""
+    sql = """SELECT id, block_id, output, attempt, after, created_at FROM traces
+             WHERE instance_id = %(id)s ORDER BY created_at, id LIMIT %(limit)s"""
+    return tx.rows(sql, {"id": instance_id, "limit": limit})
