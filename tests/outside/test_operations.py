@@ -118,11 +118,11 @@ def test_ten_thousand_at_once_are_one_request(caller: Caller) -> None:
     refused = caller.send("POST", "/instances/batch", {"instances": [one] * 10_001})
     assert refused.status == 400
     assert "batch size must not exceed 10,000" in refused.body["error"]
-    made = caller.send("POST", "/instances/batch", {"instances": [one] * 1000})
-    assert (made.status, made.body["count"]) == (201, 1000)
+    made = caller.send("POST", "/instances/batch", {"instances": [one] * 200})
+    assert (made.status, made.body["count"]) == (201, 200)
     wanted = {"filter": {"tenant_id": caller.tenant}, "state": "cancelled"}
     changed = caller.send("PATCH", "/instances/bulk/state", wanted)
-    assert (changed.status, changed.body["count"]) == (200, 1000)
+    assert (changed.status, changed.body["count"]) == (200, 200)
 
 
 def test_injected_blocks_run_behind_the_sequences_own(caller: Caller) -> None:
