@@ -309,7 +309,8 @@ def test_sweep_is_bounded(house: House) -> None:
     house.sql(
         "INSERT INTO events (id, tenant_id, event_name, producer_event_id, correlation_key,"
         " payload, received_at)"
-        " SELECT ('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 'acme', 'e', n::text, 'k', '{}',"
+        " SELECT ('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 'acme', 'e',"
+        " n::text, 'k', '{}',"
         " orch8_now() - interval '40 days' FROM generate_series(1, 1500) n"
     )
     sweep = Sweep()
