@@ -43,6 +43,10 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
         "Claims taken back from worker processes that were lost.",
         ("step.claim_lost",),
     ),
+    "orch8_credentials_not_renewed": (
+        "Times that a token could not be renewed.",
+        ("credential.not_renewed",),
+    ),
     "orch8_cron_triggered": ("Fires of schedules that started an instance.", ("cron.fired",)),
     "orch8_cron_skipped": ("Fires of schedules that were passed over.", ("cron.skipped",)),
 }

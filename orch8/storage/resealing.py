@@ -13,6 +13,8 @@ from orch8.storage.instances import FIRST, Page, state_place
 from orch8.storage.traces import trace_place
 from orch8.storage.transaction import Tx, dumps
 
+MOST_BYTES: Final = 4 * 1024 * 1024  # of values in one page, as they are stored
+
 
 @dataclass(frozen=True, slots=True)
 class Kept:
@@ -45,16 +47,25 @@ KEPT: Final = (
 
 
 def reseal(kept: Kept, tx: Tx, limit: int, after: tuple[Any, ...] | None = None) -> Page:
-    """Of up to ``limit`` rows that come after a place, those whose value is not sealed with the
-    present key have it sealed: how many, and the place to go on from, None at the end.
+    """Of up to ``limit`` rows that come after a place, of about MOST_BYTES, those whose value is not
+    sealed with the present key have it sealed: how many, and the place to go on from, None at the
+    end.
     """
     cipher = tx.cipher
     first = "" if kept.key_type == "text" else FIRST
     instance_id, key = after or (FIRST, first)
-    sql = f"""SELECT t.instance_id, t.{kept.key} AS key, {kept.value} AS value FROM {kept.table} t
-              WHERE (t.instance_id, t.{kept.key}) > (%(i)s, %(k)s)
-              ORDER BY t.instance_id, t.{kept.key} LIMIT %(limit)s"""
-    rows = tx.rows(sql, {"i": instance_id, "k": key, "limit": limit})
+    sql = f"""
+    WITH page AS (
+        SELECT t.instance_id, t.{kept.key} AS key, {kept.value} AS value FROM {kept.table} t
+        WHERE (t.instance_id, t.{kept.key}) > (%(i)s, %(k)s)
+        ORDER BY t.instance_id, t.{kept.key} LIMIT %(limit)s)
+    SELECT instance_id, key, value FROM (
+        SELECT *, COALESCE(sum(pg_column_size(value)) OVER (ORDER BY instance_id, key), 0)
+            - COALESCE(pg_column_size(value), 0) AS before
+        FROM page) measured
+    WHERE before < %(bytes)s ORDER BY instance_id, key"""
+    params = {"i": instance_id, "k": key, "limit": limit, "bytes": MOST_BYTES}
+    rows = tx.rows(sql, params)
     sealed = []
     for row in rows:
         if row.value is not None and not cipher.is_current(row.value):
@@ -67,4 +78,4 @@ def reseal(kept: Kept, tx: Tx, limit: int, after: tuple[Any, ...] | None = None)
                   AS r(i uuid, k {kept.key_type}, was jsonb, value jsonb)
               WHERE t.instance_id = r.i AND t.{kept.key} = r.k AND {kept.value} = r.was"""
     done = tx.run(sql, {"rows": dumps(sealed)}) if sealed else 0
-    return done, (rows[-1].instance_id, rows[-1].key) if len(rows) == limit else None
+    return done, (rows[-1].instance_id, rows[-1].key) if rows else None

@@ -411,6 +411,19 @@ def reseal(house: House, *, encryption_key: str = "", old_encryption_key: str = 
     return done.stdout
 
 
+def test_page_of_large_outputs_is_short(
+    houses: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reseal holds a bounded number of bytes at a time, and at least one output."""
+    monkeypatch.setattr("orch8.storage.resealing.MOST_BYTES", 1)
+    house = echoing(houses())
+    instance_id = house.run(ECHO, EACH, data={"items": [PLANTED]})
+    reseal(house, encryption_key=NEW)
+    assert {text[:8] for text in kept(house)} == {'"enc:v1:'}
+    sealing = house.another_office(encryption_key=NEW)
+    assert output_of(sealing, instance_id) == {"said": PLANTED}
+
+
 def test_reseal_goes_through_everything_page_by_page(
     houses: Callable[..., House], monkeypatch: pytest.MonkeyPatch
 ) -> None:
