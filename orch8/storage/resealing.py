@@ -47,9 +47,9 @@ KEPT: Final = (
 
 
 def reseal(kept: Kept, tx: Tx, limit: int, after: tuple[Any, ...] | None = None) -> Page:
-    """Of up to ``limit`` rows that come after a place, of about MOST_BYTES, those whose value is not
-    sealed with the present key have it sealed: how many, and the place to go on from, None at the
-    end.
+    """Of up to ``limit`` rows that come after a place, of about MOST_BYTES, those whose value is
+    not sealed with the present key have it sealed: how many, and the place to go on from, None at
+    the end.
     """
     cipher = tx.cipher
     first = "" if kept.key_type == "text" else FIRST
