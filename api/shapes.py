@@ -8,6 +8,7 @@ from urllib.parse import unquote
 import orjson
 
 from orch8.engine.keys import NodeKey
+from orch8.runtime.inspect import Shown
 from orch8.runtime.pull import PullTask
 from orch8.storage.rows import StepRow
 from orch8.storage.transaction import Row
@@ -35,8 +36,8 @@ def instance(row: Row) -> dict[str, Any]:
     return shown
 
 
-def output(instance_id: Any, row: StepRow | Row) -> dict[str, Any]:
-    """What a step came to, or a trace, which looks as if a step had put it out."""
+def output(instance_id: Any, row: Shown) -> dict[str, Any]:
+    """What a step came to, or a trace or mark, which looks as if a step had put it out."""
     if not isinstance(row, StepRow):
         return {
             "id": row.id,
@@ -55,7 +56,7 @@ def output(instance_id: Any, row: StepRow | Row) -> dict[str, Any]:
     return {
         "id": row.id,
         "instance_id": row.instance_id,
-        "block_id": row.block_id,
+        "block_id": row.block_id.rpartition("/")[2],  # on_failure/tidy is tidy
         "node_key": row.node_key,
         "state": row.state,
         "outcome": row.outcome,

@@ -91,8 +91,10 @@ def test_compensation_reads_what_failed() -> None:
         (chain("a", task("reserve", when="look")), chain("u", task("release", when="look"))),
         (chain("b", task("charge", when="look")), None),
     )
-    started(Saga(id="saga", steps=steps), answers=failing("charge"), look=look).run()
-    assert seen == {"reserve": None, "charge": None, "release": BOOM.error}
+    named = Saga(id="saga", steps=steps, names=("first", "second"))
+    started(named, answers=failing("charge"), look=look).run()
+    error = {"message": "boom", "failed_step": "second", "source": "saga", "block_id": "saga"}
+    assert seen == {"reserve": None, "charge": None, "release": error}
 
 
 def test_saga_can_be_caught() -> None:
