@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -64,10 +65,19 @@ def is_told(row: StepRow, published: Published) -> bool:
 
 
 def in_order(ended: Sequence[StepRow], told: Sequence[Row | Mark]) -> list[Shown]:
-    """What steps put out, and what is told beside it, the oldest first."""
-    places: list[tuple[Any, int, Shown]] = [(row.finished_at, 0, row) for row in ended]
-    places += [(each.created_at, 1 if each.after else -1, each) for each in told]
-    return [shown for _, _, shown in sorted(places, key=lambda place: place[:2])]
+    """What steps put out, and what is told beside it, the oldest first. What is of one moment is in
+    the order in which it was entered, marks beside what they are of, traces around all of it.
+    """
+    places: list[tuple[Any, int, UUID, int, Shown]] = [
+        (row.finished_at, 0, row.id, 0, row) for row in ended
+    ]
+    for each in told:
+        side = 1 if each.after else -1
+        if isinstance(each, Mark):
+            places.append((each.created_at, 0, each.beside, side, each))
+        else:
+            places.append((each.created_at, side, each.id, 0, each))
+    return [place[-1] for place in sorted(places, key=itemgetter(0, 1, 2, 3))]
 
 
 def timeline(

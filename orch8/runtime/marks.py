@@ -26,6 +26,7 @@ from orch8.storage.transaction import Row
 
 MOST: Final = 10_000  # marks of one loop
 _HIDDEN: Final = frozenset({"@root", "@main", SLA})  # what every run has around its blocks
+_End = tuple[datetime, UUID]  # of the row that ended last
 _Place = tuple[str, tuple[int, ...]]  # a loop's id, and the iterations around it
 
 
@@ -38,6 +39,7 @@ class Mark:
     output: Any
     attempt: int
     created_at: datetime
+    beside: UUID  # the row of that moment that it stands before or behind
     after: bool = True
 
 
@@ -56,8 +58,8 @@ class Iterations:
 
     def __init__(self, instance_id: UUID, index: Index) -> None:
         self._instance_id, self._index = instance_id, index
-        self._ends: dict[_Place, dict[int, datetime]] = defaultdict(dict)
-        self._items: dict[_Place, tuple[int, datetime]] = {}
+        self._ends: dict[_Place, dict[int, _End]] = defaultdict(dict)
+        self._items: dict[_Place, tuple[int, _End]] = {}
         self._bad: dict[_Place, set[tuple[int, NodeKey]]] = defaultdict(set)
         self._forgiven = _forgiven(index)
 
@@ -66,8 +68,8 @@ class Iterations:
         for row in rows:
             for depth, loop_id in enumerate(self._index.loops.get(row.block_id, ())):
                 place, i = (loop_id, tuple(row.path[:depth])), row.path[depth]
-                at = row.finished_at or row.created_at
-                self._ends[place][i] = max(self._ends[place].get(i, at), at)
+                end = row.finished_at or row.created_at, row.id
+                self._ends[place][i] = max(self._ends[place].get(i, end), end)
                 if row.state == StepState.COMPLETED:
                     self._bad[place].discard((i, NodeKey(row.block_id, row.path)))
                 elif row.finished_at and loop_id not in self._forgiven[row.block_id]:
@@ -78,7 +80,7 @@ class Iterations:
         for page in pages:
             self._items[page.block_id.removesuffix(ITEMS), tuple(page.path[:-1])] = (
                 page.items,
-                page.created_at,
+                (page.created_at, page.id),
             )
 
     def marks(self, snapshot: Snapshot) -> Iterator[Mark]:
@@ -115,8 +117,8 @@ class Iterations:
             yield self._mark(NodeKey(*place), number, {"_iterations": number}, at)
 
     def _ended(
-        self, body_id: str, place: _Place, began: int, unfinished: set[_Place], since: datetime
-    ) -> Iterator[tuple[int, datetime]]:
+        self, body_id: str, place: _Place, began: int, unfinished: set[_Place], since: _End
+    ) -> Iterator[tuple[int, _End]]:
         """The number, from 1, and the end of each iteration that has ended well. One that put
         nothing out ended with the one before it.
         """
@@ -136,10 +138,10 @@ class Iterations:
         return any(i == began - 1 for i, _ in self._bad[place])
 
     def _mark(
-        self, key: NodeKey, number: int, output: Any, at: datetime, *, after: bool = True
+        self, key: NodeKey, number: int, output: Any, end: _End, *, after: bool = True
     ) -> Mark:
         name = uuid5(self._instance_id, f"{key}#{number}")
-        return Mark(name, key.block_id, output, number, at, after)
+        return Mark(name, key.block_id, output, number, *end, after)
 
 
 def _forgiven(index: Index) -> dict[str, frozenset[str]]:

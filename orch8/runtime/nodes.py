@@ -136,8 +136,10 @@ class _Tree:
         }
 
     def _ended(self, key: NodeKey, states: set[str]) -> str:
-        if key in self.snapshot.dormant:
-            return "failed"
+        dormant = self.snapshot.dormant.get(key)
+        if dormant is not None:
+            stopped = dormant.cancelling and "failed" not in states
+            return "cancelled" if stopped else "failed"
         if self.index[key.block_id].type in _FORGIVING and "completed" in states:
             return "completed"
         return next((each for each in ("failed", "cancelled") if each in states), "completed")

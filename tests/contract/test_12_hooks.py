@@ -70,7 +70,7 @@ def test_on_failure_runs_for_failures_inside_other_blocks(play: Composed) -> Non
 def test_on_cancel_waits_for_what_a_cancel_does_not_reach(play: Composed) -> None:
     """It comes last."""
     scope = {"type": "cancellation_scope", "id": "s", "blocks": [sleeps("nap", 2)]}
-    found = play.run(scope, on_cancel=[says("tidy")])
+    found = play.run(scope, says("never"), on_cancel=[says("tidy")])
     play.signal(found, "cancel")
     assert play.rows(found, "tidy") == []
     play.later(2)

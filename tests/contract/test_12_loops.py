@@ -149,7 +149,7 @@ def test_markers_of_a_nested_loop_are_those_of_its_last_round(play: Composed) ->
 
 def test_markers_are_told_in_the_stream(play: Composed) -> None:
     """As /outputs has them."""
-    done = play.run(loop(says("body")), each(ITEM), data={"items": [1, 2]})
+    done = play.run(loop(says("other")), each(ITEM), data={"items": [1, 2]})
     text = play.api.send("GET", f"/instances/{done['id']}/stream?poll_ms=100").get_data(
         as_text=True
     )
