@@ -187,3 +187,27 @@ def _broken_at_first(at: NodeKey, _: object) -> bool:
     if at.round == 1:
         raise ExpressionError("broken")
     return True
+
+
+def test_error_names_what_failed_from_the_outside_in() -> None:
+    """Blocks that were cancelled for it, and chains, are left out."""
+    seen: list[Any] = []
+
+    def look(_: NodeKey, error: Any) -> bool:
+        seen.append(error["failed_blocks"])
+        return True
+
+    inner = Parallel(id="both", branches=(chain("l", "pay"), chain("r", "wait")), fail="fast")
+    guard = TryCatch(
+        id="guard", try_=chain("@try", inner), catch=chain("@catch", task("inform", when="look"))
+    )
+    shell = started(guard, answers=failing("pay"), look=look)
+    shell.answer("pay")
+    shell.run()
+    assert seen == [["both", "l", "pay"]]
+
+
+def test_parts_keep_their_numbers() -> None:
+    """Finally is 2, also without a catch."""
+    numbers = [number for number, _ in _guard(catch=None).numbered()]
+    assert numbers == [0, 2]
