@@ -56,7 +56,7 @@ def output(instance_id: Any, row: Shown) -> dict[str, Any]:
     return {
         "id": row.id,
         "instance_id": row.instance_id,
-        "block_id": row.block_id.rpartition("/")[2],  # on_failure/tidy is tidy
+        "block_id": _given_id(row),
         "node_key": row.node_key,
         "state": row.state,
         "outcome": row.outcome,
@@ -69,10 +69,15 @@ def output(instance_id: Any, row: Shown) -> dict[str, Any]:
     }
 
 
+def _given_id(row: StepRow) -> str:
+    """The id of the row's block within its own namespace: on_failure/tidy is tidy."""
+    return row.block_id.rpartition("/")[2]
+
+
 def timeline_entry(row: StepRow, *, with_output: bool) -> dict[str, Any]:
     """What a step came to, as a line of a timeline."""
     shown = {
-        "block_id": row.block_id,
+        "block_id": _given_id(row),
         "node_key": row.node_key,
         "attempt": row.failures,
         "outcome": row.outcome,

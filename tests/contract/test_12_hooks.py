@@ -86,6 +86,8 @@ def test_error_in_a_hook_is_swallowed(play: Composed) -> None:
     assert play.ids(done) == ["main", "tidy"]
     blocks = [each["block_id"] for each in entries(play, done, "step.failed")]
     assert sorted(blocks) == ["main", "on_failure/bad", "on_failure/broken"]
+    (group,) = play.api.get("/instances/dlq/groups")
+    assert group["block_id"] == "main"
 
 
 def test_hook_has_its_condition(play: Composed) -> None:
