@@ -60,6 +60,7 @@ class Iterations:
         self._instance_id, self._index = instance_id, index
         self._ends: dict[_Place, dict[int, _End]] = defaultdict(dict)
         self._items: dict[_Place, tuple[int, _End]] = {}
+        # Steps that ended badly, with their iteration, which nothing inside of it made good.
         self._bad: dict[_Place, set[tuple[int, NodeKey]]] = defaultdict(set)
         self._forgiven = _forgiven(index)
 
@@ -100,21 +101,21 @@ class Iterations:
         key = NodeKey(*place)
         about = {"_total": total, "_item_var": block.item_var, "_snapshot_ref": f"{key}{ITEMS}"}
         yield self._mark(key, 0, {"_index": 0, **about}, since, after=False)
-        began = self._began(place)
-        if place not in unfinished and not self._fell(place, began):
-            began = total
-        elif place not in unfinished:
-            began -= 1
-        for number, at in self._ended(block.body.id, place, began, unfinished, since):
-            yield self._mark(key, number, {"_index": number, **about}, at)
+        whole = place not in unfinished and not self._bad[place]
+        began = total if whole else self._began(place)
+        for number, end in self._ended(block.body.id, place, began, unfinished, since):
+            yield self._mark(key, number, {"_index": number, **about}, end)
 
     def _loop(self, block: Loop, place: _Place, unfinished: set[_Place]) -> Iterator[Mark]:
         ends, began = self._ends[place], self._began(place)
-        failed = not block.continue_on_error and self._fell(place, began)
-        if place not in unfinished and (failed or _broke_off(block, began)):
+        whole = place not in unfinished and not self._bad[place]
+        if whole and _broke_off(block, began):
             began -= 1
-        for number, at in self._ended(block.body.id, place, began, unfinished, ends[min(ends)]):
-            yield self._mark(NodeKey(*place), number, {"_iterations": number}, at)
+        for number, end in self._ended(block.body.id, place, began, unfinished, ends[min(ends)]):
+            yield self._mark(NodeKey(*place), number, {"_iterations": number}, end)
+
+    def _began(self, place: _Place) -> int:
+        return max(self._ends[place], default=-1) + 1
 
     def _ended(
         self, body_id: str, place: _Place, began: int, unfinished: set[_Place], since: _End
@@ -123,19 +124,11 @@ class Iterations:
         nothing out ended with the one before it.
         """
         ends = self._ends[place]
+        bad = {i for i, _ in self._bad[place]}
         for i in range(min(began, MOST)):
             since = max(since, ends.get(i, since))
-            if (body_id, (*place[1], i)) not in unfinished:
+            if i not in bad and (body_id, (*place[1], i)) not in unfinished:
                 yield i + 1, since
-
-    def _began(self, place: _Place) -> int:
-        return max(self._ends[place], default=-1) + 1
-
-    def _fell(self, place: _Place, began: int) -> bool:
-        """Whether the last iteration failed, and the loop with it, which something around it made
-        good.
-        """
-        return any(i == began - 1 for i, _ in self._bad[place])
 
     def _mark(
         self, key: NodeKey, number: int, output: Any, end: _End, *, after: bool = True
@@ -145,7 +138,9 @@ class Iterations:
 
 
 def _forgiven(index: Index) -> dict[str, frozenset[str]]:
-    """Of each block the loops in which something around it makes good that it fails."""
+    """Of each block the loops in which something around it makes good that it fails; a loop that
+    continues on error is one of them.
+    """
     found: dict[str, frozenset[str]] = {}
     pending = [(index.root, frozenset[str]())]
     while pending:
@@ -153,7 +148,8 @@ def _forgiven(index: Index) -> dict[str, frozenset[str]]:
         found[block.id] = loops
         lenient = isinstance(block, Loop) and block.continue_on_error
         if lenient or isinstance(block, TryCatch | Race):
-            loops = frozenset(index.loops[block.id])
+            own = (block.id,) if lenient else ()
+            loops = frozenset((*index.loops[block.id], *own))
         pending += ((child, loops) for child in block.chains())
     return found
 

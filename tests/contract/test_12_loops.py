@@ -253,6 +253,19 @@ def test_failure_that_is_caught_around_the_for_each_ends_its_rows(play: Composed
     assert [row["_index"] for row in play.put_out(done, "each")] == [0, 1]
 
 
+def test_items_side_by_side_leave_their_rows_too(play: Composed) -> None:
+    """Of those that ended well, in the order of the collection."""
+    check = step("check", "assert", {"condition": "data.item != 2"})
+    caught = {"type": "try_catch", "id": "careful", "catch_block": [],
+              "try_block": [each(sleeps("wait"), check, concurrency=3)]}  # fmt: skip
+    found = play.run(caught, data={"items": [1, 2, 3]})
+    play.later()
+    assert play.state(found) == "completed"
+    rows = [row["_index"] for row in play.put_out(found, "each")]
+    assert rows[:2] == [0, 1]
+    assert 2 not in rows
+
+
 def test_failure_that_is_caught_inside_the_body_is_an_iteration_like_others(
     play: Composed,
 ) -> None:
