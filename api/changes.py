@@ -99,10 +99,11 @@ def follow(instance_id: str) -> Response:
     """
     wanted = requests.path_id(instance_id)
     poll = _within(requests.query(_FOLLOW).get("poll_ms", 500), *POLL_MS) / 1000
-    database = surface().office.database
+    office = surface().office
+    database = office.database
     with database.begin() as tx:
         inspect.shown(tx, wanted, tenant_id=caller().tenant)
-    following = Following(wanted)
+    following = Following(office.library, wanted)
 
     def look() -> Look:
         with database.begin() as tx:

@@ -37,6 +37,7 @@ from api.schemas.instances import (
     StartSchema,
     TimelineQuery,
     TimelineSchema,
+    TreeQuery,
 )
 from api.surface import surface
 from orch8.errors import InvalidArgument, Problem
@@ -56,7 +57,7 @@ TIMELINE_PAGE: Final = 200
 AUDIT_PAGE: Final = 200
 _START, _CREATE, _REASON = StartSchema(), CreateSchema(), ReasonSchema()
 _DECISION = DecisionSchema()
-_LIST, _PAGE, _TIMELINE = InstanceQuery(), PageQuery(), TimelineQuery()
+_LIST, _PAGE, _TIMELINE, _TREE = InstanceQuery(), PageQuery(), TimelineQuery(), TreeQuery()
 
 
 @blueprint.post("/sequences/<sequence>/instances")
@@ -186,8 +187,8 @@ def logs(instance_id: str) -> Response:
     errors=(404,),
 )
 def outputs(instance_id: str) -> Response:
-    """What the steps that completed came to, and, where no step stands inside another block, why
-    the last one failed.
+    """What the steps that completed came to, what loops and interceptors leave, and, where no step
+    stands inside another block, why the last one failed.
     """
     wanted = requests.path_id(instance_id)
     office = surface().office
@@ -198,16 +199,17 @@ def outputs(instance_id: str) -> Response:
 
 @blueprint.get("/instances/<instance_id>/tree")
 @operation(
-    "List the nodes of an instance that were entered",
+    "List the nodes of an instance",
+    query=TreeQuery,
     answers={200: Many(NodeSchema)},
     errors=(404,),
 )
 def tree(instance_id: str) -> Response:
-    """Where the instance is."""
-    wanted = requests.path_id(instance_id)
+    """Where the instance is. Of a sequence that is one list of steps, nothing unless ``flat``."""
+    wanted, flat = requests.path_id(instance_id), requests.query(_TREE).get("flat", False)
     office = surface().office
     with office.begin() as tx:
-        found = nodes.tree(office, tx, wanted, tenant_id=caller().tenant)
+        found = nodes.tree(office, tx, wanted, tenant_id=caller().tenant, flat=flat)
     return answer([shapes.node(wanted, each) for each in found])
 
 

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 import orjson
 
 from orch8.engine.keys import NodeKey
+from orch8.runtime.inspect import Shown
 from orch8.runtime.pull import PullTask
 from orch8.storage.rows import StepRow
 from orch8.storage.transaction import Row
@@ -35,8 +36,8 @@ def instance(row: Row) -> dict[str, Any]:
     return shown
 
 
-def output(instance_id: Any, row: StepRow | Row) -> dict[str, Any]:
-    """What a step came to, or a trace, which looks as if a step had put it out."""
+def output(instance_id: Any, row: Shown) -> dict[str, Any]:
+    """What a step came to, or a trace or mark, which looks as if a step had put it out."""
     if not isinstance(row, StepRow):
         return {
             "id": row.id,
@@ -55,7 +56,7 @@ def output(instance_id: Any, row: StepRow | Row) -> dict[str, Any]:
     return {
         "id": row.id,
         "instance_id": row.instance_id,
-        "block_id": row.block_id,
+        "block_id": _given_id(row),
         "node_key": row.node_key,
         "state": row.state,
         "outcome": row.outcome,
@@ -68,10 +69,15 @@ def output(instance_id: Any, row: StepRow | Row) -> dict[str, Any]:
     }
 
 
+def _given_id(row: StepRow) -> str:
+    """The id of the row's block within its own namespace: on_failure/tidy is tidy."""
+    return row.block_id.rpartition("/")[2]
+
+
 def timeline_entry(row: StepRow, *, with_output: bool) -> dict[str, Any]:
     """What a step came to, as a line of a timeline."""
     shown = {
-        "block_id": row.block_id,
+        "block_id": _given_id(row),
         "node_key": row.node_key,
         "attempt": row.failures,
         "outcome": row.outcome,

@@ -108,6 +108,12 @@ class PageQuery(Query):
     limit = Number(least=1)
 
 
+class TreeQuery(Query):
+    """Which trees to show."""
+
+    flat = described(Switch(), "Also that of a sequence that is one list of steps")
+
+
 class TimelineQuery(Query):
     """How much of a story to tell."""
 
@@ -192,7 +198,7 @@ class OutputSchema(Shown):
 
 
 class NodeSchema(Shown):
-    """A node of the execution tree that was entered; steps alone have handler and what follows."""
+    """A node of the execution tree; steps alone that were entered have handler and what follows."""
 
     id = fields.String(required=True, metadata={"description": "The node key"})
     instance_id = fields.UUID(required=True)

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 
 PAGE = 100  # items per memo: an iteration reads one page, whatever the size of the collection
 MOST = 100_000  # items
-_ITEMS = "@items"
+ITEMS = "@items"  # ends the ids of the memos that hold them
 
 
 def page_of(each: NodeKey, index: int) -> NodeKey:
     """The memo that holds item ``index`` of the for_each at node ``each``, at ``index % PAGE``."""
-    return each.nth(f"{each.block_id}{_ITEMS}", index // PAGE)
+    return each.nth(f"{each.block_id}{ITEMS}", index // PAGE)
 
 
 def is_page(ref: OutputRef) -> bool:
     """Whether ``ref`` means a memo of items."""
-    return ref.block_id.endswith(_ITEMS)
+    return ref.block_id.endswith(ITEMS)
 
 
 def pages_from(ref: OutputRef, number: int) -> Iterable[OutputRef]:

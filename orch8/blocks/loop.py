@@ -79,10 +79,10 @@ class Loop(Block):
     def _iterate(self, at: NodeKey, i: int, scope: Scope) -> Move:
         if i >= self.max_iterations:
             return Done()
-        here = at.nth(self.body.id, i)
-        if self.condition is not None and not scope.truthy(self.condition, here):
+        # The condition stands at the loop: it reads what the iteration before put out.
+        if self.condition is not None and not scope.truthy(self.condition, at.nth(self.id, i)):
             return Done()
-        return Run((here,), {"i": i})
+        return Run((at.nth(self.body.id, i),), {"i": i})
 
 
 class PollInterval(Span):

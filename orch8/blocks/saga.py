@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from orch8.blocks.fields import Blocks, Many, Part, Text
 from orch8.blocks.schema import LONGEST_ID, Base, BlockSchema, Draft, Slot
 from orch8.engine.block import Block, Chain, Scope
-from orch8.engine.keys import NodeKey
+from orch8.engine.keys import NodeKey, unescape_id
 from orch8.engine.moves import Data, Done, Move, Run
 from orch8.engine.outcome import CANCELLED, Outcome, Status, failed
 from orch8.engine.snapshot import Frame, Stop
@@ -29,9 +29,14 @@ class Saga(Block):
     type: ClassVar[str] = "saga"
 
     steps: tuple[tuple[Chain, Chain | None], ...] = ()
+    names: tuple[str, ...] = ()  # of the steps, as they were given
 
     def chains(self) -> Iterable[Block]:
-        return (chain for pair in self.steps for chain in pair if chain is not None)
+        return (chain for _, chain in self.numbered())
+
+    def numbered(self) -> Iterable[tuple[int, Block]]:
+        parts = enumerate(chain for pair in self.steps for chain in pair)
+        return ((number, chain) for number, chain in parts if chain is not None)
 
     def start(self, at: NodeKey, scope: Scope) -> Move:
         return self._forward(at, 0, [])
@@ -47,8 +52,12 @@ class Saga(Block):
         if outcome.ok and not frame.cancelling:
             return self._forward(at, done, frame.data["k"])
         ended = CANCELLED if outcome.ok else outcome
-        data = {"o": ended.to_json(), "k": self._kept(frame.data["k"], done)}
-        return self._back(at, done - 1, data if ended.error is None else {**data, "e": ended.error})
+        data: dict[str, Any] = {"o": ended.to_json(), "k": self._kept(frame.data["k"], done)}
+        if ended.error is not None:  # what the compensations read as _error (CONTRACT 12.12)
+            step = dict(enumerate(self.names)).get(done)
+            where = {"failed_step": step, "source": self.type, "block_id": unescape_id(self.id)}
+            data["e"] = {**ended.error, **where}
+        return self._back(at, done - 1, data)
 
     def error(self, frame: Frame) -> Mapping[str, Any] | None:
         error: Mapping[str, Any] | None = frame.data.get("e")
@@ -135,14 +144,21 @@ class SagaSchema(BlockSchema):
         return {**raw, "steps": steps}
 
     def build(self, draft: Draft) -> Saga:
-        pairs = []
+        pairs, names = [], []
         for i, step in enumerate(draft.values.get("steps", ())):
             given = step or {}
             if draft.contract and given.get("id") is None:
                 draft.problem(f"/steps/{i}/id", "id is required", shape=True)
             undo = draft.chain(f"undo{i}") if given.get("compensation") is not None else None
-            pairs.append((draft.chain(f"{i}"), undo))
-        return Saga(id=draft.id, when=draft.when, steps=tuple(pairs))
+            action = draft.chain(f"{i}")
+            pairs.append((action, undo))
+            names.append(given.get("id") or _called(action))
+        return Saga(id=draft.id, when=draft.when, steps=tuple(pairs), names=tuple(names))
+
+
+def _called(action: Chain) -> str:
+    """A step without an id is called as its action, or the first of several."""
+    return unescape_id(next((block.id for block in action.blocks), ""))
 
 
 def _lent(member: str, value: Any, inside: Mapping[str, list[dict[str, Any]]], number: int) -> bool:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from orch8.blocks.fields import Blocks
 from orch8.blocks.schema import BlockSchema, Draft, Slot
 from orch8.engine.block import Block, Chain, Scope
-from orch8.engine.keys import NodeKey
+from orch8.engine.keys import NodeKey, unescape_id
 from orch8.engine.moves import Done, Move, Run
 from orch8.engine.outcome import Outcome, Status
 from orch8.engine.snapshot import Frame
+
+MOST: Final = 100  # blocks that an error names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,11 @@ class TryCatch(Block):
     finally_: Chain | None = None
 
     def chains(self) -> Iterable[Block]:
-        return (chain for chain in (self.try_, self.catch, self.finally_) if chain is not None)
+        return (chain for _, chain in self.numbered())
+
+    def numbered(self) -> Iterable[tuple[int, Block]]:
+        parts = enumerate((self.try_, self.catch, self.finally_))
+        return ((number, chain) for number, chain in parts if chain is not None)
 
     def start(self, at: NodeKey, scope: Scope) -> Move:
         return Run((at.child(self.try_.id),))
@@ -47,7 +53,7 @@ class TryCatch(Block):
             and self.catch is not None
             and not frame.cancelling
         ):
-            return Run((at.child(self.catch.id),), {"e": outcome.error})
+            return Run((at.child(self.catch.id),), {"e": self._caught(child, outcome, scope)})
         if self.finally_ is None:
             return Done(outcome)
         return Run(
@@ -57,6 +63,17 @@ class TryCatch(Block):
     def error(self, frame: Frame) -> Mapping[str, Any] | None:
         error: Mapping[str, Any] | None = frame.data.get("e")
         return error
+
+    def _caught(self, child: NodeKey, outcome: Outcome, scope: Scope) -> Mapping[str, Any]:
+        """What the catch reads as ``_error`` (CONTRACT 12.6); the block that failed first leads."""
+        below = (key.block_id for key in scope.failed_below(child))
+        blocks = dict.fromkeys(unescape_id(block_id) for block_id in below if "@" not in block_id)
+        return {
+            **(outcome.error or {}),
+            "failed_blocks": list(blocks)[:MOST],
+            "source": self.type,
+            "block_id": unescape_id(self.id),
+        }
 
     def revived(
         self, at: NodeKey, frame: Frame, below: Sequence[NodeKey], scope: Scope

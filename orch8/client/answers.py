@@ -101,7 +101,7 @@ class Output(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class Node(Answer):
-    """A block of an instance that was entered; steps alone have a handler."""
+    """A block of an instance; steps alone that were entered have a handler."""
 
     block_id: str
     node_key: str

@@ -168,8 +168,9 @@ class Instances:
         return Output.read_all(self._caller.ask("GET", path("instances", instance_id, "outputs")))
 
     def tree(self, instance_id: str) -> tuple[Node, ...]:
-        """The nodes of the instance that were entered."""
-        return Node.read_all(self._caller.ask("GET", path("instances", instance_id, "tree")))
+        """The nodes of the instance: what was entered, what will be, what was passed by."""
+        at = path("instances", instance_id, "tree")
+        return Node.read_all(self._caller.ask("GET", at, query={"flat": "true"}))
 
     def audit(self, instance_id: str) -> tuple[Entry, ...]:
         """Who did what to the instance, the newest first."""

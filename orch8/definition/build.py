@@ -55,13 +55,17 @@ class Building:
 
     def run(self, sla: Mapping[str, Any] | None = None) -> Block:
         """Every node has its block; the block that a run of all of them is, within its ``sla``."""
-        for node in reversed(self.found.nodes):
-            self._build(node)
+        self.build()
         check_interrupts(self.found, self.findings)
         check_guards(self.found, self.findings)
         main = Chain(id="@main", blocks=_blocks(self.found.top))
         interrupts = [node.block for node in self.found.interrupts]
         return rooted(main, [each for each in interrupts if isinstance(each, Interrupt)], sla)
+
+    def build(self) -> None:
+        """Every node has its block."""
+        for node in reversed(self.found.nodes):
+            self._build(node)
 
     def _build(self, node: Node) -> None:
         draft = NodeDraft(node, self)

@@ -27,7 +27,6 @@ from orch8.definition.identity import UniqueSchema
 
 CONTRACT_MARKS: Final = frozenset({"tenant_id", "namespace", "name", "created_at"})
 LONGEST_NAME: Final = 200
-_AFTERWARDS = "end the sequence with these blocks, in a try_catch with finally"
 
 
 class Uuid(Text):
@@ -65,6 +64,23 @@ class Name(Text):
         return text
 
 
+class ActionSchema(Base):
+    """What an interceptor leaves. Its handler is a name, and is not called."""
+
+    handler = Text(required=True, blank=False)
+    params = Anything()
+
+
+class InterceptorsSchema(Base):
+    """Each leaves its params among the outputs (CONTRACT 12.10)."""
+
+    before_step = Part(ActionSchema)
+    after_step = Part(ActionSchema)
+    on_signal = Part(ActionSchema)
+    on_complete = Part(ActionSchema)
+    on_failure = Part(ActionSchema)
+
+
 class HeaderSchema(Base):
     """What both forms share."""
 
@@ -74,9 +90,9 @@ class HeaderSchema(Base):
     interrupts = Many(Object(), most=MOST)  # read as the blocks are
     unique = Part(UniqueSchema)
     correlation = Object()
-    on_failure = Blocks(later=_AFTERWARDS)
-    on_cancel = Blocks(later=_AFTERWARDS)
-    interceptors = Object(later="the audit log has every step")
+    on_failure = Blocks()  # read by hooks.py
+    on_cancel = Blocks()
+    interceptors = Part(InterceptorsSchema)
     sla = Part(SlaSchema)
     deadline = Object(later="give steps a deadline")
     pii = Object(later="pass references instead of personal data")

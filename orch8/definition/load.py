@@ -15,6 +15,7 @@ from orch8.definition.bounds import check_json
 from orch8.definition.build import Building
 from orch8.definition.findings import Findings, closest, placed
 from orch8.definition.header import header_schema, is_contract
+from orch8.definition.hooks import hooks
 from orch8.definition.identity import identity, known_at_start
 from orch8.definition.json_schema import JsonSchema, compile_schema
 from orch8.definition.lint import lint
@@ -59,6 +60,7 @@ def load(
     found = outline(body.get("blocks"), body.get("interrupts"), findings, limits)
     building = Building(found, findings)
     root = building.run(header.get("sla"))
+    afterwards = hooks(body, building, limits)
     _check_sla(header.get("sla"), findings)
     zone = _zone(header.get("timezone"), building.dialect, findings)
     unique, correlation = identity(header, building.dialect, findings)
@@ -89,6 +91,8 @@ def load(
         correlation=correlation,
         output_schemas=building.output_schemas,
         references=building.references,
+        interceptors=_interceptors(header.get("interceptors"), findings),
+        hooks=afterwards,
         roots=frozenset(building.roots),
         handlers=frozenset(_handlers(found)),
         warnings=findings.sorted_warnings(),
@@ -121,6 +125,16 @@ def _check_sla(sla: Mapping[str, Any] | None, findings: Findings) -> None:
         return
     message, hint = "max_duration is required", 'such as {"days": 45}'
     findings.problem(Problem("/sla/max_duration", message, hint, shape=True))
+
+
+def _interceptors(given: Mapping[str, Any] | None, findings: Findings) -> dict[str, Any]:
+    """What each interceptor leaves, as it stands."""
+    actions = {name: action for name, action in (given or {}).items() if action is not None}
+    for name, action in actions.items():
+        remark = f"{action['handler'][:60]!r} is not called: its params stand among the outputs"
+        pointer, hint = f"/interceptors/{name}/handler", "write a step if it must be called"
+        findings.warn(Problem(pointer, remark, hint, "not_executed"))
+    return {name: action.get("params") for name, action in actions.items()}
 
 
 def _zone(name: str | None, dialect: Dialect, findings: Findings) -> Template | None:

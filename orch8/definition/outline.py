@@ -69,16 +69,18 @@ class Outline:
     ids: dict[str, str] = field(default_factory=dict)  # id -> pointer
 
 
-def outline(blocks: Any, interrupts: Any, findings: Findings, limits: Limits) -> Outline:
-    """The outline of a list of blocks and a list of interrupts; what is wrong with any of them is
-    in ``findings``.
+def outline(
+    blocks: Any, interrupts: Any, findings: Findings, limits: Limits, where: str = "/blocks"
+) -> Outline:
+    """The outline of a list of blocks, of which it says ``where`` it stands, and of interrupts;
+    what is wrong with any of them is in ``findings``.
     """
     found = Outline()
     pending: list[tuple[str, Any, int, frozenset[str], list[Node], str | None]] = [
         (pointer, raw, depth, frozenset[str](), siblings, None)
         for slot, depth, siblings in (
             (Slot("", "/interrupts", interrupts), 0, found.interrupts),
-            (Slot("", "/blocks", blocks), 1, found.top),
+            (Slot("", where, blocks), 1, found.top),
         )
         for pointer, raw in reversed(list(slot.children()))
     ]
@@ -89,7 +91,7 @@ def outline(blocks: Any, interrupts: Any, findings: Findings, limits: Limits) ->
         if seen > limits.blocks:
             hint = "move a part into a sub_sequence"
             message = f"there are more than {limits.blocks} blocks"
-            findings.problem(Problem("/blocks", message, hint, "too_large"))
+            findings.problem(Problem(where, message, hint, "too_large"))
             break
         if depth > limits.depth:
             hint = "move the inner blocks into a sub_sequence"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from orch8.blocks.step import Step
 from orch8.definition.json_schema import JsonSchema
 from orch8.engine.block import Index
 from orch8.engine.expressions import Dialect, Template
@@ -67,6 +68,8 @@ class Sequence:
     correlation: Mapping[str, Template] = field(default_factory=dict)
     output_schemas: Mapping[str, JsonSchema] = field(default_factory=dict)
     references: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    interceptors: Mapping[str, Any] = field(default_factory=dict)  # what each leaves, as it stands
+    hooks: Mapping[str, tuple[Step, ...]] = field(default_factory=dict)  # on_failure, on_cancel
     roots: frozenset[str] = frozenset()  # the names that any of its expressions begins with
     handlers: frozenset[str] = frozenset()
     warnings: tuple[Problem, ...] = ()

@@ -29,6 +29,9 @@ class Scope(Protocol):
     def render(self, template: Template, at: NodeKey) -> Any:
         """The JSON that ``template`` becomes at node ``at``."""
 
+    def failed_below(self, node: NodeKey) -> Sequence[NodeKey]:
+        """The nodes inside ``node``, which did not complete, that failed; from the outside in."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
@@ -47,6 +50,10 @@ class Block:
     def chains(self) -> Iterable[Block]:
         """The blocks that stand directly inside this one, each with an id of its own."""
         return ()
+
+    def numbered(self) -> Iterable[tuple[int, Block]]:
+        """What stands directly inside this block, each with the number of its branch."""
+        return enumerate(self.chains())
 
     def start(self, at: NodeKey, scope: Scope) -> Move:
         """The move on entering this block at node ``at``."""

@@ -172,6 +172,16 @@ class _Turn:
     def render(self, template: Template, at: NodeKey) -> Any:
         return self.values.render(template, at, error_at(self.index, self.frames, self.here))
 
+    def failed_below(self, node: NodeKey) -> list[NodeKey]:
+        below: dict[NodeKey | None, list[NodeKey]] = {}
+        for key, frame in self.dormant.items():
+            if not frame.cancelling:
+                below.setdefault(frame.parent, []).append(key)
+        found = list(below.get(node, ()))
+        for key in found:  # which grows meanwhile
+            found += below.get(key, ())
+        return found
+
     def enter(self, key: NodeKey, parent: NodeKey | None, *, shielded: bool = False) -> None:
         was = self.wake(key, parent) if self.dormant else None
         shielded = shielded or self.index[key.block_id].shields()

@@ -272,6 +272,8 @@ class _View:
         """The loop variables at this node, those of inner loops over those of outer ones."""
         at, index = self._at, self._scope.index
         loops = index.loops[at.block_id]
+        if len(at.path) > len(loops):  # a loop that asks whether to go on
+            loops = (*loops, at.block_id)
         if not loops:
             return {}
         found: dict[str, Any] = {"iteration": at.path[len(loops) - 1] + 1}

@@ -13,7 +13,7 @@ from orch8.engine.outcome import COMPLETED, Answer, Verdict
 from orch8.engine.retry import RetryPolicy
 from orch8.errors import ExpressionError
 from orch8.money.evidence import Observation, judge
-from orch8.runtime import declines, doubts
+from orch8.runtime import declines, doubts, interceptors
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.horizon import key_ttl, on_unknown, timeout_of
 from orch8.runtime.pacing import spared
@@ -89,6 +89,8 @@ def again(
     actor: str, by: str = "retry",
 ) -> None:  # fmt: skip
     """The step is scheduled for another dispatch."""
+    if run.published.watched:
+        interceptors.attempted(run, row)
     row.failures += counted
     if got.verdict in UNRESOLVED:
         doubts.doubt(run, row, "outcome_unknown")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any
 from uuid import UUID
 
-from orch8.blocks.interrupt import SLA
-from orch8.blocks.step import Step
 from orch8.engine.lifecycle import StepState
+from orch8.engine.snapshot import Snapshot
 from orch8.errors import NotFound
+from orch8.runtime.library import Published
+from orch8.runtime.marks import Iterations, Mark, is_output, iterates
 from orch8.runtime.office import Office, only
-from orch8.storage import audit, instances, signals, steps, traces
+from orch8.storage import audit, collections, instances, signals, steps, traces
 from orch8.storage.rows import StepRow
 from orch8.storage.transaction import Row, Tx
 
-Shown = StepRow | Row  # a step that ended, or a trace
-_HIDDEN: Final = frozenset({"@root", "@main", SLA})  # what every run has around its blocks
+Shown = StepRow | Row | Mark  # a step that ended, a trace, or what a loop leaves
 
 
 def shown(tx: Tx, instance_id: UUID, *, tenant_id: str | None) -> Row:
@@ -30,34 +31,53 @@ def shown(tx: Tx, instance_id: UUID, *, tenant_id: str | None) -> Row:
 def outputs(
     office: Office, tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 1000
 ) -> list[Shown]:
-    """The steps of an instance that completed, the oldest first, with their outputs, and the traces
-    among them. Of a sequence that is one list of steps, also the one that failed, until it is tried
-    again.
+    """The steps of an instance that completed, the oldest first, with their outputs, and among them
+    the traces and what loops leave. Of a sequence that is one list of steps, also the one that
+    failed, until it is tried again.
     """
     row = only(instances.read_instances(tx, [instance_id]), instance_id, tenant_id)
-    rows = [row for row in steps.steps_of(tx, instance_id, limit=limit) if is_output(row)]
+    rows = steps.steps_of(tx, instance_id, limit=limit, pages=False)
     last = {(row.block_id, row.path): row.id for row in rows}
-    index = office.library.get(tx, row.sequence_id).sequence.index
-    flat = all(block.type == Step.type for block in index.values() if "@" not in block.id)
-    ended = [
+    published = office.library.get(tx, row.sequence_id)
+    told: list[Row | Mark] = list(traces.traces_of(tx, instance_id, limit))
+    if iterates(published.sequence.index):
+        iterations = Iterations(instance_id, published.sequence.index)
+        iterations.note(rows)
+        iterations.collections(collections.last_pages(tx, instance_id))
+        # Read after the steps: what has begun by then is known to be live.
+        row = instances.read_instances(tx, [instance_id]).get(instance_id, row)
+        told += iterations.marks(Snapshot.from_json(row.snapshot))
+    ended = [row for row in rows if is_told(row, published)]
+    newest = [
         row
-        for row in rows
-        if row.state == StepState.COMPLETED
-        or (flat and row.state == StepState.FAILED and last[row.block_id, row.path] == row.id)
+        for row in ended
+        if row.state == StepState.COMPLETED or last[row.block_id, row.path] == row.id
     ]
-    return in_order(ended, traces.traces_of(tx, instance_id, limit))
+    return in_order(newest, told)
 
 
-def in_order(ended: Sequence[StepRow], traced: Sequence[Row]) -> list[Shown]:
-    """What steps put out and the traces, the oldest first."""
-    places: list[tuple[Any, int, Shown]] = [(row.finished_at, 0, row) for row in ended]
-    places += [(trace.created_at, 1 if trace.after else -1, trace) for trace in traced]
-    return [shown for _, _, shown in sorted(places, key=lambda place: place[:2])]
+def is_told(row: StepRow, published: Published) -> bool:
+    """Whether a row that ended stands among the outputs: it completed; or else it failed, where
+    every block is a step. A block that runs after the end is told of if it went well.
+    """
+    failed = published.flat and row.state == StepState.FAILED and "/" not in row.block_id
+    return is_output(row) and (row.state == StepState.COMPLETED or failed)
 
 
-def is_output(row: StepRow) -> bool:
-    """Whether the row is that of a block which people know: what runs around them is not shown."""
-    return row.block_id not in _HIDDEN and (row.handler != "@memo" or "@" not in row.block_id)
+def in_order(ended: Sequence[StepRow], told: Sequence[Row | Mark]) -> list[Shown]:
+    """What steps put out, and what is told beside it, the oldest first. What is of one moment is in
+    the order in which it was entered, marks beside what they are of, traces around all of it.
+    """
+    places: list[tuple[Any, int, UUID, int, Shown]] = [
+        (row.finished_at, 0, row.id, 0, row) for row in ended
+    ]
+    for each in told:
+        side = 1 if each.after else -1
+        if isinstance(each, Mark):
+            places.append((each.created_at, 0, each.beside, side, each))
+        else:
+            places.append((each.created_at, side, each.id, 0, each))
+    return [place[-1] for place in sorted(places, key=itemgetter(0, 1, 2, 3))]
 
 
 def timeline(

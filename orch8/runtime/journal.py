@@ -14,6 +14,7 @@ from uuid import UUID
 from orch8.engine.keys import NodeKey
 from orch8.engine.lifecycle import InstanceState as State
 from orch8.runtime import inspect
+from orch8.runtime.marks import is_output
 from orch8.storage import audit, steps
 from orch8.storage.rows import StepRow
 from orch8.storage.transaction import Row, Tx
@@ -85,7 +86,7 @@ def transitions(entries: Iterable[Row]) -> Iterator[dict[str, Any]]:
 def ended(tx: Tx, instance_id: UUID, *, offset: int, limit: int) -> Page:
     """A page of the steps that were entered; those that have not ended are left out of it."""
     rows = steps.steps_of(tx, instance_id, limit=limit + 1, offset=offset)
-    done = (row for row in rows[:limit] if row.finished_at is not None and inspect.is_output(row))
+    done = (row for row in rows[:limit] if row.finished_at is not None and is_output(row))
     return Page(tuple(done), len(rows) > limit)
 
 

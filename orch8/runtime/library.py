@@ -36,6 +36,22 @@ class Published:
         blocks = self.sequence.index.values()
         return any(isinstance(block, Step) and block.fence is not None for block in blocks)
 
+    @cached_property
+    def flat(self) -> bool:
+        """Whether every block is a step."""
+        index = self.sequence.index
+        return all(block.type == Step.type for block in index.values() if "@" not in block.id)
+
+    @cached_property
+    def watched(self) -> bool:
+        """Whether interceptors leave anything around its steps, signals or ends."""
+        return bool(self.sequence.interceptors)
+
+    @cached_property
+    def hooked(self) -> bool:
+        """Whether it says what is done at the end of an instance."""
+        return bool(self.sequence.hooks or self.sequence.interceptors)
+
 
 class Library:
     """The most recently used versions; safe to share between threads."""

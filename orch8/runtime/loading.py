@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -14,11 +15,12 @@ from orch8.engine.scope import CONTEXT, STATE, NeedsValues, OutputRef, Part, Ref
 from orch8.runtime.budgets import asked_history
 from orch8.runtime.identity import holder_key
 from orch8.runtime.library import Library
+from orch8.runtime.marks import is_output
 from orch8.runtime.pages import Pages
 from orch8.runtime.run import Run
 from orch8.storage import budgets, identities, instances, signals, steps
 from orch8.storage.rows import InstanceRow, StepRow
-from orch8.storage.transaction import Tx
+from orch8.storage.transaction import Tx, dumps
 
 ROUNDS: Final = 50  # of loading before a run is given up: each brings at least one new value
 AHEAD: Final = 8  # pages of a collection that are loaded at once, and twice as many each time again
@@ -210,9 +212,21 @@ def child_id(ref: Part) -> UUID:
 
 def summary(child: InstanceRow, rows: Iterable[StepRow]) -> dict[str, Any]:
     """What the step that waits for a child reads of it; ``rows`` are the child's first steps."""
+    completed = (row for row in rows if row.state == "completed" and is_output(row))
     outputs = [
-        {"block_id": row.block_id, "node_key": row.node_key, "output": row.output}
-        for row in rows
-        if row.state == "completed" and row.handler != "@memo"
+        {
+            "id": str(row.id),
+            "instance_id": str(row.instance_id),
+            "block_id": row.block_id,
+            "node_key": row.node_key,
+            "output": row.output,
+            "output_ref": None,
+            "output_size": len(dumps(row.output)),
+            "attempt": row.failures,
+            "created_at": at.isoformat(),
+        }
+        for at, row in sorted(
+            ((row.finished_at or row.created_at, row) for row in completed), key=itemgetter(0)
+        )
     ]
     return {"state": child.state, "error": child.error, "outputs": outputs}

@@ -1,4 +1,4 @@
-"""nodes: the tree of an instance, as far as it was entered. Reads only.
+"""nodes: the tree of an instance: what was entered, and what was not or will be. Reads only.
 
 Only live nodes are kept anywhere; a composite that settled is told by the steps inside it.
 """
@@ -14,6 +14,7 @@ from orch8.engine.keys import NodeKey
 from orch8.engine.lifecycle import StepState
 from orch8.engine.snapshot import Snapshot
 from orch8.runtime.office import Office, only
+from orch8.runtime.unentered import unentered
 from orch8.storage import instances, steps
 from orch8.storage.rows import StepRow
 from orch8.storage.transaction import Tx
@@ -32,22 +33,27 @@ _FORGIVING: Final = frozenset({"try_catch", "race", "loop", "for_each"})
 
 
 def tree(
-    office: Office, tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 10_000
-) -> list[Node]:
-    """Every node that was entered, parents before what is inside them.
+    office: Office, tx: Tx, instance_id: UUID, *, tenant_id: str | None, flat: bool = False,
+    limit: int = 10_000,
+) -> list[Node]:  # fmt: skip
+    """Every node that was entered, then one for each other block; parents before what is inside
+    them. Of a sequence that is one list of steps there are none, unless ``flat``.
 
     Members: node_key, block_id, block_type, parent (node key), branch_index, state, started_at,
     completed_at, cancelling; for steps handler, step_state, attempt, due_at, error and attention,
     too.
     """
     row = only(instances.read_instances(tx, [instance_id]), instance_id, tenant_id)
-    index = office.library.get(tx, row.sequence_id).sequence.index
-    made = _Tree(index, Snapshot.from_json(row.snapshot))
+    published = office.library.get(tx, row.sequence_id)
+    if published.flat and not flat:
+        return []
+    made = _Tree(published.sequence.index, Snapshot.from_json(row.snapshot))
     for key in made.snapshot.frames:
         made.composite(key)
-    for step in steps.steps_of(tx, instance_id, limit=limit):
+    for step in steps.steps_of(tx, instance_id, limit=limit, pages=False, outer_first=True):
         made.add(step)
-    return made.nodes()
+    entered = made.nodes()
+    return entered + list(unentered(published.sequence.index, entered, row.state, row.outcome))
 
 
 class _Tree:
@@ -65,7 +71,7 @@ class _Tree:
         if step.handler == MEMO:
             self.composite(key)
             return
-        if not _is_shown(key.block_id):
+        if not _is_shown(key.block_id) or key.block_id not in self.index:
             return
         skipped = step.state == StepState.COMPLETED and step.outcome == _SKIPPED
         self._enter(key, {
@@ -130,8 +136,10 @@ class _Tree:
         }
 
     def _ended(self, key: NodeKey, states: set[str]) -> str:
-        if key in self.snapshot.dormant:
-            return "failed"
+        dormant = self.snapshot.dormant.get(key)
+        if dormant is not None:
+            stopped = dormant.cancelling and "failed" not in states
+            return "cancelled" if stopped else "failed"
         if self.index[key.block_id].type in _FORGIVING and "completed" in states:
             return "completed"
         return next((each for each in ("failed", "cancelled") if each in states), "completed")
@@ -142,7 +150,7 @@ def _parents(index: Index) -> Iterator[tuple[str, tuple[str, int]]]:
     pending: list[Block] = [index.root]
     while pending:
         block = pending.pop()
-        for place, child in enumerate(block.chains()):
+        for place, child in block.numbered():
             yield child.id, (block.id, place)
             pending.append(child)
 

@@ -53,8 +53,13 @@ def _params(run: Run, row: StepRow) -> Any:
     return scope_of(run, block).render(template, row.key, run.error(row.key))
 
 
+def mapped(params: Any) -> Mapping[str, Any]:
+    """The parameters as built-ins take them."""
+    return params if isinstance(params, Mapping) else {} if params is None else {"value": params}
+
+
 def _ready(run: Run, row: StepRow, params: Any) -> Mapping[str, Any]:
-    given = params if isinstance(params, Mapping) else {} if params is None else {"value": params}
+    given = mapped(params)
     if row.handler != "assert":
         return given
     block = run.block(row)

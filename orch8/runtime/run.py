@@ -24,12 +24,12 @@ from orch8.engine.outcome import CANCELLED, Outcome, Status, Verdict
 from orch8.engine.scope import Known, Part, Scope, StepRef
 from orch8.engine.snapshot import Snapshot
 from orch8.errors import ExpressionError
-from orch8.runtime import doubts, identity, notices
+from orch8.runtime import doubts, identity, interceptors, notices
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.due import due_at
 from orch8.runtime.library import Published
 from orch8.runtime.routes import Kind, Route, pull_lane
-from orch8.runtime.showing import shown
+from orch8.runtime.showing import ends_now, shown
 from orch8.runtime.sla import breach
 from orch8.runtime.surroundings import Surroundings
 from orch8.storage.changes import Changes, is_settlement
@@ -173,6 +173,8 @@ class Run:
         """The step has ended: its memo is written and the machine told. If its attempt was in
         doubt, ``by`` is what resolved it.
         """
+        if self.published.watched:
+            interceptors.attempted(self, row)
         ended = verdict.value if verdict is not None else outcome.status.value
         doubts.resolved(self, row, by, ended)
         row.state = {
@@ -281,6 +283,8 @@ class Run:
         unresolved = row.state == StepState.RUNNING or row.outcome in UNRESOLVED
         if unresolved and not Effect(row.effect).repeatable:
             return False
+        if self.published.watched:
+            interceptors.attempted(self, row)
         row.state, row.outcome, row.finished_at = (
             StepState.CANCELLED,
             Status.CANCELLED.value,
@@ -321,13 +325,15 @@ class Run:
             )
         )  # fmt: skip
 
-    def trace(self, block_id: str, output: Any, *, attempt: int = 0, after: bool = False) -> None:
-        """It is shown among the outputs of the instance, beside what its steps put out now, or
-        ``after`` that. Templates do not see it.
+    def trace(
+        self, block_id: str, output: Any, *, attempt: int = 0, after: bool = False,
+        at: datetime | None = None,
+    ) -> None:  # fmt: skip
+        """It is shown among the outputs of the instance, beside what its steps put out now (or
+        ``at`` that time), or ``after`` that. Templates do not see it.
         """
-        self.changes.traced.append(
-            Trace(self.row.id, self.row.tenant_id, block_id, output, self.now, attempt, after)
-        )
+        mine = (self.row.id, self.row.tenant_id)
+        self.changes.traced.append(Trace(*mine, block_id, output, at or self.now, attempt, after))
 
     def observe(self, row: StepRow, kind: str, verdict: str | None, body: Any) -> None:
         """What was seen of a call is kept as evidence."""
@@ -356,8 +362,7 @@ class Run:
         state, attention = shown(self)
         check(INSTANCE_MOVES, self.base.state, state, "instance", self.row.id)
         row = self.row.but(snapshot=self.snapshot.to_json(), state=state, attention=attention)
-        retried = self.row.round != self.base.round
-        if outcome is not None and (retried or self.base.finished_at is None):
+        if outcome is not None and ends_now(self):
             row = row.but(finished_at=self.now, outcome=self.snapshot.finish, error=outcome.error,
                 cancelling=False, paused_at=None,
             )  # fmt: skip

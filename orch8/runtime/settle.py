@@ -24,6 +24,7 @@ from orch8.runtime.answering import answer, ask, lost, park
 from orch8.runtime.claim import own_claim
 from orch8.runtime.doubts import UNRESOLVED, contradiction, doubt, told
 from orch8.runtime.fencing import TxFences, pass_on, stand_back, unsend
+from orch8.runtime.hooks import concluded
 from orch8.runtime.horizon import still_known
 from orch8.runtime.loading import for_all
 from orch8.runtime.office import Office
@@ -200,7 +201,7 @@ def settle_run(run: Run, *, items: Sequence[Item], limits: Limits, allowance: in
     for_all(run, items, partial(_take_effect, run))
     if run.claimer is not None and run.row.paused_at is None:
         _follow_up(run, run.claimer, limits, allowance)
-    run.collected = run.collect()
+    run.collected = concluded(run)
 
 
 def _take_effect(run: Run, item: Item) -> None:

@@ -23,6 +23,12 @@ _AT_WORK: Final = frozenset({StepState.RUNNING, StepState.SLEEPING})
 _AWAITED: Final = frozenset({StepState.WAITING, StepState.PARKED})
 
 
+def ends_now(run: Run) -> bool:
+    """Whether the instance ends in this transaction."""
+    retried = run.row.round != run.base.round
+    return run.snapshot.outcome is not None and (retried or run.base.finished_at is None)
+
+
 def shown(run: Run) -> tuple[InstanceState, Any]:
     """The state (paused, else running, else waiting, else scheduled) and the attention of the first
     parked step, if any. Raises NeedsValues when a live leaf's row is not loaded.

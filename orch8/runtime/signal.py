@@ -11,6 +11,8 @@ from orch8.engine.events import CancelRequested
 from orch8.engine.lifecycle import ENDED
 from orch8.engine.scope import CONTEXT, StepRef
 from orch8.errors import InvalidArgument, Unprocessable
+from orch8.runtime import interceptors
+from orch8.runtime.hooks import concluded
 from orch8.runtime.interrupt import interrupt
 from orch8.runtime.office import Office, only
 from orch8.runtime.run import Run
@@ -115,8 +117,13 @@ def carry_out(
     office: Office, tx: Tx, row: InstanceRow, moment: Moment, request: SignalRequest
 ) -> Run:
     """What a signal does at once has been done on a locked instance, which has not ended."""
-    act = ACTS[request.control]
-    return change(office, tx, row, moment, lambda run: act(_TxTimers(tx), run, request))
+
+    def act(run: Run) -> None:
+        if request.id is not None and run.published.watched:
+            interceptors.signalled(run, request.name, request.control, request.payload)
+        ACTS[request.control](_TxTimers(tx), run, request)
+
+    return change(office, tx, row, moment, act)
 
 
 def change(
@@ -134,7 +141,7 @@ def change(
 
     def whole(run: Run) -> None:
         work(run)
-        run.collected = run.collect()
+        run.collected = concluded(run)
 
     office.loader.carry_out(tx, [(run, whole)])
     write(tx, run.collected)

@@ -27,6 +27,7 @@ from orch8.errors import (
     Unprocessable,
 )
 from orch8.runtime import sessions
+from orch8.runtime.hooks import concluded
 from orch8.runtime.identity import claim, holder_of
 from orch8.runtime.library import Published
 from orch8.runtime.office import Office
@@ -183,7 +184,7 @@ def begin(request: StartRequest) -> Callable[[Run], None]:
                     run.schedule(row, max(row.due_at, request.next_fire_at))
         run.changes.contexts.append((run.row.id, 1, run.row.tenant_id, request.context))
         run.audit("instance.created", "success", actor=request.actor, request_id=request.request_id)
-        run.collected = run.collect()
+        run.collected = concluded(run)
 
     return begin
 

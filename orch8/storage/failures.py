@@ -7,6 +7,7 @@ from uuid import UUID
 from orch8.storage.instances import Filter, narrowed
 from orch8.storage.transaction import Row, Tx
 
+# Of what runs after the end, whose ids have a slash, nothing is why an instance failed.
 _FAILED = """
 SELECT i.id, i.tenant_id, i.state, i.lane, i.sequence_id, q.name AS sequence_name,
     q.version AS sequence_version, i.round, i.updated_at, s.block_id, s.handler, s.pull, s.outcome,
@@ -14,7 +15,7 @@ SELECT i.id, i.tenant_id, i.state, i.lane, i.sequence_id, q.name AS sequence_nam
 FROM instances i JOIN sequences q ON q.id = i.sequence_id
 LEFT JOIN LATERAL (
     SELECT f.block_id, f.handler, f.pull, f.outcome, f.error FROM steps f
-    WHERE f.instance_id = i.id AND f.state = 'failed'
+    WHERE f.instance_id = i.id AND f.state = 'failed' AND f.block_id NOT LIKE '%%/%%'
     ORDER BY f.finished_at DESC NULLS LAST, f.id DESC LIMIT 1) s ON true"""
 
 

@@ -54,11 +54,13 @@ def next_changes(tx: Tx, tenant_id: str, after: Position | None, most: int) -> l
     return tx.rows(_NEXT, params)
 
 
-def where_it_is(tx: Tx, instance_id: UUID) -> Row | None:
-    """The ``state`` of an instance, and the node keys of its steps that have ended, as of one
-    moment; None if there is no such instance.
+def where_it_is(tx: Tx, instance_id: UUID, *, with_snapshot: bool) -> Row | None:
+    """The ``state`` of an instance, its ``sequence_id``, the node keys of its steps that have ended
+    and, if it is asked for, its ``snapshot``, as of one moment; None if there is no such instance.
     """
-    sql = """SELECT i.state, ARRAY(SELECT s.node_key FROM steps s WHERE s.instance_id = i.id
+    sql = """SELECT i.state, i.sequence_id, CASE WHEN %(whole)s THEN i.snapshot END AS snapshot,
+                 ARRAY(SELECT s.node_key FROM steps s WHERE s.instance_id = i.id
                  AND s.finished_at IS NOT NULL ORDER BY s.finished_at, s.id LIMIT %(most)s) AS ended
              FROM instances i WHERE i.id = %(id)s"""
-    return tx.one(sql, {"id": instance_id, "most": MOST_STEPS})
+    params = {"id": instance_id, "most": MOST_STEPS, "whole": with_snapshot}
+    return tx.one(sql, params)

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
+from orch8.blocks.for_each import ITEMS
 from orch8.engine.keys import NodeKey
 from orch8.engine.scope import OutputRef
 from orch8.storage.cipher import output_place
@@ -191,12 +192,23 @@ def step_by_id(tx: Tx, step_id: UUID) -> StepRow | None:
     return None if row is None else _step(tx, row)
 
 
-def steps_of(tx: Tx, instance_id: UUID, *, limit: int = 1000, offset: int = 0) -> list[StepRow]:
-    """The rows of one instance in the order in which they were entered, ``offset`` left out."""
+def steps_of(
+    tx: Tx, instance_id: UUID, *, limit: int = 1000, offset: int = 0, pages: bool = True,
+    outer_first: bool = False,
+) -> list[StepRow]:  # fmt: skip
+    """The rows of one instance in the order in which they were entered, ``offset`` left out; unless
+    ``pages``, the items of for_each blocks are, too. If there are too many, those outside of loops
+    are kept with ``outer_first``.
+    """
+    order = "cardinality(s.path), s.id" if outer_first else "s.id"
     sql = f"""SELECT {_COLUMNS} FROM steps s WHERE s.instance_id = %(id)s
-              ORDER BY s.id LIMIT %(limit)s OFFSET %(offset)s"""
-    params = {"id": instance_id, "limit": limit, "offset": offset}
-    return [_step(tx, row) for row in tx.rows(sql, params)]
+                  AND (%(pages)s OR s.handler <> '@memo' OR s.block_id NOT LIKE '%%' || %(items)s)
+              ORDER BY {order} LIMIT %(limit)s OFFSET %(offset)s"""
+    params = {
+        "id": instance_id, "limit": limit, "offset": offset, "pages": pages, "items": ITEMS,
+    }  # fmt: skip
+    found = [_step(tx, row) for row in tx.rows(sql, params)]
+    return sorted(found, key=attrgetter("id")) if outer_first else found
 
 
 def first_steps(tx: Tx, ids: Iterable[UUID], limit: int) -> dict[UUID, list[StepRow]]:

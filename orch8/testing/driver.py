@@ -26,6 +26,7 @@ from orch8.runtime.budgets import counted
 from orch8.runtime.claim import own_claim
 from orch8.runtime.doubts import contradiction, told
 from orch8.runtime.fencing import pass_on, stand_back
+from orch8.runtime.hooks import concluded
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.loading import carry_out
 from orch8.runtime.preparing import Limits, Task
@@ -107,7 +108,7 @@ class Driver:
 
         def whole(run: Run) -> None:
             work(run)
-            run.collected = run.collect()
+            run.collected = concluded(run)
 
         carry_out([(run, whole)], self.store.load)
         self._done(run)

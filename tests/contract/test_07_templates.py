@@ -91,7 +91,8 @@ def test_template_that_cannot_be_rendered_fails_its_step(desk: Desk, template: s
     retry = {"max_attempts": 3, "initial_backoff": 1, "max_backoff": 1}
     instance = run(desk, step("bad", {"x": template}, retry=retry))
     assert instance["state"] == "failed"
-    (task,) = [n for n in desk.api.get(f"/instances/{instance['id']}/tree") if n["id"] == "bad"]
+    nodes = desk.api.get(f"/instances/{instance['id']}/tree?flat=true")
+    (task,) = [node for node in nodes if node["id"] == "bad"]
     assert task["attempt"] <= 1
 
 

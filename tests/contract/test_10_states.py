@@ -235,8 +235,10 @@ def nodes(desk: Desk, instance: Any) -> dict[str, tuple[str, Any, Any, str]]:
     }  # fmt: skip
 
 
-def test_tree_has_every_node_that_was_entered(desk: Desk) -> None:
-    """Composites, too, while they run and when they ended; what is asleep is running."""
+def test_tree_has_every_block(desk: Desk) -> None:
+    """Composites, while they run and when they ended; what is asleep is running. What was not come
+    to is pending.
+    """
     started = desk.api.started(NESTED, context={"data": {"n": 1}})
     desk.house.work()
     assert nodes(desk, started) == {
@@ -246,6 +248,8 @@ def test_tree_has_every_node_that_was_entered(desk: Desk) -> None:
         "careful": ("try_catch", "both", 1, "running"),
         "risky": ("step", "careful", 0, "failed"),
         "nap": ("step", "careful", 1, "running"),
+        "twice": ("loop", None, None, "pending"),
+        "again": ("step", "twice", None, "pending"),
     }
     desk.house.advance(timedelta(minutes=11))
     desk.house.work()

@@ -246,7 +246,7 @@ def test_instance_is_read_with_all_its_views(api: Api) -> None:
     assert (shown["state"], shown["outcome"]) == ("completed", shown["outcome"])
     (output,) = api.get(f"{path}/outputs")
     assert (output["block_id"], output["output"]) == ("charge", {"charge_id": "ch_1"})
-    (node,) = api.get(f"{path}/tree")
+    (node,) = api.get(f"{path}/tree?flat=true")
     assert (node["block_id"], node["block_type"], node["state"]) == ("charge", "step", "completed")
     actions = [entry["action"] for entry in api.get(f"{path}/audit")]
     assert actions[0] == "instance.completed"

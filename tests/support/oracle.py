@@ -91,7 +91,8 @@ class Oracle:
     def _(self, block: Loop, at: NodeKey) -> bool:
         for i in range(block.max_iterations):
             here = at.nth(block.body.id, i)
-            if block.condition is not None and not self.holds(block.condition, here):
+            asks = at.nth(block.id, i)
+            if block.condition is not None and not self.holds(block.condition, asks):
                 return True
             if not self.read(block.body, here) and not block.continue_on_error:
                 return False

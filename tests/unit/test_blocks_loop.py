@@ -38,7 +38,7 @@ def test_loop_whose_condition_is_false_runs_nothing() -> None:
 
 
 def test_loop_checks_its_condition_before_each_iteration() -> None:
-    """It ends when the condition does not hold any more; it is asked at the body's node."""
+    """It ends when the condition does not hold any more; it is asked at the loop."""
     asked = []
 
     def unpaid(at: NodeKey, _: object) -> bool:
@@ -49,7 +49,7 @@ def test_loop_checks_its_condition_before_each_iteration() -> None:
         Loop(id="loop", body=chain("b", "pay"), condition=word("unpaid")), unpaid=unpaid
     )
     shell.run()
-    assert asked == ["b[0]", "b[1]", "b[2]"]
+    assert asked == ["loop[0]", "loop[1]", "loop[2]"]
     assert shell.scheduled == ["pay[0]", "pay[1]"]
 
 

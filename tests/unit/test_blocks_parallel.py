@@ -88,3 +88,9 @@ def test_parallel_retried_goes_into_the_failed_branches_only() -> None:
     assert shell.run() == BOOM
     assert shell.retry() == COMPLETED
     assert shell.scheduled == ["pay", "ship", "ship~2"]
+
+
+def test_branches_are_numbered_in_their_order() -> None:
+    """From 0, as of most blocks."""
+    block = Parallel(id="all", branches=(chain("a", "pay"), chain("b", "ship")))
+    assert [(number, branch.id) for number, branch in block.numbered()] == [(0, "a"), (1, "b")]

@@ -16,11 +16,13 @@ from orch8.engine.events import CancelRequested
 from orch8.engine.outcome import CANCELLED, COMPLETED, Status
 from orch8.errors import ExpressionError
 from tests.support.definitions import chain, task
+from tests.support.documents import loaded
 from tests.support.shell import BOOM, failing, started
 
 if TYPE_CHECKING:
     from orch8.engine.keys import NodeKey
 
+NOOP = {"type": "step", "id": "noop", "handler": "noop"}
 UNDO = {"charge": "refund", "reserve": "release", "ship": "recall"}
 
 
@@ -91,8 +93,10 @@ def test_compensation_reads_what_failed() -> None:
         (chain("a", task("reserve", when="look")), chain("u", task("release", when="look"))),
         (chain("b", task("charge", when="look")), None),
     )
-    started(Saga(id="saga", steps=steps), answers=failing("charge"), look=look).run()
-    assert seen == {"reserve": None, "charge": None, "release": BOOM.error}
+    named = Saga(id="saga", steps=steps, names=("first", "second"))
+    started(named, answers=failing("charge"), look=look).run()
+    error = {"message": "boom", "failed_step": "second", "source": "saga", "block_id": "saga"}
+    assert seen == {"reserve": None, "charge": None, "release": error}
 
 
 def test_saga_can_be_caught() -> None:
@@ -281,3 +285,23 @@ def _broken_at_first(at: NodeKey, _: object) -> bool:
     if at.round == 1:
         raise ExpressionError("broken")
     return True
+
+
+def test_steps_of_a_saga_are_called_as_they_were_given() -> None:
+    """Or as their action, the first of several, if they have no id."""
+    steps = [
+        {"id": "a/b", "action": {"type": "step", "id": "pay", "handler": "pay"}},
+        {"action": [{"type": "step", "id": "x/y", "handler": "x"}, NOOP]},
+        {"action": []},
+    ]
+    (saga,) = loaded({"type": "saga", "id": "saga", "steps": steps}).index.root.chains()
+    assert isinstance(saga, Saga)
+    assert saga.names == ("a/b", "x/y", "")
+
+
+def test_parts_of_a_saga_are_numbered_in_pairs() -> None:
+    """Also where there is no compensation."""
+    saga = _saga("charge", "ship", bare=("charge",))
+    assert [(number, part.id) for number, part in saga.numbered()] == [
+        (0, "a_charge"), (2, "a_ship"), (3, "u_ship"),
+    ]  # fmt: skip

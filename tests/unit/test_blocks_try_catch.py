@@ -16,6 +16,10 @@ from tests.support.shell import BOOM, failing, started
 if TYPE_CHECKING:
     from orch8.engine.keys import NodeKey
 
+CAUGHT = {
+    "message": "boom", "failed_blocks": ["pay"], "source": "try_catch", "block_id": "guard",
+}  # fmt: skip
+
 
 def _guard(*, catch: Any = ("inform",), finally_: Any = ("close",)) -> TryCatch:
     return TryCatch(
@@ -89,7 +93,7 @@ def test_catch_reads_the_failure_of_the_try() -> None:
         finally_=chain("finally", blocks[2]),
     )
     started(guard, answers=failing("pay"), look=look).run()
-    assert seen == {"pay": None, "inform": BOOM.error, "close": BOOM.error}
+    assert seen == {"pay": None, "inform": CAUGHT, "close": CAUGHT}
 
 
 def test_cancel_is_not_caught_but_finally_runs_to_its_end() -> None:
@@ -147,7 +151,7 @@ def test_retry_goes_back_into_the_catch_that_failed() -> None:
     shell.run()
     assert shell.retry() == COMPLETED
     assert shell.scheduled == ["pay", "inform", "close", "inform~2", "close~2"]
-    assert seen == [BOOM.error, BOOM.error]
+    assert seen == [CAUGHT, CAUGHT]
 
 
 def test_retry_repeats_only_a_finally_that_failed_by_itself() -> None:
@@ -183,3 +187,27 @@ def _broken_at_first(at: NodeKey, _: object) -> bool:
     if at.round == 1:
         raise ExpressionError("broken")
     return True
+
+
+def test_error_names_what_failed_from_the_outside_in() -> None:
+    """Blocks that were cancelled for it, and chains, are left out."""
+    seen: list[Any] = []
+
+    def look(_: NodeKey, error: Any) -> bool:
+        seen.append(error["failed_blocks"])
+        return True
+
+    inner = Parallel(id="both", branches=(chain("l", "pay"), chain("r", "wait")), fail="fast")
+    guard = TryCatch(
+        id="guard", try_=chain("@try", inner), catch=chain("@catch", task("inform", when="look"))
+    )
+    shell = started(guard, answers=failing("pay"), look=look)
+    shell.answer("pay")
+    shell.run()
+    assert seen == [["both", "l", "pay"]]
+
+
+def test_parts_keep_their_numbers() -> None:
+    """Finally is 2, also without a catch."""
+    numbers = [number for number, _ in _guard(catch=None).numbered()]
+    assert numbers == [0, 2]

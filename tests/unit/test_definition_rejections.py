@@ -247,14 +247,6 @@ NOT_YET: list[tuple[dict[str, Any], str]] = [
     (seed({"type": "wait_signal", "signal": ["a", "b"]}), "/blocks/0/signal"),
     (seed({"type": "parallel", "branches": [[CHARGE]], "fail": "collect_all"}), "/blocks/0/fail"),
     (seed({"type": "end", "outcome": "{{signal.status}}"}), "/blocks/0/outcome"),
-    *(
-        (seed(CHARGE, **{name: value}), f"/{name}")
-        for name, value in {
-            "on_failure": [CHARGE],
-            "on_cancel": [CHARGE],
-            "interceptors": {"before_step": {"handler": "log"}},
-        }.items()
-    ),
 ]
 
 

@@ -168,3 +168,11 @@ def test_memo_is_read_in_the_turn_that_made_it() -> None:
     known = Known({CONTEXT: CONTEXT_VALUE})
     scope(known).memoized(NodeKey("each@items", (0,)), ["first"])
     assert read("item", NodeKey("pay", (0,)), known=known) == "first"
+
+
+def test_loop_that_asks_whether_to_go_on_reads_its_last_iteration() -> None:
+    """``iteration`` is that which would begin."""
+    last = OutputRef("poll", (), exact=False)
+    known = Known({CONTEXT: CONTEXT_VALUE, last: {"n": 1}})
+    at = NodeKey("again", (1,))
+    assert (read("outputs.poll.n", at, known), read("iteration", at, known)) == (1, 2)

@@ -98,7 +98,8 @@ def spawn(
     mine = run.row
     context = {"data": data if data is not None else {}, "config": {}}
     try:
-        timezone = zone_of(published, context, run.moment)
+        own = published.sequence.body.get("timezone")
+        timezone = zone_of(published, context, run.moment, mine.timezone if own is None else None)
     except InvalidArgument as problem:
         run.end(row, failed(problem.detail, code=problem.code))
         return None
@@ -111,7 +112,10 @@ def spawn(
             parent_instance_id=mine.id if parent else None,
             parent_node_key=row.node_key if parent else None, depth=mine.depth + 1,
             session_id=mine.session_id,
-            metadata={"_parent_block_id": row.block_id, "_parent_instance_id": str(mine.id)},
+            metadata={
+                "_parent_block_id": row.block_id, "_parent_instance_id": str(mine.id),
+                "_sub_sequence_depth": mine.depth + 1,
+            },
         ),
         published, run.moment, created=True,
     )  # fmt: skip
