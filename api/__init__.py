@@ -21,6 +21,7 @@ from api import (
     credentials,
     cron,
     debugger,
+    detours,
     doctor,
     edits,
     events,
@@ -62,7 +63,7 @@ _BUSINESS = (
     sequences, instances, bulk, edits, failures, signals, attempts, attention, fences, workers,
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
-    sessions, checkpoints, doctor,
+    sessions, checkpoints, doctor, detours,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)
 

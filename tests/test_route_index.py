@@ -42,9 +42,6 @@ def shape(path: str) -> str:
 PENDING = routes("""\
 13 GET /instances/{id}/effects
 35 GET /instances/{id}/artifacts
-31 POST /instances/{id}/resume-from/{block}
-31 POST /instances/{id}/fork
-31 POST /instances/{id}/inject-blocks
 16 GET /approvals
 19 GET /workers/tasks
 19 GET /workers/tasks/stats

@@ -42,6 +42,7 @@ class StepState(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"  # it ended, and was run anew since: history, and no output
 
 
 _I, _S = InstanceState, StepState
@@ -54,9 +55,10 @@ INSTANCE_MOVES: Final[Moves] = {
     _I.RUNNING: OPEN | ENDED,
     _I.WAITING: OPEN | ENDED,
     _I.PAUSED: OPEN | ENDED,  # an answer that was on its way may end it
-    _I.COMPLETED: frozenset(),
-    _I.FAILED: (OPEN - {_I.PAUSED}) | ENDED,  # a retry, which may end at once
-    _I.CANCELLED: frozenset(),
+    # A retry, or a person's word that it goes on from another place; either may end at once.
+    _I.COMPLETED: (OPEN - {_I.PAUSED}) | ENDED,
+    _I.FAILED: (OPEN - {_I.PAUSED}) | ENDED,
+    _I.CANCELLED: (OPEN - {_I.PAUSED}) | ENDED,
 }
 
 LIVE: Final = frozenset({_S.SCHEDULED, _S.RUNNING, _S.SLEEPING, _S.WAITING, _S.PARKED})
@@ -67,9 +69,10 @@ STEP_MOVES: Final[Moves] = {
     _S.SLEEPING: frozenset({_S.RUNNING, _S.CANCELLED}),
     _S.WAITING: (LIVE - {_S.SLEEPING}) | _DONE,  # taken, woken, completed from outside, in doubt
     _S.PARKED: frozenset({_S.SCHEDULED, _S.WAITING, _S.PARKED}) | _DONE,  # only a person's word
-    _S.COMPLETED: frozenset(),
-    _S.FAILED: frozenset(),
-    _S.CANCELLED: frozenset(),
+    _S.COMPLETED: frozenset({_S.SUPERSEDED}),
+    _S.FAILED: frozenset({_S.SUPERSEDED}),
+    _S.CANCELLED: frozenset({_S.SUPERSEDED}),
+    _S.SUPERSEDED: frozenset(),
 }
 
 

@@ -55,7 +55,7 @@ def in_order(ended: Sequence[StepRow], traced: Sequence[Row]) -> list[Shown]:
     return [shown for _, _, shown in sorted(places, key=lambda place: place[:2])]
 
 
-def is_output(row: StepRow) -> bool:
+def is_output(row: StepRow | Row) -> bool:
     """Whether the row is that of a block which people know: what runs around them is not shown."""
     return row.block_id not in _HIDDEN and (row.handler != "@memo" or "@" not in row.block_id)
 
