@@ -1,4 +1,4 @@
-"""The routes by which an instance leaves its course: blocks injected, resumed from a block, forked."""
+"""The routes by which an instance leaves its course: inject blocks, resume from one, fork."""
 
 from __future__ import annotations
 

@@ -75,6 +75,11 @@ class StartRequest:
         given = self.idempotency_key
         return f"{DRY}{given}" if self.dry_run and given else given
 
+    @property
+    def takes_a_dry_key(self) -> bool:
+        """Whether a real run is asked for under a key that would find a dry one."""
+        return not self.dry_run and (self.idempotency_key or "").startswith(DRY)
+
     def fingerprint(self) -> bytes:
         """SHA-256 of the canonical JSON of what was asked, without the key and the version."""
         asked = {
@@ -224,7 +229,7 @@ def check_session(tx: Tx, request: StartRequest) -> None:
 
 
 def _earlier(tx: Tx, request: StartRequest) -> StartResult | None:
-    if request.key is None:
+    if request.key is None or request.takes_a_dry_key:
         return None
     row = instances.instance_by_key(tx, request.tenant_id, request.key)
     if row is None:
@@ -284,7 +289,7 @@ def check(office: Office, request: StartRequest) -> None:
             "idempotency_key holds a NUL character",
             errors=[Problem("/idempotency_key", "NUL character", "use printable text")],
         )
-    if not request.dry_run and (request.idempotency_key or "").startswith(DRY):
+    if request.takes_a_dry_key:
         raise InvalidArgument(
             f"idempotency_key begins with {DRY}, as those of dry runs do",
             errors=[Problem("/idempotency_key", "taken for dry runs", "choose another key")],

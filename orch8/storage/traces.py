@@ -45,5 +45,6 @@ def trace_rows(traces: list[Trace]) -> list[dict[str, Any]]:
 def traces_of(tx: Tx, instance_id: UUID, limit: int = MOST) -> list[Row]:
     """The instance's traces, the oldest first."""
     sql = """SELECT id, block_id, output, attempt, after, created_at FROM traces
-             WHERE instance_id = %(id)s AND superseded_at IS NULL ORDER BY created_at, id LIMIT %(limit)s"""
+             WHERE instance_id = %(id)s AND superseded_at IS NULL
+             ORDER BY created_at, id LIMIT %(limit)s"""
     return tx.rows(sql, {"id": instance_id, "limit": limit})

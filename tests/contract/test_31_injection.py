@@ -153,10 +153,9 @@ def test_composite_is_injected(desk: Desk) -> None:
     made = created(desk.api, log("a"), context={"data": {"x": 1}})
     inject(desk.api, made, router)
     assert finished(desk, made) == ["a", "one"]
-    tree = {
-        each["id"]: each["block_type"] for each in desk.api.get(f"/instances/{made['id']}/tree")
-    }
-    assert tree == {"a": "step", "way": "router", "one": "step"}
+    nodes = desk.api.get(f"/instances/{made['id']}/tree")
+    types = {each["id"]: each["block_type"] for each in nodes}
+    assert types == {"a": "step", "way": "router", "one": "step"}
 
 
 def test_running_instance_runs_what_is_injected(desk: Desk) -> None:
@@ -229,7 +228,8 @@ def test_injection_is_bounded(api: Api) -> None:
     made = created(api, log("a"), next_fire_at=FUTURE)
     path = f"/instances/{made['id']}/inject-blocks"
     many = [{"type": "step", "id": f"n{n}", "handler": "noop"} for n in range(5000)]
-    assert "5000" in api.refused(400, "POST", path, {"blocks": many[:2499] + many[2499:]})["error"]
+    inject(api, made, *many[:2500])
+    assert "5000" in api.refused(400, "POST", path, {"blocks": many[2500:]})["error"]
     deep: dict[str, Any] = log("deepest")
     for n in range(64):
         deep = {"type": "cancellation_scope", "id": f"s{n}", "blocks": [deep]}
@@ -237,7 +237,7 @@ def test_injection_is_bounded(api: Api) -> None:
 
 
 def test_injection_into_an_unknown_instance_is_404(api: Api) -> None:
-    """And into another tenant's; a body without blocks, and a position that is no number, are 422."""
+    """And into another tenant's. A body without blocks is 422, as a position that is no number."""
     api.refused(404, "POST", f"/instances/{uuid4()}/inject-blocks", {"blocks": [log("x")]})
     made = created(api, log("a"), next_fire_at=FUTURE)
     path = f"/instances/{made['id']}/inject-blocks"
@@ -385,7 +385,8 @@ def test_completed_instance_is_resumed_from_a_block(desk: Desk) -> None:
 def test_outputs_that_were_superseded_are_kept_as_history(desk: Desk) -> None:
     """The timeline has them, the tree and expressions do not."""
     peek = {"type": "step", "id": "b", "handler": "transform",
-            "params": {"later": "{{outputs.c.message}}", "before": "{{outputs.a.message}}"}}  # fmt: skip
+            "params": {"later": "{{outputs.c.message}}",
+                       "before": "{{outputs.a.message}}"}}  # fmt: skip
     made = created(desk.api, log("a"), peek, log("c"))
     desk.house.work()
     resume(desk, made, "b")
@@ -610,7 +611,8 @@ def test_real_fork_has_keys_of_its_own(desk: Desk) -> None:
     said = fork(desk, made, "charge", dry_run=False, acknowledge_side_effect_risk=True)
     assert said["dry_run"] is False
     assert desk.read(said)["metadata"]["sandbox"] is False
-    keys = [each["key"] for each in desk.house.keys()]
+    ledger = desk.house.keys()
+    keys = [each["key"] for each in ledger]
     assert (len(keys), len(set(keys))) == (4, 4)
 
 

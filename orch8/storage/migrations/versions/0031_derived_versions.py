@@ -1,4 +1,4 @@
-"""Versions of one instance's own: with blocks injected behind a sequence's own. What is run anew."""
+"""Versions of instances' own, with blocks injected into them; the history of what is run anew."""
 
 from alembic import op
 
