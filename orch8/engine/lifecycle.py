@@ -55,10 +55,13 @@ INSTANCE_MOVES: Final[Moves] = {
     _I.RUNNING: OPEN | ENDED,
     _I.WAITING: OPEN | ENDED,
     _I.PAUSED: OPEN | ENDED,  # an answer that was on its way may end it
-    # A retry, or a person's word that it goes on from another place; either may end at once.
-    _I.COMPLETED: (OPEN - {_I.PAUSED}) | ENDED,
-    _I.FAILED: (OPEN - {_I.PAUSED}) | ENDED,
-    _I.CANCELLED: (OPEN - {_I.PAUSED}) | ENDED,
+    _I.COMPLETED: frozenset(),
+    _I.FAILED: frozenset(),
+    _I.CANCELLED: frozenset(),
+}
+# At a person's word what has ended, or stands still, goes on in another round; it may end at once.
+ROUND_MOVES: Final[Moves] = {
+    state: (OPEN - {_I.PAUSED}) | ENDED for state in (*sorted(ENDED), _I.PAUSED)
 }
 
 LIVE: Final = frozenset({_S.SCHEDULED, _S.RUNNING, _S.SLEEPING, _S.WAITING, _S.PARKED})
