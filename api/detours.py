@@ -95,7 +95,7 @@ def resume_from(instance_id: str, block_id: str) -> Response:
             "state": _GOES_ON,
             "resumed_from": block_id,
             "outputs_deleted": done.superseded,
-            "signals_enqueued": len(body.get("signals", ())),
+            "signals_enqueued": done.signals,
             "round": done.row.round,
         }
     )

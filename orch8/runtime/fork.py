@@ -19,10 +19,9 @@ from orch8.runtime import identity
 from orch8.runtime.because import Because
 from orch8.runtime.derive import main_of
 from orch8.runtime.office import Office, only
-from orch8.runtime.rerun import Cut, Wish, check_effects, cut_at, merged, only_of
+from orch8.runtime.rerun import Cut, Wish, check_effects, cut_at, merged, only_of, send
 from orch8.runtime.run import Run
 from orch8.runtime.sandbox import marked
-from orch8.runtime.signal import deliver
 from orch8.runtime.start import lanes_of
 from orch8.storage import instances, steps
 from orch8.storage.changes import write
@@ -69,9 +68,7 @@ def fork(
         tx, origin.tenant_id, "instance.forked",
         {"fork": str(run.row.id), "block": wish.block_id, "dry_run": dry_run}, origin.id,
     )  # fmt: skip
-    for request in wish.signals:
-        now, moment = instances.lock_instances(tx, [run.row.id])
-        deliver(office, tx, now[run.row.id], moment, request)
+    send(office, tx, run.row.id, wish.signals)
     return Forked(run.row.id, cut, tuple(sorted(lanes_of(run))))
 
 
@@ -137,7 +134,8 @@ def _begin(
     run.changes.entered.extend(copied)
     _keep(run, run.known.get(STATE).items())
     chain = main_of(run.index)
-    identity.claim(run, run.known)
+    if not run.row.dry_run:  # several may be tried at a time
+        identity.claim(run, run.known)
     run.snapshot = rewound(run.index, chain, cut.place, 0, failed("forked", code="forked"))
     run.fire(Retried())
     run.changes.contexts.append((run.row.id, 1, run.row.tenant_id, run.known.get(CONTEXT)))

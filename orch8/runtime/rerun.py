@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 import orjson
 
 from orch8.config import Settings
 from orch8.engine.block import Block
 from orch8.engine.keys import escape_id, unescape_id
+from orch8.engine.lifecycle import ENDED
 from orch8.engine.rewind import standing
 from orch8.engine.snapshot import Snapshot
 from orch8.errors import Conflict, InvalidArgument, PayloadTooLarge, Problem
 from orch8.runtime.derive import main_of
 from orch8.runtime.library import Published
-from orch8.runtime.signal import SignalRequest
-from orch8.storage import history
+from orch8.runtime.office import Office
+from orch8.runtime.signal import SignalRequest, deliver
+from orch8.storage import history, instances
 from orch8.storage.rows import InstanceRow
 from orch8.storage.transaction import Tx
 
@@ -114,6 +117,16 @@ def merged(context: Any, data: Mapping[str, Any] | None, settings: Settings) -> 
             f"context too large: {size} bytes, the limit is {settings.max_context}"
         )
     return made
+
+
+def send(office: Office, tx: Tx, instance_id: UUID, signals: Sequence[SignalRequest]) -> int:
+    """The instance, which goes on now, has the signals; how many, as it may come to its end."""
+    for sent, request in enumerate(signals):
+        found, moment = instances.lock_instances(tx, [instance_id])
+        if found[instance_id].state in ENDED:
+            return sent
+        deliver(office, tx, found[instance_id], moment, request)
+    return len(signals)
 
 
 def only_of(block_id: str) -> str:

@@ -16,10 +16,10 @@ from orch8.runtime.because import Because
 from orch8.runtime.derive import main_of
 from orch8.runtime.inspect import is_output
 from orch8.runtime.office import Office, only
-from orch8.runtime.rerun import Cut, Wish, check_effects, cut_at, merged
+from orch8.runtime.rerun import Cut, Wish, check_effects, cut_at, merged, send
 from orch8.runtime.retry import again
 from orch8.runtime.run import Run
-from orch8.runtime.signal import change, deliver
+from orch8.runtime.signal import change
 from orch8.storage import history, instances
 from orch8.storage.rows import InstanceRow
 from orch8.storage.transaction import Tx
@@ -29,10 +29,11 @@ _FROM: Final = frozenset({State.FAILED, State.PAUSED, State.COMPLETED, State.CAN
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The instance that goes on, and how many of its outputs are history now."""
+    """The instance that goes on, how many of its outputs are history now, and signals it has."""
 
     row: InstanceRow
     superseded: int
+    signals: int
 
 
 def resume_from(
@@ -74,10 +75,7 @@ def resume_from(
         )  # fmt: skip
 
     done = change(office, tx, row, moment, resumed).row
-    for request in wish.signals:
-        now, moment = instances.lock_instances(tx, [instance_id])
-        deliver(office, tx, now[instance_id], moment, request)
-    return Resumed(done, superseded)
+    return Resumed(done, superseded, send(office, tx, instance_id, wish.signals))
 
 
 def _supersede(tx: Tx, row: InstanceRow, cut: Cut) -> int:
