@@ -7,7 +7,7 @@ from typing import Any
 from orch8.engine.outcome import COMPLETED, Verdict, failed
 from orch8.errors import ExpressionError, InvalidArgument
 from orch8.runtime.because import Because
-from orch8.runtime.inject import Injected, graft, note
+from orch8.runtime.graft import Injected, graft, note
 from orch8.runtime.run import Run
 from orch8.storage.rows import StepRow
 
