@@ -83,3 +83,8 @@ def check(moves: Moves, before: str, after: str, kind: str, what: object) -> Non
     """The move is legal. Raises IllegalMove, naming ``what`` of which ``kind`` it is, if not."""
     if before != after and after not in moves[before]:
         raise IllegalMove(f"{kind} {what} cannot go from {before} to {after}")
+
+
+def check_instance(before: str, after: str, what: object, *, another_round: bool) -> None:
+    """As check, of an instance, which goes on after its end in another round only."""
+    check(ROUND_MOVES if another_round else INSTANCE_MOVES, before, after, "instance", what)

@@ -18,14 +18,7 @@ from orch8.blocks.step import Effect, Step
 from orch8.blocks.sub_sequence import SubSequence
 from orch8.engine.events import Event, LeafSettled
 from orch8.engine.keys import NodeKey
-from orch8.engine.lifecycle import (
-    INSTANCE_MOVES,
-    LIVE,
-    ROUND_MOVES,
-    STEP_MOVES,
-    StepState,
-    check,
-)
+from orch8.engine.lifecycle import LIVE, STEP_MOVES, StepState, check, check_instance
 from orch8.engine.machine import advance, error_at
 from orch8.engine.moves import CancelLeaf, Memo, Overdue, Schedule
 from orch8.engine.outcome import CANCELLED, Outcome, Status, Verdict
@@ -368,8 +361,7 @@ class Run:
         outcome = self.snapshot.outcome
         state, attention = shown(self)
         retried = self.row.round != self.base.round
-        moves = ROUND_MOVES if retried else INSTANCE_MOVES
-        check(moves, self.base.state, state, "instance", self.row.id)
+        check_instance(self.base.state, state, self.row.id, another_round=retried)
         row = self.row.but(snapshot=self.snapshot.to_json(), state=state, attention=attention)
         if outcome is not None and (retried or self.base.finished_at is None):
             row = row.but(finished_at=self.now, outcome=self.snapshot.finish, error=outcome.error,

@@ -16,6 +16,7 @@ from orch8.engine.lifecycle import (
     Moves,
     StepState,
     check,
+    check_instance,
 )
 
 
@@ -40,6 +41,9 @@ def test_instance_that_ended_goes_on_only_in_another_round() -> None:
     assert not any(INSTANCE_MOVES[state] for state in ENDED)
     assert ROUND_MOVES.keys() == ENDED | {InstanceState.PAUSED}
     assert all(moves == (OPEN | ENDED) - {InstanceState.PAUSED} for moves in ROUND_MOVES.values())
+    check_instance("completed", "scheduled", "it", another_round=True)
+    with pytest.raises(IllegalMove, match=r"^instance it cannot go from completed to scheduled$"):
+        check_instance("completed", "scheduled", "it", another_round=False)
 
 
 @pytest.mark.parametrize(
