@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -9,7 +10,8 @@ from uuid import uuid4
 import pytest
 
 from tests.support.api import NOOP, WAITING, Api
-from tests.support.desk import Desk
+from tests.support.desk import Desk, seated
+from tests.support.house import House
 
 FUTURE = "2999-01-01T00:00:00Z"
 
@@ -586,6 +588,21 @@ def test_fork_copies_what_is_inside_of_earlier_blocks(desk: Desk) -> None:
     outputs = desk.api.get(f"/instances/{said['id']}/outputs")
     assert [o["block_id"] for o in outputs if o["block_id"] != "all"] == ["keep", "keep", "b"]
     assert outputs[-1]["output"] == {"last": 2, "kept": 2}
+
+
+def test_fork_reads_what_is_sealed(houses: Callable[..., House]) -> None:
+    """And seals its own copy, at its own place."""
+    peek = {"type": "step", "id": "b", "handler": "transform",
+            "params": {"a": "{{outputs.a.message}}", "kept": "{{state.k}}"}}  # fmt: skip
+    keep = {"type": "step", "id": "keep", "handler": "set_state",
+            "params": {"key": "k", "value": "v"}}  # fmt: skip
+    with seated(houses(encryption_key="ab" * 32)) as desk:
+        made = created(desk.api, log("a"), keep, peek)
+        desk.house.work()
+        said = fork(desk, made, "b")
+        outputs = desk.api.get(f"/instances/{said['id']}/outputs")
+        assert outputs[0]["output"] == {"message": "a"}
+        assert outputs[-1]["output"] == {"a": "a", "kept": "v"}
 
 
 def test_dry_fork_charges_nobody(desk: Desk) -> None:
