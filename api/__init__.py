@@ -22,6 +22,7 @@ from api import (
     credentials,
     cron,
     debugger,
+    detours,
     doctor,
     edits,
     events,
@@ -67,7 +68,7 @@ _BUSINESS = (
     sequences, instances, bulk, edits, failures, signals, attempts, attention, fences, workers,
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
-    sessions, checkpoints, doctor,
+    sessions, checkpoints, doctor, detours,
     plugins, rollbacks, releases, usage, artifacts,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)

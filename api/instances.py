@@ -40,7 +40,7 @@ from api.schemas.instances import (
     TreeQuery,
 )
 from api.surface import surface
-from orch8.errors import InvalidArgument, Problem
+from orch8.errors import InvalidArgument
 from orch8.runtime import decisions, inspect, journal, nodes
 from orch8.runtime.resolve import Decision, Judgement
 from orch8.runtime.retry import retry as retry_instance
@@ -325,11 +325,6 @@ def created_as(body: dict[str, Any], *, key_in_header: bool = True) -> StartRequ
 
 
 def _asked(body: dict[str, Any], sequence: str, *, context: Any, strict_key: bool) -> StartRequest:
-    if body.get("dry_run"):
-        raise InvalidArgument(
-            "dry_run is not supported yet",
-            errors=[Problem("/dry_run", "not supported yet", "leave it out", "not_yet")],
-        )
     return StartRequest(
         sequence=sequence,
         tenant_id=caller().tenant_or_default(body.get("tenant_id")),
@@ -346,6 +341,8 @@ def _asked(body: dict[str, Any], sequence: str, *, context: Any, strict_key: boo
         actor=requests.actor(body.get("actor")),
         request_id=requests.request_id(),
         strict_key=strict_key,
+        dry_run=body.get("dry_run", False),
+        auto_approve=body.get("dry_run_auto_approve", False),
     )
 
 

@@ -151,7 +151,7 @@ def migrate_instance() -> Response:
         {
             "migrated": True,
             "instance_id": body["instance_id"],
-            "from_sequence_id": before.id,
+            "from_sequence_id": before.shown_id,
             "to_sequence_id": target.id,
         }
     )

@@ -10,6 +10,7 @@ import click
 from orch8.commands_attention import attention, fences
 from orch8.commands_client import evidence, publish, retry, show, signal, start
 from orch8.commands_config import config
+from orch8.commands_detours import fork, inject, resume_from
 from orch8.commands_dev import dev
 from orch8.commands_limits import limits
 from orch8.commands_prune import prune
@@ -77,12 +78,13 @@ def version() -> None:
     click.echo(importlib.metadata.version("orch8"))
 
 
-@main.group(hidden=True)
+@main.group()
 def instance() -> None:
-    """What clients of the contract write before ``retry``."""
+    """Make one instance leave its course: retry, inject, resume-from, fork."""
 
 
-instance.add_command(retry)
+for command in (retry, inject, resume_from, fork):
+    instance.add_command(command)
 for command in (
     config, dev, publish, start, show, signal, evidence, retry, attention, fences, limits, prune,
     reseal,

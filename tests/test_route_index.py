@@ -41,9 +41,6 @@ def shape(path: str) -> str:
 # Routes whose section is not built yet. In the end there are none.
 PENDING = routes("""\
 13 GET /instances/{id}/effects
-31 POST /instances/{id}/resume-from/{block}
-31 POST /instances/{id}/fork
-31 POST /instances/{id}/inject-blocks
 16 GET /approvals
 19 GET /workers/tasks
 19 GET /workers/tasks/stats

@@ -62,7 +62,8 @@ class CreationSchema(Body):
     metadata = described(Anything(), "Kept as it is; lists can be filtered by it")
     next_fire_at = described(Timestamp(), "Nothing happens before")
     session_id = described(Id(), "The session that it belongs to")
-    dry_run = described(Flag(), "Not supported yet: true is refused")
+    dry_run = described(Flag(), "Nobody is called: steps put out what they would do")
+    dry_run_auto_approve = described(Flag(), "With dry_run: its gates open by themselves")
     actor = described(Text(longest=LONGEST), "Who asks, for the audit log; X-Actor wins")
 
 

@@ -36,6 +36,7 @@ BUILTIN_PARAMS: Final[dict[str, frozenset[str] | None]] = {
     "delete_state": frozenset({"key"}),
     "transform": None,
     "assert": frozenset({"condition", "message"}),
+    "self_modify": frozenset({"blocks", "position"}),
     "wait": frozenset({"duration", "until"}),
     "wait_signal": frozenset({"signal", "timeout", "on_timeout", "match"}),
 }

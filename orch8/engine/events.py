@@ -30,7 +30,7 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True)
 class Retried:
-    """Somebody wants a failed instance to go on where it failed."""
+    """Somebody wants an instance to go on where it failed, or where there is more to do since."""
 
 
 @dataclass(frozen=True, slots=True)

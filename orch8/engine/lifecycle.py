@@ -42,6 +42,7 @@ class StepState(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    SUPERSEDED = "superseded"  # it ended, and was run anew since: history, and no output
 
 
 _I, _S = InstanceState, StepState
@@ -55,8 +56,12 @@ INSTANCE_MOVES: Final[Moves] = {
     _I.WAITING: OPEN | ENDED,
     _I.PAUSED: OPEN | ENDED,  # an answer that was on its way may end it
     _I.COMPLETED: frozenset(),
-    _I.FAILED: (OPEN - {_I.PAUSED}) | ENDED,  # a retry, which may end at once
+    _I.FAILED: frozenset(),
     _I.CANCELLED: frozenset(),
+}
+# At a person's word what has ended, or stands still, goes on in another round; it may end at once.
+ROUND_MOVES: Final[Moves] = {
+    state: (OPEN - {_I.PAUSED}) | ENDED for state in (*sorted(ENDED), _I.PAUSED)
 }
 
 LIVE: Final = frozenset({_S.SCHEDULED, _S.RUNNING, _S.SLEEPING, _S.WAITING, _S.PARKED})
@@ -67,9 +72,10 @@ STEP_MOVES: Final[Moves] = {
     _S.SLEEPING: frozenset({_S.RUNNING, _S.CANCELLED}),
     _S.WAITING: (LIVE - {_S.SLEEPING}) | _DONE,  # taken, woken, completed from outside, in doubt
     _S.PARKED: frozenset({_S.SCHEDULED, _S.WAITING, _S.PARKED}) | _DONE,  # only a person's word
-    _S.COMPLETED: frozenset(),
-    _S.FAILED: frozenset(),
-    _S.CANCELLED: frozenset(),
+    _S.COMPLETED: frozenset({_S.SUPERSEDED}),
+    _S.FAILED: frozenset({_S.SUPERSEDED}),
+    _S.CANCELLED: frozenset({_S.SUPERSEDED}),
+    _S.SUPERSEDED: frozenset(),
 }
 
 
@@ -77,3 +83,8 @@ def check(moves: Moves, before: str, after: str, kind: str, what: object) -> Non
     """The move is legal. Raises IllegalMove, naming ``what`` of which ``kind`` it is, if not."""
     if before != after and after not in moves[before]:
         raise IllegalMove(f"{kind} {what} cannot go from {before} to {after}")
+
+
+def check_instance(before: str, after: str, what: object, *, another_round: bool) -> None:
+    """As check, of an instance, which goes on after its end in another round only."""
+    check(ROUND_MOVES if another_round else INSTANCE_MOVES, before, after, "instance", what)

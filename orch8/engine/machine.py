@@ -86,7 +86,9 @@ def advance(index: Index, snapshot: Snapshot, event: Event, values: Values) -> D
     """The state and the effects that ``event`` leads to. The same values, the same decision."""
     turn = _Turn(index, snapshot, values)
     if snapshot.outcome is not None:
-        if not (isinstance(event, Retried) and snapshot.outcome.status is Status.FAILED):
+        # What completed has a way back only where blocks were put behind its last one since.
+        over = snapshot.outcome.status is Status.CANCELLED or not snapshot.dormant
+        if over or not isinstance(event, Retried):
             return Decision(snapshot, ())
         turn.enter(_root(snapshot.dormant).again(), None)
     elif isinstance(event, Started):

@@ -148,7 +148,7 @@ class Scope:
     known: Known
     moment: datetime
     entropy: Callable[[], float]
-    runtime: Mapping[str, Any]
+    runtime: Callable[[NodeKey], Mapping[str, Any]]  # what `runtime` is at a node
     event: Mapping[str, Any] | None = None  # the signal that is being looked at, outside of blocks
     before: Collection[NodeKey] | None = None
 
@@ -233,7 +233,7 @@ class _View:
         if name == "input":
             return _member(_member(self._context(), "data"), "input")
         if name == "runtime":
-            return scope.runtime
+            return scope.runtime(self._at)
         if name == "instance_id":
             return scope.instance_id
         if name == "instance":

@@ -53,3 +53,9 @@ def check_key(params: Params) -> list[Problem]:
     if not problems and params["key"] == "":
         problems = [Problem("/key", "key must not be empty", "name the entry", "empty")]
     return problems
+
+
+def check_self_modify(params: Params) -> list[Problem]:
+    """``blocks`` is a list; ``position``, if given, a whole number."""
+    problems = needs(params, "blocks", list, "a list of blocks")
+    return problems + allows(params, "position", int, "a whole number")

@@ -28,6 +28,7 @@ HANDLERS: Final[Mapping[str, Builtin]] = MappingProxyType(
         "wait_signal": Durable(durable.check_wait_signal),
         "sub_sequence": Durable(durable.check_sequence),
         "start_sequence": Durable(durable.check_sequence),
+        "self_modify": Durable(durable.check_self_modify),
         "set_state": Durable(durable.check_key),
         "get_state": Durable(durable.check_key),
         "delete_state": Durable(durable.check_key),

@@ -8,7 +8,7 @@ from uuid import UUID
 from orch8.engine.lifecycle import ENDED
 from orch8.engine.snapshot import Snapshot
 from orch8.errors import NotFound
-from orch8.runtime.inspect import Shown, in_order, is_told
+from orch8.runtime.inspect import Shown, in_order, is_told, standing
 from orch8.runtime.library import Library
 from orch8.runtime.marks import Iterations, Mark, iterates
 from orch8.storage import collections, feed, steps
@@ -50,7 +50,7 @@ class Following:
         fresh = [key for key in row.ended if key not in self._known]
         self._known.update(fresh)
         found = {step.node_key: step for step in self._read(tx, fresh)}
-        rows = [found[key] for key in fresh if key in found]
+        rows = standing(found[key] for key in fresh if key in found)
         told: list[Row | Mark] = list(traces_of(tx, self._id))
         if self._iterates:
             if self._iterations is None:

@@ -15,6 +15,7 @@ from orch8.engine.expressions.values import text
 from orch8.engine.keys import NodeKey
 from orch8.engine.scope import Known, Part
 from orch8.errors import BusinessKeyTaken, ExpressionError
+from orch8.runtime.sandbox import DRY
 
 if TYPE_CHECKING:
     from orch8.definition.sequence import Unique
@@ -35,6 +36,8 @@ def claim(run: Run, known: Known, siblings: Iterable[Run] = ()) -> None:
     if unique is None:
         return
     key, tenant = _rendered(run, unique), run.row.tenant_id
+    if run.row.dry_run:  # it takes nothing that a real run may want
+        key = f"{DRY}{key}"
     holder = next((each.row.id for each in siblings if _takes(each, key)), None)
     holder = holder or known.get(Part(f"{_HOLDER}:{key}"))
     if holder is None:
@@ -73,7 +76,7 @@ def keep(run: Run) -> None:
         changes.business_keys.clear()
         if was_open:
             changes.freed_keys.append(row.id)
-    if not sequence.correlation:
+    if not sequence.correlation or row.dry_run:  # no message about the real thing is for it
         return
     if not ended and (not was_open or row.context_version != run.base.context_version):
         changes.correlated.append((row.id, row.tenant_id, _correlations(run)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from typing import Any
 from uuid import UUID
@@ -36,7 +36,7 @@ def outputs(
     failed, until it is tried again.
     """
     row = only(instances.read_instances(tx, [instance_id]), instance_id, tenant_id)
-    rows = steps.steps_of(tx, instance_id, limit=limit, pages=False)
+    rows = standing(steps.steps_of(tx, instance_id, limit=limit, pages=False))
     last = {(row.block_id, row.path): row.id for row in rows}
     published = office.library.get(tx, row.sequence_id)
     told: list[Row | Mark] = list(traces.traces_of(tx, instance_id, limit))
@@ -54,6 +54,11 @@ def outputs(
         if row.state == StepState.COMPLETED or last[row.block_id, row.path] == row.id
     ]
     return in_order(newest, told)
+
+
+def standing(rows: Iterable[StepRow]) -> list[StepRow]:
+    """The rows without those that the instance was taken back behind."""
+    return [row for row in rows if row.state != StepState.SUPERSEDED]
 
 
 def is_told(row: StepRow, published: Published) -> bool:

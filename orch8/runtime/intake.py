@@ -204,4 +204,4 @@ def _begin(request: StartRequest, refuse: Callable[[Run], object]) -> Callable[[
 
 
 def _key(request: StartRequest) -> tuple[str, str]:
-    return request.tenant_id, request.idempotency_key or ""
+    return request.tenant_id, request.key or ""

@@ -25,6 +25,7 @@ _CHANGES: Final[Mapping[str, State]] = {
     "instance.paused": State.PAUSED,
     "instance.resumed": State.SCHEDULED,
     "instance.retried": State.SCHEDULED,
+    "instance.resumed_from": State.SCHEDULED,
     "instance.completed": State.COMPLETED,
     "instance.failed": State.FAILED,
     "instance.cancelled": State.CANCELLED,

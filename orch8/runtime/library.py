@@ -13,6 +13,7 @@ from orch8.blocks.step import Step
 from orch8.definition import Sequence, load
 from orch8.errors import NotFound
 from orch8.storage import sequences
+from orch8.storage.derived import Derived
 from orch8.storage.rows import Moment
 from orch8.storage.transaction import Row, Tx
 
@@ -29,6 +30,13 @@ class Published:
     name: str
     version: int
     sequence: Sequence
+    derived_from: UUID | None = None  # the version that it has more blocks than
+    injected: int = 0  # how many at the end of its list those are
+
+    @property
+    def shown_id(self) -> UUID:
+        """The id of the version that people know."""
+        return self.derived_from or self.id
 
     @cached_property
     def fenced(self) -> bool:
@@ -99,19 +107,20 @@ class Library:
             kept = self._kept.get(row.id)
             if kept is not None:
                 return kept
-        published = Published(
-            row.id,
-            row.tenant_id,
-            row.namespace,
-            row.name,
-            row.version,
-            read_body(row.body),
-        )
+        published = published_of(row)
         with self._lock:
             self._kept[row.id] = published
             while len(self._kept) > CAPACITY:
                 self._kept.popitem(last=False)
         return published
+
+
+def published_of(row: Row | Derived) -> Published:
+    """The version that a row holds, ready to run."""
+    return Published(
+        row.id, row.tenant_id, row.namespace, row.name, row.version, read_body(row.body),
+        row.derived_from, row.injected,
+    )  # fmt: skip
 
 
 def read_body(body: Any) -> Sequence:

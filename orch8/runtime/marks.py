@@ -23,6 +23,7 @@ from orch8.engine.lifecycle import StepState
 from orch8.engine.snapshot import Snapshot
 from orch8.storage.collections import LastPage
 from orch8.storage.rows import StepRow
+from orch8.storage.transaction import Row
 
 MOST: Final = 10_000  # marks of one loop
 _HIDDEN: Final = frozenset({"@root", "@main", SLA})  # what every run has around its blocks
@@ -43,7 +44,7 @@ class Mark:
     after: bool = True
 
 
-def is_output(row: StepRow) -> bool:
+def is_output(row: StepRow | Row) -> bool:
     """Whether the row is that of a block which people know: what runs around them is not shown."""
     return row.block_id not in _HIDDEN and (row.handler != "@memo" or "@" not in row.block_id)
 

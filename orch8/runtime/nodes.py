@@ -69,9 +69,11 @@ class _Tree:
         """The node of a step's row, and of everything around it; a memo tells of its block only."""
         key = NodeKey(step.block_id, tuple(step.path), step.round)
         if step.handler == MEMO:
-            self.composite(key)
+            if step.state != StepState.SUPERSEDED:
+                self.composite(key)
             return
-        if not _is_shown(key.block_id) or key.block_id not in self.index:
+        hidden = not _is_shown(key.block_id) or key.block_id not in self.index
+        if hidden or step.state == StepState.SUPERSEDED:
             return
         skipped = step.state == StepState.COMPLETED and step.outcome == _SKIPPED
         self._enter(key, {

@@ -63,7 +63,7 @@ def breached(run: Run) -> None:
         "limit_ms": None if limit is None else round(limit.total_seconds() * 1000),
         "elapsed_ms": round(elapsed.total_seconds() * 1000),
         "step_id": None,
-        "sequence_id": str(run.row.sequence_id),
+        "sequence_id": str(run.published.shown_id),
         "tenant_id": run.row.tenant_id,
     })  # fmt: skip
 
@@ -82,6 +82,8 @@ def _failure(run: Run, outcome: Outcome) -> dict[str, Any]:
 
 def _tell(run: Run, event_type: str, data: Mapping[str, Any]) -> None:
     row = run.row
+    if row.dry_run:  # nobody is to take it for real
+        return
     payload = {
         "event_type": event_type,
         "instance_id": str(row.id),

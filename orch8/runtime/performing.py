@@ -12,10 +12,11 @@ from typing import Any
 from orch8.blocks.step import Effect, Step
 from orch8.blocks.sub_sequence import SubSequence
 from orch8.engine.lifecycle import StepState
-from orch8.engine.outcome import Answer, Outcome, Status, Verdict
+from orch8.engine.outcome import COMPLETED, Answer, Outcome, Status, Verdict
 from orch8.errors import ExpressionError
 from orch8.handlers.builtin import Pure
 from orch8.handlers.registry import HANDLERS
+from orch8.handlers.stubs import stub
 from orch8.runtime.answering import answer, park
 from orch8.runtime.builtins import DURABLE
 from orch8.runtime.doubts import in_doubt
@@ -39,6 +40,9 @@ def perform(run: Run, row: StepRow) -> None:
             answer(run, row.key, builtin.run(_ready(run, row, params)))
         elif kind is Kind.DURABLE:
             DURABLE[row.handler](run, row, params)
+        elif kind is Kind.STUB:
+            output = stub(row.handler, params)
+            run.end(row, COMPLETED, output=output, verdict=Verdict.SUCCEEDED)
         else:  # its address is gone since it was scheduled: it is offered to pull workers
             run.offer(row)
     except ExpressionError as problem:

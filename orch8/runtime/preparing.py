@@ -28,6 +28,7 @@ from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.horizon import still_known
 from orch8.runtime.routes import Kind, Route
 from orch8.runtime.run import Run
+from orch8.runtime.sandbox import own_key, seen
 from orch8.runtime.visible import scope_of, visible
 from orch8.storage.rows import StepRow
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from orch8.engine.expressions import Template
 
 LEASE_MARGIN: Final = 10.0  # seconds after its time-out in which a call is surely over
+LONGEST_KEY: Final = 255  # Stripe's bound
 CALM: Final = 0.25  # seconds that a token is good for at a key that is far from its limit
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
 
@@ -168,7 +170,8 @@ def _rendered(run: Run, row: StepRow, block: Step) -> tuple[StepRequest, bytes]:
     params = None
     if block.params is not None:
         params = scope_of(run, block).render(block.params, row.key, error)
-    first = row.dispatches <= 1  # after that the fence is held, and the amount is on record
+    # After that the fence is held, and the amount is on record. A dry run has neither.
+    first = row.dispatches <= 1 and not run.row.dry_run
     if block.money is not None and first:
         row.money = _money(run.scope.render(block.money, row.key, error))
     if block.fence is not None and first:
@@ -177,6 +180,7 @@ def _rendered(run: Run, row: StepRow, block: Step) -> tuple[StepRequest, bytes]:
     if block.idempotency.field is not None:
         params = _with_key(params, block.idempotency.field, row.idempotency_key)
     used = block.params.outputs if block.params is not None else ()
+    context = visible(run.scope.context_at(row.key, error), block.context_access)
     request = StepRequest(
         handler=row.handler,
         instance_id=str(row.instance_id),
@@ -184,7 +188,7 @@ def _rendered(run: Run, row: StepRow, block: Step) -> tuple[StepRequest, bytes]:
         idempotency_key=row.idempotency_key or "",
         generation=row.generation,
         params=params,
-        context=visible(run.scope.context_at(row.key, error), block.context_access),
+        context=seen(context) if run.row.dry_run else context,
         outputs=run.scope.outputs_at(used, row.key),
         dispatch=row.dispatches,
         money=row.money,
@@ -284,7 +288,9 @@ def _note_key(run: Run, row: StepRow, block: Step, error: Mapping[str, Any] | No
         )
         return
     key = run.scope.render(wishes.key, row.key, error)
-    key = _text(key, "idempotency.key", 255)  # Stripe's bound
+    key = _text(key, "idempotency.key", LONGEST_KEY)
+    if run.row.dry_run or run.row.fork_id is not None:
+        key = _text(own_key(run.row, key), "idempotency.key", LONGEST_KEY)
     if key == (row.progress or {}).get("previous_key") and not wishes.per_iteration:
         raise KeyReused(
             f"idempotency.key came to {key!r:.100} again, for a new attempt: the provider would "

@@ -13,7 +13,7 @@ import structlog
 from orch8.errors import Unavailable
 from orch8.runtime.because import Because
 from orch8.runtime.cluster import INSTALLATION
-from orch8.storage import partitions, retention
+from orch8.storage import derived, partitions, retention
 from orch8.storage.instances import FIRST
 from orch8.storage.months import Month
 from orch8.storage.partitions import Stored
@@ -67,6 +67,7 @@ def prune(
         progress(gone)
     with owner.begin() as tx:
         retention.forget_workers(tx)
+        derived.forget_unused(tx, older_than)
     return gone
 
 

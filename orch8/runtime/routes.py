@@ -29,6 +29,7 @@ class Kind(StrEnum):
     PYTHON = "python"  # a function in this process
     CELERY = "celery"  # a task of the user's own Celery application
     PULL = "pull"  # waits for a worker that asks for it
+    STUB = "stub"  # answered in its place: a dry run calls nobody
 
     @property
     def calls_out(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -17,7 +18,7 @@ from orch8.blocks.step import Effect, Step
 from orch8.blocks.sub_sequence import SubSequence
 from orch8.engine.events import Event, LeafSettled
 from orch8.engine.keys import NodeKey
-from orch8.engine.lifecycle import INSTANCE_MOVES, LIVE, STEP_MOVES, StepState, check
+from orch8.engine.lifecycle import LIVE, STEP_MOVES, StepState, check, check_instance
 from orch8.engine.machine import advance, error_at
 from orch8.engine.moves import CancelLeaf, Memo, Overdue, Schedule
 from orch8.engine.outcome import CANCELLED, Outcome, Status, Verdict
@@ -28,7 +29,9 @@ from orch8.runtime import doubts, identity, interceptors, notices
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.due import due_at
 from orch8.runtime.library import Published
+from orch8.runtime.readable import runtime_of
 from orch8.runtime.routes import Kind, Route, pull_lane
+from orch8.runtime.sandbox import stubbed
 from orch8.runtime.showing import ends_now, shown
 from orch8.runtime.sla import breach
 from orch8.runtime.surroundings import Surroundings
@@ -65,14 +68,13 @@ class Run:
         claimer: Claimer | None = None,
         created: bool = False,
     ) -> None:
-        self.around, self.base, self.published, self.moment = around, row, published, moment
-        self.index = published.sequence.index
+        self.around, self.base, self.moment = around, row, moment
         self.known = Known()
         self.claimer = claimer
         self.created = created
         self.zone = ZoneInfo(row.timezone)
         self._base_snapshot = Snapshot.from_json(row.snapshot)
-        self._instance_id = str(row.id)
+        self._published, self._instance_id = published, str(row.id)
         self.attempt = 0  # how often values were loaded for it
         # What is retried, or was before, goes on in iterations that have put out something already.
         fresh = row.round == 1 and self._base_snapshot.outcome is None
@@ -82,6 +84,7 @@ class Run:
     def reset(self) -> None:
         """The run stands where it stood before anything was done to it."""
         self.row = self.base
+        self.published, self.index = self._published, self._published.sequence.index
         self.known.forget()
         self.snapshot = self._base_snapshot
         self.entered: dict[NodeKey, StepRow] = {}
@@ -97,7 +100,7 @@ class Run:
             self.known,
             self.now,
             self.around.entropy,
-            {"instance_id": self._instance_id},
+            partial(runtime_of, self),
             before=self._lived,
         )
 
@@ -124,7 +127,8 @@ class Run:
         """How the handler is reached that is called next: the step's own, or the one that is asked
         what became of its attempt.
         """
-        return self.around.route(row.tenant_id, row.asking or row.handler)
+        route = self.around.route(row.tenant_id, row.asking or row.handler)
+        return stubbed(route, row.effect) if self.row.dry_run else route
 
     def lane(self, row: StepRow) -> str:
         """The lane in which the step's own calls queue."""
@@ -153,7 +157,7 @@ class Run:
                         if refused is not None:
                             events.append(LeafSettled(key, refused))
                     case CancelLeaf(key):
-                        if self._cancel(key):
+                        if self.call_off(key):
                             events.append(LeafSettled(key, CANCELLED))
                     case Memo(key, output):
                         self._memo(key, output)
@@ -222,6 +226,8 @@ class Run:
                 row.deadline_at = block.deadline.after(self.now, self.zone)
         if key.round > 1:
             self._inherit(row, key)
+        if self.row.dry_run:
+            route = stubbed(route, row.effect)
         self.entered[key] = row
         self.arrivals.append(row)
         if route.kind is Kind.PULL:
@@ -270,7 +276,7 @@ class Run:
         row.due_at, row.held_due_at = (None, due) if paused else (due, None)
         row.claimed_by = None
 
-    def _cancel(self, key: NodeKey) -> bool:
+    def call_off(self, key: NodeKey) -> bool:
         """Whether a leaf that is asked to stop ends at once: its call, if any, may have no effect
         that must be known. Otherwise it stays live until its answer is.
         """
@@ -360,7 +366,8 @@ class Run:
             (changes.settled if settled else changes.rewritten).append(step)
         outcome = self.snapshot.outcome
         state, attention = shown(self)
-        check(INSTANCE_MOVES, self.base.state, state, "instance", self.row.id)
+        retried = self.row.round != self.base.round
+        check_instance(self.base.state, state, self.row.id, another_round=retried)
         row = self.row.but(snapshot=self.snapshot.to_json(), state=state, attention=attention)
         if outcome is not None and ends_now(self):
             row = row.but(finished_at=self.now, outcome=self.snapshot.finish, error=outcome.error,

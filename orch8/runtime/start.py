@@ -32,6 +32,7 @@ from orch8.runtime.identity import claim, holder_of
 from orch8.runtime.library import Published
 from orch8.runtime.office import Office
 from orch8.runtime.run import Run
+from orch8.runtime.sandbox import DRY, marked
 from orch8.runtime.zone import zone_of
 from orch8.storage import instances
 from orch8.storage.changes import write
@@ -62,6 +63,23 @@ class StartRequest:
     actor: str = "api"
     request_id: str | None = None
     strict_key: bool = True
+    dry_run: bool = False
+    auto_approve: bool = False  # the gates of a dry run open by themselves
+
+    def __post_init__(self) -> None:
+        told = marked(self.context, dry_run=self.dry_run, auto_approve=self.auto_approve)
+        object.__setattr__(self, "context", told)
+
+    @property
+    def key(self) -> str | None:
+        """The key under which the instance is kept: dry runs have keys of their own."""
+        given = self.idempotency_key
+        return f"{DRY}{given}" if self.dry_run and given else given
+
+    @property
+    def takes_a_dry_key(self) -> bool:
+        """Whether a real run is asked for under a key that would find a dry one."""
+        return not self.dry_run and (self.idempotency_key or "").startswith(DRY)
 
     def fingerprint(self) -> bytes:
         """SHA-256 of the canonical JSON of what was asked, without the key and the version."""
@@ -156,7 +174,7 @@ def newborn(office: Office, request: StartRequest, published: Published, moment:
         lane=request.lane or LANES[request.priority], priority=request.priority,
         timezone=zone_of(published, request.context, moment, request.timezone),
         created_at=moment.at, updated_at=moment.at, metadata=request.metadata,
-        idempotency_key=request.idempotency_key,
+        idempotency_key=request.key, dry_run=request.dry_run,
         request_sha256=request.fingerprint(), session_id=request.session_id,
     )  # fmt: skip
     run = Run(office.around, row, published, moment, created=True)
@@ -212,11 +230,11 @@ def check_session(tx: Tx, request: StartRequest) -> None:
 
 
 def _earlier(tx: Tx, request: StartRequest) -> StartResult | None:
-    if request.idempotency_key is None:
+    if request.key is None or request.takes_a_dry_key:
         return None
-    row = instances.instance_by_key(tx, request.tenant_id, request.idempotency_key)
+    row = instances.instance_by_key(tx, request.tenant_id, request.key)
     if row is None:
-        instances.free_keys(tx, [(request.tenant_id, request.idempotency_key)])
+        instances.free_keys(tx, [(request.tenant_id, request.key)])
         return None
     if request.strict_key and bytes(row.request_sha256 or b"") != request.fingerprint():
         raise IdempotencyMismatch(
@@ -271,6 +289,11 @@ def check(office: Office, request: StartRequest) -> None:
         raise InvalidArgument(
             "idempotency_key holds a NUL character",
             errors=[Problem("/idempotency_key", "NUL character", "use printable text")],
+        )
+    if request.takes_a_dry_key:
+        raise InvalidArgument(
+            f"idempotency_key begins with {DRY}, as those of dry runs do",
+            errors=[Problem("/idempotency_key", "taken for dry runs", "choose another key")],
         )
     size = len(orjson.dumps(request.context))
     if size > office.settings.max_context:

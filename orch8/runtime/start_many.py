@@ -137,8 +137,8 @@ def _unknown(
     seen |= instances.known_keys(tx, _keys(chunk))
     fresh = []
     for index, request in chunk:
-        if request.idempotency_key is not None:
-            key = request.tenant_id, request.idempotency_key
+        if request.key is not None:
+            key = request.tenant_id, request.key
             if key in seen:
                 continue
             seen.add(key)
@@ -147,8 +147,4 @@ def _unknown(
 
 
 def _keys(chunk: Sequence[tuple[int, StartRequest]]) -> list[tuple[str, str]]:
-    return [
-        (request.tenant_id, request.idempotency_key)
-        for _, request in chunk
-        if request.idempotency_key is not None
-    ]
+    return [(request.tenant_id, request.key) for _, request in chunk if request.key is not None]

@@ -21,6 +21,7 @@ from orch8.runtime.because import Because
 from orch8.runtime.office import Office, only
 from orch8.runtime.retry import again
 from orch8.runtime.run import Run
+from orch8.runtime.sandbox import marked
 from orch8.runtime.signal import SignalRequest, carry_out, change
 from orch8.storage import bulk, instances
 from orch8.storage.rows import InstanceRow, Moment
@@ -74,7 +75,7 @@ def move(
         _hasten(office, tx, row, moment, next_fire_at)
         return resumed
     at = next_fire_at or moment.at
-    if row.state == State.FAILED:
+    if row.state == State.FAILED or (row.state == State.COMPLETED and "z" in row.snapshot):
 
         def retried(run: Run) -> None:
             again(run, actor=because.actor, reason=because.reason, request_id=because.request_id)
@@ -83,7 +84,7 @@ def move(
                     run.schedule(step, max(step.due_at, at))
 
         return change(office, tx, row, moment, retried).row
-    # Of an instance that completed there is nothing left to do: every step's output is kept.
+    # Of one that completed, and into which nothing was injected since, there is nothing left to do.
     _hasten(office, tx, row, moment, next_fire_at)
     because.note(tx, row.tenant_id, "instance.rescheduled", {"next_fire_at": at}, row.id)
     return row
@@ -117,7 +118,8 @@ def replace_context(
     def replaced(run: Run) -> None:
         before = run.known.get(CONTEXT)
         kept = {"runtime": before["runtime"]} if "runtime" in before else {}
-        run.set_context({"data": {}, "config": {}, **given, **kept})
+        made = {"data": {}, "config": {}, **given, **kept}
+        run.set_context(made if run.row.dry_run else marked(made, dry_run=False))
         run.audit(
             "context.replaced",
             "success",

@@ -25,7 +25,7 @@ def zone_of(published: Published, context: Any, moment: Moment, asked: str | Non
     if asked or sequence.zone is None:
         return asked or sequence.timezone
     known = Known({CONTEXT: context}, complete=True)
-    scope = Scope(sequence.index, "", known, moment.at, lambda: 0.0, {})
+    scope = Scope(sequence.index, "", known, moment.at, lambda: 0.0, lambda _: {})
     try:
         name = scope.render(sequence.zone, NodeKey(sequence.index.root.id), None)
     except ExpressionError as problem:

@@ -14,8 +14,9 @@ from typing import Any
 from uuid import UUID
 
 from orch8.errors import BusinessKeyTaken
-from orch8.storage import fences
+from orch8.storage import derived, fences
 from orch8.storage.budgets import COUNT, JUDGE, Counted, Judged, counted_rows, judged_rows
+from orch8.storage.derived import Repointed
 from orch8.storage.fences import Hold
 from orch8.storage.ids import uuid7
 from orch8.storage.instances import state_place
@@ -110,7 +111,7 @@ _CREATE = """new AS MATERIALIZED (
         metadata jsonb, idempotency_key text, request_sha256 text, fork_id uuid,
         parent_instance_id uuid, parent_node_key text, depth smallint, created_at timestamptz,
         updated_at timestamptz, finished_at timestamptz, outcome text, error jsonb,
-        context_version integer, session_id uuid)),
+        context_version integer, session_id uuid, dry_run boolean)),
 keyed AS (
     INSERT INTO instance_keys (tenant_id, key, instance_id)
     SELECT tenant_id, idempotency_key, id FROM new WHERE idempotency_key IS NOT NULL
@@ -120,11 +121,11 @@ created AS (
     INSERT INTO instances (id, tenant_id, namespace, sequence_id, state, snapshot, lane, priority,
         timezone, metadata, idempotency_key, request_sha256, fork_id, parent_instance_id,
         parent_node_key, depth, created_at, updated_at, finished_at, outcome, error,
-        context_version, session_id)
+        context_version, session_id, dry_run)
     SELECT id, tenant_id, namespace, sequence_id, state, snapshot, lane, priority, timezone,
         metadata, idempotency_key, decode(request_sha256, 'hex'), fork_id, parent_instance_id,
         parent_node_key, depth, created_at, updated_at, finished_at, outcome, error,
-        context_version, session_id
+        context_version, session_id, dry_run
     FROM new WHERE idempotency_key IS NULL OR id IN (SELECT instance_id FROM keyed)
     RETURNING id)"""
 _CONTEXT = """contexts_kept AS (
@@ -240,6 +241,7 @@ class Changes:
     told: list[Notice]
     traced: list[Trace]
     let_go: list[Hold]  # fences, by a statement of their own
+    repointed: list[Repointed]  # versions of instances' own, by statements of their own
 
     def __init__(self, **given: list[Any]) -> None:
         self.__dict__.update(given)
@@ -281,6 +283,8 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     instance took a business key meanwhile.
     """
     fences.release(tx, changes.let_go)
+    for moved in sorted(changes.repointed, key=lambda each: each.by.id):
+        derived.repoint(tx, moved)
     parts: list[str] = []
     params: dict[str, Any] = _months(changes)
 

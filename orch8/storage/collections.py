@@ -14,6 +14,7 @@ _LAST_PAGES: Final = """
 SELECT DISTINCT ON (block_id, path[:cardinality(path) - 1]) block_id, path, id, created_at,
     node_key, output
 FROM steps WHERE instance_id = %(id)s AND handler = '@memo' AND block_id LIKE '%%' || %(items)s
+    AND state <> 'superseded'
 ORDER BY block_id, path[:cardinality(path) - 1], round DESC, path DESC"""
 
 

@@ -9,7 +9,8 @@ from orch8.storage.transaction import Row, Tx
 
 # Of what runs after the end, whose ids have a slash, nothing is why an instance failed.
 _FAILED = """
-SELECT i.id, i.tenant_id, i.state, i.lane, i.sequence_id, q.name AS sequence_name,
+SELECT i.id, i.tenant_id, i.state, i.lane,
+    COALESCE(q.derived_from, i.sequence_id) AS sequence_id, q.name AS sequence_name,
     q.version AS sequence_version, i.round, i.updated_at, s.block_id, s.handler, s.pull, s.outcome,
     COALESCE(s.error, i.error) AS error
 FROM instances i JOIN sequences q ON q.id = i.sequence_id

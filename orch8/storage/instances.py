@@ -101,8 +101,13 @@ _SHOWN_NAMES = (
     "error", "lane", "priority", "timezone", "metadata", "idempotency_key", "parent_instance_id",
     "round", "created_at", "updated_at", "finished_at", "session_id",
 )  # fmt: skip
+# Of an instance with a version of its own, the published one that this is derived from is shown.
+_SHOWN_AS = {"sequence_id": "COALESCE(q.derived_from, i.sequence_id) AS sequence_id"}
+_VERSIONS = """i.sequence_id = ANY(ARRAY(SELECT v.id FROM sequences v
+    WHERE v.id = %(sequence_id)s OR v.derived_from = %(sequence_id)s))"""
 _SHOWN = f"""
-SELECT {", ".join(f"i.{name}" for name in _SHOWN_NAMES)}, q.name AS sequence_name,
+SELECT {", ".join(_SHOWN_AS.get(name, f"i.{name}") for name in _SHOWN_NAMES)},
+    q.name AS sequence_name,
     q.version AS sequence_version, c.body AS context, d.next_fire_at
 FROM instances i JOIN sequences q ON q.id = i.sequence_id
 LEFT JOIN contexts c ON c.instance_id = i.id AND c.version = i.context_version
@@ -157,7 +162,7 @@ def narrowed(wanted: Filter) -> tuple[str, dict[str, Any]]:
     for condition, name, value in (
         ("i.tenant_id = %(tenant_id)s", "tenant_id", wanted.tenant_id),
         ("i.namespace = %(namespace)s", "namespace", wanted.namespace),
-        ("i.sequence_id = %(sequence_id)s", "sequence_id", wanted.sequence_id),
+        (_VERSIONS, "sequence_id", wanted.sequence_id),
         ("q.name = %(sequence_name)s", "sequence_name", wanted.sequence_name),
         ("i.state = ANY(%(states)s)", "states", list(wanted.states) or None),
         ("i.metadata @> %(metadata)s::jsonb", "metadata", dict(wanted.metadata or {}) or None),

@@ -105,6 +105,7 @@ class InstanceRow:
     depth: int = 0
     finished_at: datetime | None = None
     session_id: UUID | None = None
+    dry_run: bool = False
 
     def but(self, **changes: Any) -> InstanceRow:
         """The same row with these members changed (dataclasses.replace takes ten times as long)."""

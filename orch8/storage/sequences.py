@@ -9,7 +9,8 @@ from orch8.storage.instances import CLOCK
 from orch8.storage.transaction import Row, Tx, dumps
 
 _COLUMNS = (
-    "id, tenant_id, namespace, name, version, form, status, deprecated, body, sha256, created_at"
+    "id, tenant_id, namespace, name, version, form, status, deprecated, body, sha256, created_at, "
+    "derived_from, injected"
 )
 
 
@@ -152,5 +153,7 @@ def delete(tx: Tx, sequence_id: UUID) -> bool:
     """
     sql = """UPDATE sequences SET deprecated = true, deleted_at = clock_timestamp()
              WHERE id = %(id)s AND NOT EXISTS (
-                 SELECT FROM instances WHERE sequence_id = %(id)s AND finished_at IS NULL)"""
+                 SELECT FROM instances WHERE finished_at IS NULL
+                     AND sequence_id = ANY(ARRAY(SELECT v.id FROM sequences v
+                         WHERE v.id = %(id)s OR v.derived_from = %(id)s)))"""
     return tx.run(sql, {"id": sequence_id}) > 0

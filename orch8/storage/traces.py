@@ -56,7 +56,8 @@ def _row(cipher: Cipher, trace_id: UUID, trace: Trace) -> dict[str, Any]:
 def traces_of(tx: Tx, instance_id: UUID, limit: int = MOST) -> list[Row]:
     """The instance's traces, the oldest first."""
     sql = """SELECT id, block_id, output, attempt, after, created_at FROM traces
-             WHERE instance_id = %(id)s ORDER BY created_at, id LIMIT %(limit)s"""
+             WHERE instance_id = %(id)s AND superseded_at IS NULL
+             ORDER BY created_at, id LIMIT %(limit)s"""
     rows = tx.rows(sql, {"id": instance_id, "limit": limit})
     return [row._replace(output=_opened(tx, instance_id, row)) for row in rows]
 

@@ -22,7 +22,7 @@ from orch8.engine.scope import CONTEXT, STATE, OutputRef, Ref, StepRef
 from orch8.runtime.budgets import asked_history
 from orch8.runtime.fencing import FENCE
 from orch8.runtime.identity import holder_key
-from orch8.runtime.library import Published
+from orch8.runtime.library import Published, published_of
 from orch8.runtime.loading import MAX_CHILD_OUTPUTS, SIGNALS, Missing, summary
 from orch8.runtime.run import Run
 from orch8.storage.changes import Changes
@@ -103,6 +103,7 @@ class Store:
             for each in self.sequences.values()
             if (each.tenant_id, each.namespace, each.name) == (tenant_id, namespace, name)
             and version in (None, each.version)
+            and each.derived_from is None
         ]
         return max(versions, key=lambda each: each.version, default=None)
 
@@ -180,6 +181,8 @@ class Store:
     # -- writing -------------------------------------------------------------------------------
     def write(self, changes: Changes) -> None:
         """Everything in ``changes`` is so."""
+        for moved in changes.repointed:
+            self.sequences[moved.by.id] = published_of(moved.by)
         for instance in (*changes.created, *changes.advanced):
             self.put_instance(instance)
         for step in (*changes.entered, *changes.rewritten, *changes.settled):

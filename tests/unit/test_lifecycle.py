@@ -9,12 +9,14 @@ from orch8.engine.lifecycle import (
     INSTANCE_MOVES,
     LIVE,
     OPEN,
+    ROUND_MOVES,
     STEP_MOVES,
     IllegalMove,
     InstanceState,
     Moves,
     StepState,
     check,
+    check_instance,
 )
 
 
@@ -28,13 +30,20 @@ def test_every_state_has_its_moves() -> None:
 
 @pytest.mark.parametrize("state", sorted(set(StepState) - LIVE))
 def test_step_that_ended_never_moves_again(state: StepState) -> None:
-    """Its output is a memo: no crash, retry or late answer brings it back."""
-    assert STEP_MOVES[state] == frozenset()
+    """Its output is a memo: no crash, retry or late answer brings it back. At a person's word it
+    becomes history.
+    """
+    assert STEP_MOVES[state] <= {StepState.SUPERSEDED}
 
 
-def test_instance_goes_on_only_from_failed() -> None:
-    """A retry goes on where it failed; what completed or was cancelled is over."""
-    assert [state for state in sorted(ENDED) if INSTANCE_MOVES[state]] == [InstanceState.FAILED]
+def test_instance_that_ended_goes_on_only_in_another_round() -> None:
+    """Which nothing but a person's word begins, and never in a pause."""
+    assert not any(INSTANCE_MOVES[state] for state in ENDED)
+    assert ROUND_MOVES.keys() == ENDED | {InstanceState.PAUSED}
+    assert all(moves == (OPEN | ENDED) - {InstanceState.PAUSED} for moves in ROUND_MOVES.values())
+    check_instance("completed", "scheduled", "it", another_round=True)
+    with pytest.raises(IllegalMove, match=r"^instance it cannot go from completed to scheduled$"):
+        check_instance("completed", "scheduled", "it", another_round=False)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ LAST = NodeKey("last")
 def scope(known: Known) -> Scope:
     """The scope of an instance of the sequence."""
     index = SEQUENCE.index
-    return Scope(index, "i-1", known, NOW, lambda: 0.25, {"attempt": 1})
+    return Scope(index, "i-1", known, NOW, lambda: 0.25, lambda _: {"attempt": 1})
 
 
 def read(source: str, at: NodeKey = LAST, known: Known | None = None, **values: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from orch8.runtime import budgets
 from orch8.runtime.builtins.children import start_sequence, sub_sequence
 from orch8.runtime.builtins.kept import delete_state, get_state, set_state
+from orch8.runtime.builtins.modify import self_modify
 from orch8.runtime.builtins.signals import wait_signal
 from orch8.runtime.builtins.timers import sleep, wait
 from orch8.runtime.run import Run
@@ -25,4 +26,5 @@ DURABLE: Final[Mapping[str, Perform]] = {
     "delete_state": delete_state,
     "sub_sequence": sub_sequence,
     "start_sequence": start_sequence,
+    "self_modify": self_modify,
 }

@@ -15,6 +15,7 @@ from orch8.errors import BusinessKeyTaken, ExpressionError, InvalidArgument
 from orch8.runtime import identity
 from orch8.runtime.library import Published
 from orch8.runtime.run import CHILD, Run
+from orch8.runtime.sandbox import marked
 from orch8.runtime.zone import zone_of
 from orch8.storage.rows import InstanceRow, StepRow
 
@@ -97,6 +98,7 @@ def spawn(
         return None
     mine = run.row
     context = {"data": data if data is not None else {}, "config": {}}
+    context = marked(context, dry_run=mine.dry_run)
     try:
         own = published.sequence.body.get("timezone")
         timezone = zone_of(published, context, run.moment, mine.timezone if own is None else None)
@@ -111,7 +113,7 @@ def spawn(
             priority=mine.priority, timezone=timezone, created_at=run.now, updated_at=run.now,
             parent_instance_id=mine.id if parent else None,
             parent_node_key=row.node_key if parent else None, depth=mine.depth + 1,
-            session_id=mine.session_id,
+            session_id=mine.session_id, dry_run=mine.dry_run,
             metadata={
                 "_parent_block_id": row.block_id, "_parent_instance_id": str(mine.id),
                 "_sub_sequence_depth": mine.depth + 1,
