@@ -9,13 +9,14 @@ from typing import Any
 from orch8.blocks.step import Effect, Step
 from orch8.engine.keys import NodeKey
 from orch8.engine.lifecycle import StepState
-from orch8.engine.outcome import COMPLETED, Answer, Verdict
+from orch8.engine.outcome import COMPLETED, Answer, Status, Verdict
 from orch8.engine.retry import RetryPolicy
 from orch8.errors import ExpressionError
 from orch8.money.evidence import Observation, judge
 from orch8.runtime import declines, doubts
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.horizon import key_ttl, on_unknown, timeout_of
+from orch8.runtime.merging import merge
 from orch8.runtime.pacing import spared
 from orch8.runtime.routes import Kind
 from orch8.runtime.ruling import (
@@ -65,6 +66,8 @@ def answer(run: Run, key: NodeKey, got: Answer, *, actor: str = ENGINE, by: str 
     row.claimed_by = row.lease_until = row.asking = None
     match ruling:
         case Complete(outcome, output):
+            if row.pull and outcome.status is Status.COMPLETED:
+                merge(run, row, output)
             run.end(row, outcome, output=output, verdict=got.verdict, actor=actor, by=by)
         case Again(after, counted, fresh):
             again(run, row, after, counted=counted, fresh=fresh, got=got, actor=actor, by=by)
