@@ -22,6 +22,10 @@ from tests.support.servers import Database
 OTHER = {"X-Tenant-Id": "other"}
 DUE = "UPDATE task_pushes SET next_attempt_at = clock_timestamp()"
 SECRET = "a secret between two"
+KEYED: dict[str, Any] = {
+    "insecure": False, "api_key": "root", "require_tenant_header": False,
+    "allow_no_tenant_isolation": True,
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -80,12 +84,7 @@ def test_command_has_its_shape(api: Api) -> None:
 
 def test_commands_and_pins_are_the_root_keys(postgres: Database) -> None:
     """403 for every key of a tenant, whatever it may do otherwise."""
-    settings = {
-        "api_key": "root",
-        "require_tenant_header": False,
-        "allow_no_tenant_isolation": True,
-    }
-    with serving(postgres, insecure=False, **settings) as api:
+    with serving(postgres, **KEYED) as api:
         root = {"x-api-key": "root"}
         body = {"tenant_id": "acme", "capabilities": ["operator", "worker"]}
         key = {"x-api-key": api.post("/api-keys", body, headers=root)["secret"]}
@@ -330,6 +329,5 @@ def test_secret_of_a_queue_is_sealed(postgres: Database) -> None:
         api.post("/queues/dispatch", queue)
         ((sealed,),) = api.rows("SELECT secret FROM queue_dispatch")
         assert sealed.startswith("enc:v1:")
-    keyed = {"api_key": "root", "require_tenant_header": False, "allow_no_tenant_isolation": True}
-    with serving(postgres, insecure=False, **keyed) as api:
+    with serving(postgres, **KEYED) as api:
         api.refused(503, "POST", "/queues/dispatch", queue, headers={"x-api-key": "root"})

@@ -6,8 +6,10 @@ import pytest
 
 from orch8.runtime.pins import below
 
-ORDERED = ["0.9", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2",
-           "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.1", "1.2", "1.10", "2", "10.0.0.1"]  # fmt: skip
+ORDERED = [
+    "0.9", "1.0.0-alpha", "1.0.0-alpha.1", "1.0.0-alpha.beta", "1.0.0-beta", "1.0.0-beta.2",
+    "1.0.0-beta.11", "1.0.0-rc.1", "1.0.0", "1.0.1", "1.2", "1.10", "2", "10.0.0.1",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("place", range(len(ORDERED)))
