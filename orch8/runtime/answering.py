@@ -39,6 +39,8 @@ NO_RETRY = RetryPolicy()
 CELERY_WAIT = (
     300.0  # seconds in which a task of the user's Celery completes its step, unless it says
 )
+# So long a task that failed is nobody's at least: clients look for the instance to be scheduled.
+GIVEN_BACK = timedelta(milliseconds=100)
 _QUIET = frozenset({Verdict.SUCCEEDED})
 _MAY_HAVE_RUN = frozenset({Verdict.UNKNOWN, Verdict.IN_PROGRESS})
 _NO_EFFECT = frozenset({Verdict.FAILED_SAFE, Verdict.NOT_SENT, Verdict.REFUSED})
@@ -102,6 +104,8 @@ def again(
     if fresh:
         new_attempt(row)
     reason = str((got.error or {}).get("message", got.verdict))[:500]
+    if row.pull and counted:
+        after = max(after, GIVEN_BACK)
     send_again(run, row, after)
     run.audit(
         "step.retry" if counted else "step.resend", "deferred", row, actor=actor, reason=reason
