@@ -28,6 +28,7 @@ from api import (
     events,
     failures,
     fences,
+    fleet,
     forecast,
     handlers,
     health,
@@ -44,10 +45,12 @@ from api import (
     problems,
     releases,
     rollbacks,
+    routing,
     sequences,
     sessions,
     signals,
     streams,
+    tasks,
     tenants,
     triggers,
     usage,
@@ -62,13 +65,13 @@ from orch8.config import Settings
 from orch8.runtime.intake import Intake
 from orch8.runtime.lease import Lease
 from orch8.runtime.office import Office
-from orch8.storage import fleet
+from orch8.storage.fleet import API as API_ROLE
 
 _BUSINESS = (
     sequences, instances, bulk, edits, failures, signals, attempts, attention, fences, workers,
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
-    sessions, checkpoints, doctor, detours,
+    sessions, checkpoints, doctor, detours, tasks, fleet, routing,
     plugins, rollbacks, releases, usage, artifacts,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)
@@ -99,7 +102,7 @@ def create_app(settings: Settings, office: Office, announce: Callable[[str], Non
     auth.install(app, settings)
     mounting.install(app)
     streams.install(app, settings)
-    node = Lease(office, f"api@{os.uname().nodename}", list, lambda: room.taken, role=fleet.API)
+    node = Lease(office, f"api@{os.uname().nodename}", list, lambda: room.taken, role=API_ROLE)
     app.extensions[EXTENSION] = Surface(settings, office, Intake(office), announce, counters, node)
     problems.install(app)
     app.after_request(_sign)

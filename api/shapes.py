@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import unquote
 
 import orjson
 
 from orch8.engine.keys import NodeKey
 from orch8.runtime.inspect import Shown
 from orch8.runtime.pull import PullTask
+from orch8.runtime.routes import queue_of
+from orch8.runtime.tasks import COMPLETED, PENDING, TaskView, heard_at
 from orch8.storage.rows import StepRow
 from orch8.storage.transaction import Row
 
 # Shown without what comes when it is absent (CONTRACT 9.1).
 _OMITTED = ("idempotency_key", "parent_instance_id", "session_id")
-_WITH_QUEUE = 4
 # Actions that say which state an instance shows from then on, as clients of the contract name it.
 _TRANSITIONS = {
     f"instance.{state}": {"to_state": state}
@@ -129,7 +129,24 @@ def event_of(row: Row) -> dict[str, Any]:
     return shown
 
 
-def task(found: PullTask) -> dict[str, Any]:
+def listed_task(found: TaskView, lease: float) -> dict[str, Any]:
+    """A task as lists show it; ``lease`` is how long, in seconds, a worker has one unheard."""
+    row = found.row
+    shown = task(found)
+    if found.state == PENDING:
+        shown |= {"worker_id": None, "claimed_at": None}
+    else:
+        shown |= {"heartbeat_at": heard_at(row, lease), "completed_at": row.finished_at}
+    return {
+        **shown,
+        "state": found.state,
+        "output": row.output if found.state == COMPLETED else None,
+        "error_message": found.problem,
+        "error_retryable": found.retryable,
+    }
+
+
+def task(found: PullTask | TaskView) -> dict[str, Any]:
     """A claimed step as its worker gets it (CONTRACT 19.1)."""
     row = found.row
     progress = row.progress or {}
@@ -149,7 +166,7 @@ def task(found: PullTask) -> dict[str, Any]:
         "timeout_ms": found.timeout_ms,
         "state": "claimed",
         "worker_id": row.worker,
-        "claimed_at": row.first_dispatched_at,
+        "claimed_at": row.last_dispatched_at,
         "heartbeat_at": None,
         "claim_epoch": row.epoch,
         "checkpoint_seq": int(progress.get("seq", 0)),
@@ -159,18 +176,12 @@ def task(found: PullTask) -> dict[str, Any]:
         "error_retryable": None,
         "created_at": row.created_at,
     }
-    queue = queue_of(row)
+    queue = queue_of(row.lane)
     if queue is not None:
         shown["queue_name"] = queue
     if "checkpoint" in progress:
         shown["resume_checkpoint"] = progress["checkpoint"]
     return shown
-
-
-def queue_of(row: StepRow) -> str | None:
-    """The queue of its own that a pull step waits in."""
-    parts = row.lane.split("/", 3)  # pull / tenant / handler / queue, as routes.pull_lane writes it
-    return unquote(parts[3]) if len(parts) == _WITH_QUEUE else None
 
 
 def sequence(row: Row) -> dict[str, Any]:

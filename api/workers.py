@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import unquote
@@ -15,6 +16,7 @@ from api.answers import answer, nothing
 from api.auth import DEFAULT_TENANT, caller
 from api.operations import Many, operation
 from api.schemas.workers import (
+    MOST_POLLED,
     BeatSchema,
     CompleteSchema,
     FailSchema,
@@ -27,8 +29,8 @@ from api.schemas.workers import (
 )
 from api.surface import surface
 from orch8.errors import LeaseLost
-from orch8.runtime import pull
-from orch8.storage import fleet, gauges, instances, steps
+from orch8.runtime import pull, pullers
+from orch8.storage import gauges, instances, steps
 from orch8.storage.transaction import Tx
 
 blueprint: Final = Blueprint("workers", __name__)
@@ -75,7 +77,14 @@ def complete(task_id: str) -> Response:
     body = requests.body(_COMPLETE)
 
     def work(tx: Tx) -> None:
-        pull.complete(surface().office, tx, wanted, **_claim(body), output=body.get("output"))
+        pull.complete(
+            surface().office,
+            tx,
+            wanted,
+            **_claim(body),
+            output=body.get("output"),
+            logs=body.get("logs", ()),
+        )
 
     _settle(wanted, work)
     return nothing(200)
@@ -103,6 +112,7 @@ def fail(task_id: str) -> Response:
             retryable=body.get("retryable", False),
             code=body.get("code"),
             details=body.get("details"),
+            logs=body.get("logs", ()),
         )
 
     _settle(wanted, work)
@@ -120,15 +130,20 @@ def heartbeat(task_id: str) -> Response:
     """The lease is extended; the number of the stored checkpoint."""
     wanted = requests.path_id(task_id, "task id")
     body = requests.body(_HEARTBEAT)
-    with surface().office.begin() as tx:
-        number = pull.heartbeat(
-            surface().office,
-            tx,
-            wanted,
-            **_claim(body),
-            checkpoint=body.get("checkpoint"),
-            checkpoint_seq=body.get("checkpoint_seq"),
-        )
+    office = surface().office
+    try:
+        with office.begin() as tx:
+            number = pull.heartbeat(
+                office,
+                tx,
+                wanted,
+                **_claim(body),
+                checkpoint=body.get("checkpoint"),
+                checkpoint_seq=body.get("checkpoint_seq"),
+            )
+    except LeaseLost as problem:
+        pull.keep_stale(office, problem, said=False)
+        raise
     return answer({"checkpoint_seq": number})
 
 
@@ -143,14 +158,14 @@ def list_all() -> Response:
     asked = requests.query(_LIST)
     since = datetime.now(UTC) - timedelta(seconds=asked.get("alive_within_secs", ALIVE_WITHIN))
     with surface().office.begin() as tx:
-        rows = fleet.pull_workers(tx, caller().tenant or asked.get("tenant_id"))
-    shown = [{**row._asdict(), "alive": row.last_seen_at >= since} for row in rows]
+        rows = pullers.known(tx, caller().tenant_of_list(asked.get("tenant_id")))
+    shown = [{**asdict(row), "alive": row.last_seen_at >= since} for row in rows]
     return answer([each for each in shown if each["alive"] or asked.get("include_stale")])
 
 
 def _poll(body: dict[str, Any]) -> Response:
     office = surface().office
-    limit = body.get("limit", 1)
+    limit = min(body.get("limit", 1), MOST_POLLED)
     found: list[pull.PullTask] = []
     with office.begin() as tx:
         for tenant in _tenants(tx, body["handler_name"]):

@@ -24,6 +24,7 @@ from orch8.runtime import heap
 from orch8.runtime.office import Office
 from orch8.runtime.postman import Postman
 from orch8.runtime.pump import Pump
+from orch8.runtime.pusher import Pusher
 from orch8.runtime.renewal import Renewer
 from orch8.runtime.signal import cancel
 from orch8.runtime.vault import check_storage
@@ -35,6 +36,7 @@ _office: Office | None = None
 _pump: Pump | None = None
 _postman: Postman | None = None
 _renewer: Renewer | None = None
+_pusher: Pusher | None = None
 _node = f"worker@{os.uname().nodename}"
 
 
@@ -88,6 +90,16 @@ def renewer() -> Renewer:
         return _renewer
 
 
+def pusher() -> Pusher:
+    """The pusher of this process."""
+    global _pusher  # noqa: PLW0603
+    here = office()
+    with _lock:
+        if _pusher is None:
+            _pusher = Pusher(here)
+        return _pusher
+
+
 @setup_logging.connect
 def _logs(**_: Any) -> None:
     logs.configure(settings)
@@ -123,5 +135,7 @@ def _stopped(**_: Any) -> None:
         _postman.stop(1.0)
     if _renewer is not None:
         _renewer.stop(1.0)
+    if _pusher is not None:
+        _pusher.stop(1.0)
     if _office is not None:
         _office.close()

@@ -19,7 +19,10 @@ def work(lane: str, reason: str, step_ids: Sequence[str] = ()) -> None:
 
 @app.task(name="orch8.tick")
 def tick_once() -> None:
-    """Due lanes are woken, lost claims taken back, events delivered, tokens renewed."""
+    """Due lanes are woken, lost claims taken back, events delivered, queues told of their tasks,
+    tokens renewed.
+    """
     tick(process.office(), wake)
     process.postman().go()
+    process.pusher().go()
     process.renewer().go()

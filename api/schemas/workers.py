@@ -16,11 +16,14 @@ from api.schemas.base import (
     Switch,
     Text,
     Whole,
+    Words,
     described,
 )
+from orch8.storage.task_events import EVENTS
+from orch8.storage.tasks import STATES
 
 LONGEST = 200
-MAX_LOGS = 1000
+MOST_POLLED = 1000
 
 
 class PollSchema(Body):
@@ -32,7 +35,7 @@ class PollSchema(Body):
     worker_id = described(
         Text(required=True, blank=False, longest=LONGEST), "Names the worker; stable while it runs"
     )
-    limit = described(Whole(least=1, most=1000), "How many at most; 1 if left out")
+    limit = described(Whole(least=1), f"How many at most, up to {MOST_POLLED}; 1 if left out")
     version = Text(longest=LONGEST)
 
 
@@ -47,7 +50,9 @@ class ClaimSchema(Body):
 
     worker_id = Text(required=True, blank=False, longest=LONGEST)
     claim_epoch = described(Whole(), "As polled; left out: the current one, if it is this worker's")
-    logs = described(Many(Object(), most=MAX_LOGS), "Accepted and not kept yet")
+    logs = described(
+        Many(Object()), "Lines {ts, level, message} for the log of the instance; of a task so many"
+    )
 
 
 class CompleteSchema(ClaimSchema):
@@ -80,8 +85,46 @@ class WorkersQuery(Query):
     include_stale = Switch()
 
 
+class TasksQuery(Query):
+    """Which tasks to list."""
+
+    tenant_id = Text()
+    state = described(Words(*STATES), "Any of these, separated by commas")
+    handler_name = Text(longest=LONGEST)
+    worker_id = Text(longest=LONGEST)
+    queue_name = Text(longest=LONGEST)
+    limit = described(Number(least=1), "50 if left out, at most 1000")
+    offset = Number(least=0)
+
+
+class AttemptsQuery(Query):
+    """How much of a task's story."""
+
+    limit = described(Number(least=1), "100 if left out, at most 1000")
+
+
+class TaskStatsSchema(Shown):
+    """How many tasks there are, among the newest."""
+
+    by_state = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    by_handler = fields.Dict(keys=fields.String(), values=fields.Dict(), required=True)
+    active_workers = fields.List(fields.String(), required=True)
+
+
+class TaskEventSchema(Shown):
+    """One thing that happened to a task."""
+
+    id = fields.UUID(required=True)
+    task_id = fields.UUID(required=True)
+    claim_epoch = fields.Integer(required=True)
+    worker_id = fields.String()
+    event = fields.String(required=True, metadata={"enum": list(EVENTS)})
+    reason = fields.String()
+    created_at = fields.AwareDateTime(required=True)
+
+
 class TaskSchema(Shown):
-    """A claimed step, as its worker gets it."""
+    """A step that a pull worker is given, or was."""
 
     id = fields.UUID(required=True)
     instance_id = fields.UUID(required=True)
@@ -98,7 +141,7 @@ class TaskSchema(Shown):
     idempotency_key = fields.String(required=True, allow_none=True)
     timeout_ms = fields.Integer(required=True, allow_none=True)
     state = fields.String(required=True)
-    worker_id = fields.String(required=True)
+    worker_id = fields.String(required=True, allow_none=True)
     claimed_at = fields.AwareDateTime(required=True, allow_none=True)
     heartbeat_at = fields.AwareDateTime(required=True, allow_none=True)
     claim_epoch = fields.Integer(required=True)
@@ -127,3 +170,4 @@ class WorkerSchema(Shown):
     version = fields.String(required=True, allow_none=True)
     last_seen_at = fields.AwareDateTime(required=True)
     alive = fields.Boolean(required=True)
+    in_flight = fields.Integer(required=True)

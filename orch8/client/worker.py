@@ -19,6 +19,7 @@ from uuid import uuid4
 from orch8.client.bench import Bench, Handler
 from orch8.client.caller import NEVER
 from orch8.client.connected import Client
+from orch8.client.orders import EVERY, Orders
 from orch8.client.reports import PATIENCE, Reports
 from orch8.client.task import Offer, Task
 from orch8.errors import ConfigurationError, Orch8Error
@@ -48,7 +49,8 @@ class Worker:
 
     Times are seconds: ``poll_every`` without work, ``heartbeat_every``, ``grace`` in which steps
     under way may end after ``stop``, and ``patience`` in which a report is tried again. ``queue``
-    narrows to one queue of each handler; ``version`` is for orch8's list of workers.
+    narrows to one queue of each handler; ``version`` is for orch8's list of workers, and for the
+    versions that are pinned. ``commands_every`` it looks whether it is told to drain.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Worker:
         heartbeat_every: float = 10.0,
         grace: float = 30.0,
         patience: float = PATIENCE,
+        commands_every: float = EVERY,
     ) -> None:
         if concurrency < 1 or poll_every <= 0 or heartbeat_every <= 0:
             raise ConfigurationError("concurrency, poll_every and heartbeat_every must be above 0")
@@ -73,6 +76,7 @@ class Worker:
         self._concurrency, self._queue, self._version = concurrency, queue, version
         self._poll_every, self._heartbeat_every = poll_every, heartbeat_every
         self._grace, self._reports = grace, Reports(client.caller, patience)
+        self._orders = Orders(client.caller, self.worker_id, self.stop, commands_every)
         self._stopping = False
         # Rung by signal handlers too: unlike an Event's, its lock cannot be held by who is
         # interrupted.
@@ -113,6 +117,7 @@ class Worker:
     def _poll_until_stopped(self, bench: Bench) -> None:
         pause = self._poll_every
         while not self._stopping:
+            self._orders.look()
             try:
                 found = self._poll(bench)
             except Orch8Error as problem:

@@ -9,13 +9,14 @@ from typing import Any
 from orch8.blocks.step import Effect, Step
 from orch8.engine.keys import NodeKey
 from orch8.engine.lifecycle import StepState
-from orch8.engine.outcome import COMPLETED, Answer, Verdict
+from orch8.engine.outcome import COMPLETED, Answer, Status, Verdict
 from orch8.engine.retry import RetryPolicy
 from orch8.errors import ExpressionError
 from orch8.money.evidence import Observation, judge
 from orch8.runtime import declines, doubts, interceptors
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.horizon import key_ttl, on_unknown, timeout_of
+from orch8.runtime.merging import merge
 from orch8.runtime.pacing import spared
 from orch8.runtime.routes import Kind
 from orch8.runtime.ruling import (
@@ -38,6 +39,8 @@ NO_RETRY = RetryPolicy()
 CELERY_WAIT = (
     300.0  # seconds in which a task of the user's Celery completes its step, unless it says
 )
+# So long a task that failed is nobody's at least: clients look for the instance to be scheduled.
+GIVEN_BACK = timedelta(milliseconds=100)
 _QUIET = frozenset({Verdict.SUCCEEDED})
 _MAY_HAVE_RUN = frozenset({Verdict.UNKNOWN, Verdict.IN_PROGRESS})
 _NO_EFFECT = frozenset({Verdict.FAILED_SAFE, Verdict.NOT_SENT, Verdict.REFUSED})
@@ -65,6 +68,8 @@ def answer(run: Run, key: NodeKey, got: Answer, *, actor: str = ENGINE, by: str 
     row.claimed_by = row.lease_until = row.asking = None
     match ruling:
         case Complete(outcome, output):
+            if row.pull and outcome.status is Status.COMPLETED:
+                merge(run, row, output)
             run.end(row, outcome, output=output, verdict=got.verdict, actor=actor, by=by)
         case Again(after, counted, fresh):
             again(run, row, after, counted=counted, fresh=fresh, got=got, actor=actor, by=by)
@@ -101,6 +106,8 @@ def again(
     if fresh:
         new_attempt(row)
     reason = str((got.error or {}).get("message", got.verdict))[:500]
+    if row.pull and counted:
+        after = max(after, GIVEN_BACK)
     send_again(run, row, after)
     run.audit(
         "step.retry" if counted else "step.resend", "deferred", row, actor=actor, reason=reason

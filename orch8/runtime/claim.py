@@ -17,6 +17,7 @@ from orch8.runtime.doubts import in_doubt
 from orch8.runtime.loading import for_all
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Limits, Task, prepare
+from orch8.runtime.routes import Kind
 from orch8.runtime.run import ENGINE, Run
 from orch8.storage import instances, steps
 from orch8.storage.changes import Changes, write
@@ -150,8 +151,11 @@ def own_claim(run: Run, row: StepRow, worker_id: UUID, limits: Limits) -> Task:
     late = row.deadline_at is not None and run.now >= row.deadline_at
     overdue = late and not in_doubt(row)  # a deadline never turns a doubt into a failure
     row.due_at = row.limit_key = None  # its place in the queue, queued_at, stays its own
-    if not run.route(row).kind.calls_out or overdue:
-        return Task(row, run.route(row))
+    route = run.route(row)
+    if not route.kind.calls_out or overdue:
+        return Task(row, route)
+    if row.pull and route.kind is not Kind.CELERY:  # it has an address since it was a task
+        row.pull, row.expires_at = False, None
     if row.asking is None:
         dispatched(run, row)
     return prepare(run, row, limits)

@@ -27,6 +27,7 @@ from orch8.runtime.finding import (
     in_order,
 )
 from orch8.runtime.office import only
+from orch8.runtime.pinned import below_pin
 from orch8.runtime.preflight import ALIVE_SECONDS
 from orch8.runtime.run import CHILD
 from orch8.storage import fences, fleet, instances, signals, steps
@@ -245,7 +246,8 @@ def _alive(case: _Case, row: StepRow) -> bool:
 def _offered(case: _Case, direct: Make, row: StepRow) -> Finding:
     handler = row.asking or row.handler
     seen = fleet.live_pull_workers(case.tx, row.tenant_id, ALIVE_SECONDS)
-    workers = [worker.worker_id for worker in seen if handler in worker.handlers]
+    able = [worker for worker in seen if handler in worker.handlers]
+    workers = [worker.worker_id for worker in able]
     if not workers:
         start = Remedy(f"start a worker that polls for {handler!r}, or give it an address")
         return direct(
@@ -254,6 +256,9 @@ def _offered(case: _Case, direct: Make, row: StepRow) -> Finding:
             health=Health.DEGRADED, severity=Severity.ERROR, confidence=Confidence.HIGH,
             remedies=(start,), evidence=_until(row),
         )  # fmt: skip
+    pinned = below_pin(case.tx, row, able)
+    if pinned is not None:
+        return direct(**pinned)
     waits = case.now - (row.due_at or row.created_at)
     sign = (Sign("workers", ", ".join(workers[:10])),)
     if waits > SLOW_PICKUP:

@@ -1,6 +1,6 @@
 """journal: what happened to an instance, as lines of a log and as its changes of state.
 
-Reads only: both are made from the audit log and the steps.
+Reads only: both are made from the audit log, the steps and what pull workers reported.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from uuid import UUID
 
 from orch8.engine.keys import NodeKey
 from orch8.engine.lifecycle import InstanceState as State
-from orch8.runtime import inspect
+from orch8.runtime import inspect, tasklogs
 from orch8.runtime.marks import is_output
 from orch8.storage import audit, steps
 from orch8.storage.rows import StepRow
@@ -56,8 +56,8 @@ class Page:
 
 
 def logs(tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int) -> list[Line]:
-    """What became of each attempt of the instance's steps, the oldest first; a ``log`` step says
-    its message instead.
+    """What became of each attempt of the instance's steps, and the lines that pull workers reported
+    with them, the oldest first; a ``log`` step says its message instead.
     """
     inspect.shown(tx, instance_id, tenant_id=tenant_id)
     said = {
@@ -66,7 +66,9 @@ def logs(tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int) -> lis
         if row.handler == _OWN and row.state == "completed"
     }
     entries = audit.audit_of(tx, instance_id, limit=limit)
-    return [_line(entry, said) for entry in entries if entry.node_key is not None]
+    lines = [_line(entry, said) for entry in entries if entry.node_key is not None]
+    lines += (Line(*reported) for reported in tasklogs.said(tx, instance_id, limit))
+    return sorted(lines, key=lambda line: line.ts)[:limit]
 
 
 def transitions(entries: Iterable[Row]) -> Iterator[dict[str, Any]]:

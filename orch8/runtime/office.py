@@ -19,6 +19,7 @@ from orch8.runtime.loading import Contexts, Loader
 from orch8.runtime.meter import Meter
 from orch8.runtime.notices import receivers
 from orch8.runtime.preparing import Limits
+from orch8.runtime.queues import Queues
 from orch8.runtime.routes import Routes
 from orch8.runtime.run import Claimer, Run
 from orch8.runtime.surroundings import Surroundings
@@ -45,10 +46,10 @@ class Office:
         self.database = Database(settings.database_url, size=pool, name=name, cipher=self.cipher)
         self.library = Library()
         self.loader = Loader(self.library, Contexts())
-        self.routes = Routes(settings)
+        self.routes, self.queues = Routes(settings), Queues()
         self.around = Surroundings(
             settings, KeyMaker(settings.key_secret), self.routes.find, random.random, uuid7,
-            self.cipher,
+            self.cipher, self.queues,
         )  # fmt: skip
         self.ahead, self.sweep, self.meter = Ahead(), Sweep(), Meter()
         self._limits = Limits()
@@ -56,9 +57,10 @@ class Office:
 
     @contextmanager
     def begin(self) -> Iterator[Tx]:
-        """A transaction with fresh routes."""
+        """A transaction with fresh routes and queues."""
         with self.database.begin() as tx:
             self.routes.refresh(tx)
+            self.queues.refresh(tx)
             yield tx
 
     def run(

@@ -20,10 +20,12 @@ from orch8.handlers.stubs import stub
 from orch8.runtime.answering import answer, park
 from orch8.runtime.builtins import DURABLE
 from orch8.runtime.doubts import in_doubt
+from orch8.runtime.offering import note, tell
 from orch8.runtime.routes import Kind
 from orch8.runtime.run import Run
 from orch8.runtime.visible import scope_of
 from orch8.storage.rows import StepRow
+from orch8.storage.task_events import RECLAIMED, TIMED_OUT
 
 
 def perform(run: Run, row: StepRow) -> None:
@@ -32,19 +34,24 @@ def perform(run: Run, row: StepRow) -> None:
         _breach(run, row)
         return
     kind = run.route(row).kind
+    if kind is Kind.PULL:
+        run.offer(row)
+        return
+    if kind.calls_out:  # since it was claimed it has an address
+        row.state, row.lane = StepState.SCHEDULED, run.lane(row)
+        run.schedule(row, run.now)
+        return
     try:
         params = _params(run, row)
         if kind is Kind.PURE:
             builtin = run.route(row).builtin
             assert isinstance(builtin, Pure)
             answer(run, row.key, builtin.run(_ready(run, row, params)))
-        elif kind is Kind.DURABLE:
-            DURABLE[row.handler](run, row, params)
         elif kind is Kind.STUB:
             output = stub(row.handler, params)
             run.end(row, COMPLETED, output=output, verdict=Verdict.SUCCEEDED)
-        else:  # its address is gone since it was scheduled: it is offered to pull workers
-            run.offer(row)
+        else:
+            DURABLE[row.handler](run, row, params)
     except ExpressionError as problem:
         run.end(row, Outcome(Status.FAILED, {"message": problem.detail, "code": problem.code}))
 
@@ -120,10 +127,12 @@ def expire(run: Run, row: StepRow) -> None:
     and is offered again under the same key; the crash of a worker uses up no attempt.
     """
     if row.deadline_at is not None and run.now >= row.deadline_at:
+        note(run, row, TIMED_OUT, "the step's deadline passed")
         repeatable = Effect(row.effect).repeatable
         _breach(run, row, in_flight=row.state == StepState.RUNNING and not repeatable)
     elif row.expires_at is not None and run.now >= row.expires_at:
         error = {"message": "no worker completed the step in time", "code": "timeout"}
+        note(run, row, TIMED_OUT, error["message"])
         verdict = Verdict.UNKNOWN if row.dispatches else Verdict.FAILED_SAFE
         answer(run, row.key, Answer(verdict, error=error))
     else:
@@ -132,6 +141,8 @@ def expire(run: Run, row: StepRow) -> None:
             row, "claim_lost", Verdict.UNKNOWN, {"worker": row.worker, "crashes": row.crashes}
         )
         run.audit("step.claim_lost", "unknown", row, reason=f"worker {row.worker} is silent")
+        note(run, row, RECLAIMED, f"worker {row.worker} is silent")
         row.state, row.worker, row.lease_until = StepState.WAITING, None, None
         row.outcome = Verdict.UNKNOWN.value
         run.schedule(row, run.now)
+        tell(run, row)

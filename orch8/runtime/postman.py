@@ -177,9 +177,7 @@ def headers_of(row: Row, settings: Settings, at: int) -> dict[str, str]:
         "X-Orch8-Timestamp": str(at),
     }
     if settings.webhook_secret:
-        content = f"{at}.".encode() + body_of(row)
-        digest = hmac.digest(settings.webhook_secret.encode(), content, hashlib.sha256).hex()
-        headers["X-Orch8-Signature"] = f"sha256={digest}"
+        headers["X-Orch8-Signature"] = signature(settings.webhook_secret, at, body_of(row))
     return headers
 
 
@@ -191,6 +189,12 @@ def _settle(office: Office, attempts: Sequence[Attempt]) -> None:
     with office.database.begin() as tx:
         outbox.settle(tx, attempts)
         buckets.add(tx, counts)
+
+
+def signature(secret: str, at: int, body: bytes) -> str:
+    """What X-Orch8-Signature says of a body that is sent at this time, in Unix seconds."""
+    content = f"{at}.".encode() + body
+    return f"sha256={hmac.digest(secret.encode(), content, hashlib.sha256).hex()}"
 
 
 def _taken(response: Response) -> Answer:

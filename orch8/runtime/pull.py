@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
 
-from orch8.engine.lifecycle import StepState
+from orch8.engine.lifecycle import ENDED, StepState
 from orch8.engine.outcome import Answer, Verdict
 from orch8.engine.scope import StepRef
-from orch8.errors import Conflict, CredentialUnusable, LeaseLost, NotFound, PayloadTooLarge
+from orch8.errors import (
+    Conflict,
+    CredentialUnusable,
+    InvalidArgument,
+    LeaseLost,
+    NotFound,
+    PayloadTooLarge,
+)
 from orch8.handlers.classify import spoken
-from orch8.runtime import budgets
+from orch8.runtime import budgets, pins
 from orch8.runtime.claim import dispatched
 from orch8.runtime.fencing import TxFences, stand_back
+from orch8.runtime.offering import event_of, note
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Limits, Task, prepare
 from orch8.runtime.reveal import reveal, unusable
@@ -22,9 +31,11 @@ from orch8.runtime.routes import pull_lane
 from orch8.runtime.run import Run
 from orch8.runtime.settle import Item, settle, take_in, unsent
 from orch8.runtime.signal import change
-from orch8.storage import fleet, instances, pulls, steps
+from orch8.runtime.tasklogs import keep_lines
+from orch8.storage import fleet, instances, pulls, steps, task_events
 from orch8.storage.changes import Changes, write
 from orch8.storage.rows import Evidence, StepRow
+from orch8.storage.task_events import TaskEvent
 from orch8.storage.transaction import Tx
 
 MAX_TASKS: Final = 1000
@@ -47,9 +58,12 @@ def poll(
     queue: str | None = None, version: str | None = None,
 ) -> list[PullTask]:  # fmt: skip
     """Up to ``limit`` waiting steps of a handler are this worker's, under a lease that heartbeats
-    extend; without a queue those of every queue of the handler.
+    extend; without a queue those of every queue of the handler. None for a worker whose version is
+    below the one that is pinned.
     """
     fleet.seen_pull_worker(tx, tenant_id, worker_id, handler, queue, version)
+    if not pins.admits(tx, tenant_id, handler, version):
+        return []
     lane = pull_lane(tenant_id, handler, queue)
     rows = steps.take_pull(tx, lane, min(limit, MAX_TASKS), exact=queue is not None)
     if not rows:
@@ -79,7 +93,8 @@ def poll(
             else:
                 sent.append(task)
                 taken.append(_pull_task(run, task, params))
-    write(tx, Changes(counted=budgets.counted(sent, moment.at)))
+    events = [event_of(task.row, task_events.CLAIMED) for task in sent]
+    write(tx, Changes(counted=budgets.counted(sent, moment.at), noted=events))
     claimed = [task.row for run, _ in works for task in run.tasks]
     lease = office.settings.worker_reaper_stale
     pulls.mark_pulled(tx, claimed, lease)
@@ -96,8 +111,12 @@ def heartbeat(
     number counts up. Raises LeaseLost when the claim is another's.
     """
     row = _held(tx, step_id, tenant_id, worker_id, epoch)
+    if row is None:
+        raise LeaseLost
     seq = int((row.progress or {}).get("seq", 0))
     if checkpoint is not None:
+        if checkpoint_seq is None:
+            raise InvalidArgument("checkpoint_seq is missing: send the number of the stored one")
         if checkpoint_seq != seq:
             raise Conflict(f"checkpoint_seq is {checkpoint_seq}, the stored one is {seq}")
         if pulls.size(checkpoint) > MAX_CHECKPOINT:
@@ -121,25 +140,25 @@ def complete(
     worker_id: str,
     epoch: int | None,
     output: Any,
+    logs: Sequence[Any] = (),
 ) -> None:
     """The step is done with this output, which may name its own ``outcome``."""
     row = _held(tx, step_id, tenant_id, worker_id, epoch, output)
-    answered(
-        office,
-        tx,
-        row,
-        spoken(output, {"worker": worker_id, "sent": True}),
-        actor=f"worker:{worker_id}",
-    )
+    if row is not None:
+        got = spoken(output, {"worker": worker_id, "sent": True})
+        _report(office, tx, row, got, worker_id, task_events.COMPLETED)
+        keep_lines(tx, row, logs)
 
 
 def fail(
     office: Office, tx: Tx, step_id: UUID, *, tenant_id: str | None, worker_id: str,
     epoch: int | None, message: str, retryable: bool = False, code: str | None = None,
-    details: Any = None,
+    details: Any = None, logs: Sequence[Any] = (),
 ) -> None:  # fmt: skip
     """The step's worker says that it failed, and whether trying again may help."""
-    row = _held(tx, step_id, tenant_id, worker_id, epoch)
+    row = _held(tx, step_id, tenant_id, worker_id, epoch, {"failed": message})
+    if row is None:
+        return
     error = {"message": message, "code": code, "details": details}
     verdict = Verdict.FAILED_SAFE if retryable else Verdict.FAILED
     got = Answer(
@@ -147,24 +166,25 @@ def fail(
         error={k: v for k, v in error.items() if v is not None},
         evidence={"worker": worker_id},
     )
-    answered(office, tx, row, got, actor=f"worker:{worker_id}")
+    _report(office, tx, row, got, worker_id, task_events.FAILED)
+    keep_lines(tx, row, logs)
 
 
-def answered(office: Office, tx: Tx, row: StepRow, got: Answer, *, actor: str = "engine") -> None:
-    """The answer to a claimed step has taken effect."""
+def _report(office: Office, tx: Tx, row: StepRow, got: Answer, worker_id: str, event: str) -> None:
+    """The word of the worker that holds the step has taken effect."""
     found, moment = instances.lock_instances(tx, [row.instance_id])
     current = next(iter(steps.lock_steps(tx, [(row.instance_id, row.node_key)])), None)
     # A task of Celery may be done before its own dispatch is settled as pending: still its claim.
     if current is None or current.epoch != row.epoch or not _is_open(current):
         raise LeaseLost
-    change(
-        office,
-        tx,
-        found[row.instance_id],
-        moment,
-        lambda run: take_in(run, run.step(row.key), got, actor=actor),
-        [current],
-    )
+    said = None if got.error is None else str(got.error.get("message"))
+
+    def work(run: Run) -> None:
+        step = run.step(row.key)
+        note(run, step, event, said)
+        take_in(run, step, got, actor=f"worker:{worker_id}")
+
+    change(office, tx, found[row.instance_id], moment, work, [current])
 
 
 def _offered(run: Run, *, own: list[StepRow], worker_id: str) -> None:
@@ -218,7 +238,10 @@ def _held(
     worker_id: str,
     epoch: int | None,
     output: Any = None,
-) -> StepRow:
+) -> StepRow | None:
+    """The row of the step that the worker holds. None if its instance was cancelled meanwhile: what
+    the worker says is kept as evidence. Raises LeaseLost for a claim that is another's by now.
+    """
     row = steps.step_by_id(tx, step_id)
     if row is None or (tenant_id is not None and row.tenant_id != tenant_id):
         raise NotFound(f"task {step_id}")
@@ -230,7 +253,22 @@ def _held(
     late = Evidence(
         row.tenant_id, row.instance_id, row.node_key, epoch or 0, "stale_worker", None, body
     )
-    raise _Stale(late)
+    if row.worker == worker_id and epoch in (None, row.epoch - 1) and _over(tx, row):
+        write(tx, Changes(evidence=[replace(late, kind="late_worker")]))
+        return None
+    event = replace(
+        event_of(row, task_events.STALE), worker_id=worker_id,
+        claim_epoch=row.epoch if epoch is None else epoch,
+    )  # fmt: skip
+    raise _Stale(late, event)
+
+
+def _over(tx: Tx, row: StepRow) -> bool:
+    """Whether the step was cancelled under its worker, and its instance has ended."""
+    if row.state != StepState.CANCELLED:
+        return False
+    found = instances.read_instances(tx, [row.instance_id]).get(row.instance_id)
+    return found is not None and found.state in ENDED
 
 
 def _by_celery(row: StepRow) -> bool:
@@ -245,13 +283,16 @@ def _is_open(row: StepRow) -> bool:
 class _Stale(LeaseLost):
     """conflict: worker task lease changed"""
 
-    def __init__(self, evidence: Evidence) -> None:
+    def __init__(self, evidence: Evidence, event: TaskEvent) -> None:
         super().__init__("worker task lease changed")
-        self.evidence = evidence
+        self.evidence, self.event = evidence, event
 
 
-def keep_stale(office: Office, problem: LeaseLost) -> None:
-    """What a worker said under an old claim is kept as evidence."""
+def keep_stale(office: Office, problem: LeaseLost, *, said: bool = True) -> None:
+    """That a worker spoke under an old claim is noted, and what it ``said`` of the step's end is
+    kept as evidence.
+    """
     if isinstance(problem, _Stale):
         with office.begin() as tx:
-            write(tx, Changes(evidence=[problem.evidence]))
+            task_events.note_stale(tx, problem.event)
+            write(tx, Changes(evidence=[problem.evidence] if said else []))

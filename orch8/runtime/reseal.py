@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final
 
 from orch8.errors import ConfigurationError
-from orch8.storage import credentials, instances, resealing, signals, steps, triggers
+from orch8.storage import credentials, instances, resealing, routing, signals, steps, triggers
 from orch8.storage.instances import Page
 from orch8.storage.transaction import Database
 
@@ -29,7 +29,7 @@ def reseal(database: Database, *, progress: Callable[[int], None]) -> int:
     if not database.cipher.seals:
         raise ConfigurationError("ORCH8_ENCRYPTION_KEY is not set: seal with which key?")
     done = 0
-    for few in (credentials.reseal, triggers.reseal):
+    for few in (credentials.reseal, triggers.reseal, routing.reseal):
         while True:
             with database.begin() as tx:
                 sealed = few(tx, BATCH)

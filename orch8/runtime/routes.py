@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from orch8.config import Settings
 from orch8.handlers.builtin import Builtin
@@ -16,6 +16,7 @@ from orch8.handlers.registry import HANDLERS
 from orch8.storage import fleet
 from orch8.storage.transaction import Tx
 
+_WITH_QUEUE: Final = 4  # parts of a pull lane
 REFRESH = 1.0  # seconds: how soon a registered address is known to every process
 
 
@@ -113,3 +114,9 @@ def pull_lane(tenant_id: str, handler: str, queue: str | None) -> str:
     """The lane in which a pull step waits for its worker."""
     parts = [tenant_id, handler, queue] if queue else [tenant_id, handler]
     return "/".join(["pull", *(quote(part, safe="") for part in parts)])
+
+
+def queue_of(lane: str) -> str | None:
+    """The queue of a pull lane; None for the lane of a handler, or one that is no pull lane."""
+    parts = lane.split("/", 3)  # pull / tenant / handler / queue
+    return unquote(parts[3]) if parts[0] == "pull" and len(parts) == _WITH_QUEUE else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
@@ -25,12 +25,12 @@ from orch8.engine.outcome import CANCELLED, Outcome, Status, Verdict
 from orch8.engine.scope import Known, Part, Scope, StepRef
 from orch8.engine.snapshot import Snapshot
 from orch8.errors import ExpressionError
-from orch8.runtime import doubts, identity, interceptors, notices
+from orch8.runtime import doubts, identity, interceptors, notices, offering
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.due import due_at
 from orch8.runtime.library import Published
 from orch8.runtime.readable import runtime_of
-from orch8.runtime.routes import Kind, Route, pull_lane
+from orch8.runtime.routes import Kind, Route
 from orch8.runtime.sandbox import stubbed
 from orch8.runtime.showing import ends_now, shown
 from orch8.runtime.sla import breach
@@ -38,6 +38,7 @@ from orch8.runtime.surroundings import Surroundings
 from orch8.storage.changes import Changes, is_settlement
 from orch8.storage.fences import Hold
 from orch8.storage.rows import AuditEntry, Evidence, InstanceRow, Moment, StepRow, with_outcome
+from orch8.storage.task_events import CANCELLED as TASK_CANCELLED
 from orch8.storage.traces import Trace
 
 ENGINE: Final = "engine"
@@ -131,7 +132,9 @@ class Run:
         return stubbed(route, row.effect) if self.row.dry_run else route
 
     def lane(self, row: StepRow) -> str:
-        """The lane in which the step's own calls queue."""
+        """The lane in which the step's own calls queue, or the questions about its attempt."""
+        if row.asking is not None:
+            return JANITOR
         return getattr(self.index[row.block_id], "lane", None) or self.row.lane
 
     def error(self, key: NodeKey) -> Mapping[str, Any] | None:
@@ -239,18 +242,7 @@ class Run:
 
     def offer(self, row: StepRow, due: datetime | None = None) -> None:
         """The step waits for a pull worker from ``due`` on, until its time-out or deadline."""
-        block = self.block(row)
-        assert isinstance(block, Step)
-        due = due or self.now
-        row.pull, row.waits_for = True, "pull worker"
-        row.state = StepState.WAITING if due <= self.now else StepState.SCHEDULED
-        queue = None if row.asking else block.queue_name
-        row.lane = pull_lane(row.tenant_id, row.asking or row.handler, queue)
-        ends = [row.deadline_at] if row.deadline_at else []
-        if block.timeout is not None:
-            ends.append(due + timedelta(seconds=block.timeout))
-        row.expires_at = min(ends, default=None)
-        self.schedule(row, due)
+        offering.offer(self, row, due or self.now)
 
     def _inherit(self, row: StepRow, key: NodeKey) -> None:
         """A step entered again keeps the key, and the frozen request, of an attempt that surely had
@@ -298,6 +290,8 @@ class Run:
         )
         row.due_at = row.held_due_at = row.claimed_by = row.expires_at = None
         row.limit_key = row.queued_at = row.lease_until = None
+        if row.pull:
+            offering.note(self, row, TASK_CANCELLED)
         row.epoch += 1  # whatever still comes back is an old claim's
         self.audit("step.cancelled", "cancelled", row)
         return True

@@ -266,6 +266,10 @@ def _take_back(run: Run, row: StepRow, came: Lost) -> None:
     """running -> scheduled after a lost claim. That is not counted as an attempt, since whether the
     last one was answered is not known: what may have had an effect is found out about.
     """
+    if row.pull and run.route(row).kind is not Kind.CELERY:  # it was only to be offered
+        row.state, row.claimed_by = StepState.SCHEDULED, None
+        run.schedule(row, run.now)
+        return
     row.crashes += 1
     row.claimed_by = None
     run.observe(row, "claim_lost", Verdict.UNKNOWN, {"worker": came.worker, "crashes": row.crashes})

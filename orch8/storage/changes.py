@@ -22,8 +22,10 @@ from orch8.storage.ids import uuid7
 from orch8.storage.instances import state_place
 from orch8.storage.months import span, within
 from orch8.storage.outbox import TELL, Notice, notice_rows
+from orch8.storage.pushes import PUSH, Push, push_rows
 from orch8.storage.rows import AuditEntry, Doubt, Evidence, Incident, InstanceRow, StepRow
 from orch8.storage.steps import encoded
+from orch8.storage.task_events import NOTE, TaskEvent, event_rows
 from orch8.storage.traces import TRACE, Trace, trace_rows
 from orch8.storage.transaction import Tx, dumps
 
@@ -240,6 +242,8 @@ class Changes:
     judged: list[Judged]
     told: list[Notice]
     traced: list[Trace]
+    noted: list[TaskEvent]
+    pushed: list[Push]
     let_go: list[Hold]  # fences, by a statement of their own
     repointed: list[Repointed]  # versions of instances' own, by statements of their own
 
@@ -316,6 +320,8 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     add(JUDGE, "judged", judged_rows(changes.judged))
     add(TELL, "told", notice_rows(changes.told))
     add(TRACE, "traced", trace_rows(tx.cipher, changes.traced))
+    add(NOTE, "noted", event_rows(changes.noted))
+    add(PUSH, "pushed", push_rows(changes.pushed))
     add(_INCIDENT, "incidents", [_entry(each, _INCIDENT_NAMES) for each in changes.incidents])
     add(_TAKE, "business_keys", [_named(c, _KEY_NAMES) for c in changes.business_keys])
     add(_FREE, "freed_keys", [{"id": instance_id} for instance_id in changes.freed_keys])

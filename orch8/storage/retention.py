@@ -22,8 +22,8 @@ _OLD = """
 
 def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
     """Up to ``limit`` instances that ended that long ago are deleted with their steps, contexts,
-    state, signals, checkpoints, traces and idempotency keys; those with a step in doubt, an open
-    incident or a parent that still runs stay. How many.
+    state, signals, checkpoints, traces, what happened to their tasks and idempotency keys; those
+    with a step in doubt, an open incident or a parent that still runs stay. How many.
     """
     sql = f"""
     WITH old AS MATERIALIZED ({_OLD} FOR UPDATE OF i SKIP LOCKED),
@@ -33,6 +33,8 @@ def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
     contexts_gone AS (DELETE FROM contexts c USING old WHERE c.instance_id = old.id),
     state_gone AS (DELETE FROM instance_state k USING old WHERE k.instance_id = old.id),
     traces_gone AS (DELETE FROM traces t USING old WHERE t.instance_id = old.id),
+    events_gone AS (DELETE FROM task_events e USING old WHERE e.instance_id = old.id),
+    logs_gone AS (DELETE FROM task_logs l USING old WHERE l.instance_id = old.id),
     checkpoints_gone AS (DELETE FROM checkpoints k USING old WHERE k.instance_id = old.id),
     signals_gone AS (DELETE FROM signals g USING old WHERE g.instance_id = old.id)
     DELETE FROM instances i USING old WHERE i.id = old.id"""

@@ -102,7 +102,7 @@ claimed AS (
         claimed_by = r.claimed_by, worker = r.worker, lease_until = r.lease_until,
         dispatches = r.dispatches, idempotency_key = r.idempotency_key, fingerprint = r.fingerprint,
         first_dispatched_at = r.first_dispatched_at, context_version = r.context_version,
-        limit_key = r.limit_key, queued_at = r.queued_at, waits_for = r.waits_for,
+        limit_key = r.limit_key, queued_at = r.queued_at, waits_for = r.waits_for, pull = r.pull,
         fence = r.fence, last_dispatched_at = r.last_dispatched_at, money = r.money,
         progress = r.progress, request = decode(r.request, 'base64')
     FROM r WHERE s.instance_id = r.i AND s.node_key = r.k AND {within("s.instance_id")}),

@@ -79,7 +79,7 @@ def test_worker_may_leave_the_epoch_out(api: Api) -> None:
     api.started(CHARGE)
     (task,) = poll(api)
     path = f"/workers/tasks/{task['id']}"
-    api.refused(409, "POST", f"{path}/heartbeat", {"worker_id": "w2"})
+    assert api.send("POST", f"{path}/heartbeat", {"worker_id": "w2"}).status_code == 409
     assert api.post(f"{path}/heartbeat", {"worker_id": "w1"}, status=200) == {"checkpoint_seq": 0}
     assert api.send("POST", f"{path}/complete", {"worker_id": "w1"}).status_code == 200
 
@@ -133,7 +133,6 @@ NOBODY = "0192b5a8-0000-7000-8000-000000000000"  # a step id that no step has
         ("poll", {"worker_id": "w"}, 422),
         ("poll", {"handler_name": "charge"}, 422),
         ("poll", {"handler_name": "charge", "worker_id": "w", "limit": 0}, 400),
-        ("poll", {"handler_name": "charge", "worker_id": "w", "limit": 1001}, 400),
         ("poll", {"handler_name": "charge", "worker_id": "w", "limit": 1.0}, 422),
         ("poll/queue", {"handler_name": "charge", "worker_id": "w"}, 422),
         (f"{NOBODY}/complete", {"worker_id": "w"}, 404),

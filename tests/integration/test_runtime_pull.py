@@ -11,8 +11,10 @@ import pytest
 
 from orch8.errors import Conflict, LeaseLost, NotFound, PayloadTooLarge
 from orch8.runtime import pull
+from orch8.runtime.claim import claim
 from orch8.runtime.pull import PullTask
-from tests.support.house import House
+from orch8.runtime.registry import put_handler
+from tests.support.house import LANE, House
 
 REVIEW = {"type": "step", "handler": "review", "params": {"n": "{{data.n}}"}}
 NOOP = {"type": "step", "handler": "noop"}
@@ -54,7 +56,7 @@ class Worker:
 @pytest.fixture
 def house(houses: Callable[..., House]) -> House:
     """A house without handlers of its own: steps wait for pull workers."""
-    return houses(handler_url="")
+    return houses(handler_url="", allow_internal_urls=True)
 
 
 @pytest.fixture
@@ -150,12 +152,51 @@ def test_pull_failure_is_tried_again_if_it_may_help(house: House, worker: Worker
     assert (row.state, row.failures) == ("scheduled", 1)
     assert worker.poll() == []
     house.advance(HOUR)
+    house.work()  # the pause is over: it is offered once more
+    assert house.state(instance_id) == "waiting"
     (again,) = worker.poll()
-    assert (again.row.epoch, again.row.idempotency_key) == (2, task.row.idempotency_key)
+    assert again.row.epoch > task.row.epoch
+    assert again.row.idempotency_key == task.row.idempotency_key
     worker.fail(again, "broken", code="broken", details={"a": 1})
     row = house.step(instance_id, "review")
     assert row.error == {"message": "broken", "code": "broken", "details": {"a": 1}}
     assert house.state(instance_id) == "failed"
+
+
+def test_pull_step_that_is_about_to_be_offered_outlives_its_process(
+    house: House, worker: Worker
+) -> None:
+    """The process that found it due called nobody: nothing is in doubt, and it is offered."""
+    instance_id = house.run({**REVIEW, "retry": {"max_attempts": 3, "backoff": "1h"}})
+    (task,) = worker.poll()
+    worker.fail(task, "busy", retryable=True)
+    house.advance(HOUR)
+    other = house.another_pump()
+    worker_id = other.lease.hold()
+    with house.office.begin() as tx:
+        assert claim(house.office, tx, LANE, worker_id, 8)
+    house.lose(other)
+    house.tick()
+    assert house.step(instance_id, "review").outcome == "failed_safe"
+    house.work()
+    (again,) = worker.poll()
+    assert (again.row.crashes, again.row.idempotency_key) == (0, task.row.idempotency_key)
+    assert [each.kind for each in house.evidence(instance_id)] == ["answer"]
+
+
+def test_pull_step_that_has_an_address_by_the_time_is_sent_there(
+    house: House, worker: Worker
+) -> None:
+    """Until it is offered it is nobody's task, whatever it was before."""
+    instance_id = house.run({**REVIEW, "retry": {"max_attempts": 3, "backoff": "1h"}})
+    (task,) = worker.poll()
+    worker.fail(task, "busy", retryable=True)
+    put_handler(house.office, "review", tenant_id="default", url=house.provider.url, actor="test")
+    house.advance(HOUR)
+    house.work()
+    row = house.step(instance_id, "review")
+    assert (row.state, row.pull, row.dispatches) == ("completed", False, 2)
+    assert [entry["handler"] for entry in house.provider.ledger.page()] == ["review"]
 
 
 def test_pull_time_out_before_and_after_a_worker_took_it(house: House, worker: Worker) -> None:
@@ -173,6 +214,7 @@ def test_pull_time_out_before_and_after_a_worker_took_it(house: House, worker: W
     row = house.step(taken, "review")
     assert (row.outcome, row.failures, row.epoch) == ("unknown", 0, 1)
     house.advance(HOUR / 4)
+    house.work()
     (again,) = worker.poll()
     assert again.row.idempotency_key == task.row.idempotency_key
     worker.complete(again)

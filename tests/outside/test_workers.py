@@ -81,6 +81,20 @@ def test_retryable_failures_are_tried_as_often_as_they_may(caller: Caller) -> No
     assert [d["id"] for d in dead] == [instance]
 
 
+def test_failed_task_is_given_back_and_offered_once_more(caller: Caller) -> None:
+    """Right after the failure the instance is scheduled, soon it waits with exactly one task."""
+    handler = f"h-{caller.tenant}"
+    instance = caller.run(step("work", handler, retry=RETRY))
+    caller.fail(caller.poll(handler), retryable=True)
+    assert caller.instance(instance)["state"] == "scheduled"
+    caller.until(lambda: caller.instance(instance)["state"] == "waiting", "it waits")
+    body = {"handler_name": handler, "worker_id": "w1", "limit": 10}
+    (task,) = caller.post("/workers/tasks/poll", body)
+    assert task["attempt"] == 1
+    caller.complete(task, {})
+    caller.ended(instance, "completed")
+
+
 def test_failure_that_is_final_can_be_caught(caller: Caller) -> None:
     """Inside try, it leads to the catch."""
     handler = f"h-{caller.tenant}"

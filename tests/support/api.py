@@ -28,6 +28,8 @@ TABLES = (
     "unlimited_keys", "credentials", "outbox", "deliveries",
     "schedules", "schedule_runs", "triggers", "events", "sessions", "checkpoints",
     "traces", "declarations",
+    "task_events", "task_logs", "worker_commands", "version_pins", "routing_rules",
+    "queue_dispatch", "task_pushes",
 )  # fmt: skip
 NOOP = {"id": "noop_once", "blocks": [{"type": "step", "handler": "noop"}]}
 CHARGE = {"id": "charge_once", "blocks": [{"type": "step", "handler": "charge", "timeout": "30s"}]}
