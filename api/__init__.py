@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask, Response
 
 from api import (
+    approvals,
     attempts,
     attention,
     auth,
@@ -62,7 +63,7 @@ _BUSINESS = (
     sequences, instances, bulk, edits, failures, signals, attempts, attention, fences, workers,
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
-    sessions, checkpoints, doctor,
+    sessions, checkpoints, doctor, approvals,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)
 

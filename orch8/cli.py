@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import click
 
+from orch8.commands_approvals import approvals, approve
 from orch8.commands_attention import attention, fences
 from orch8.commands_client import evidence, publish, retry, show, signal, start
 from orch8.commands_config import config
@@ -84,8 +85,8 @@ def instance() -> None:
 
 instance.add_command(retry)
 for command in (
-    config, dev, publish, start, show, signal, evidence, retry, attention, fences, limits, prune,
-    reseal,
+    config, dev, publish, start, show, signal, evidence, retry, approvals, approve, attention,
+    fences, limits, prune, reseal,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -93,32 +93,34 @@ def show(instance: str, api: Client, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("words", nargs=-1, required=True, metavar="[INSTANCE] NAME")
+@click.argument("words", nargs=-1, required=True, metavar="[INSTANCE] NAME [PAYLOAD]")
 @click.option(
     "--correlate",
     multiple=True,
     metavar="NAME=VALUE",
     help="Instead of an instance: every open one that has this; all of them if given repeatedly.",
 )
-@click.option("--payload", default="null", help="JSON.")
+@click.option("--payload", help="JSON; it may stand behind the name, too.")
 @click.option("--reason", help="Why; it stands in the audit log.")
 @click.option("--dedupe-key", help="Sent again with the same key, it does nothing.")
 @over_api
 def signal(
     words: tuple[str, ...],
     correlate: tuple[str, ...],
-    payload: str,
+    payload: str | None,
     reason: str | None,
     dedupe_key: str | None,
     api: Client,
     as_json: bool,
 ) -> None:
     """Send a signal: pause, resume, cancel, update_context, or a name of your own."""
-    if len(words) != (1 if correlate else 2):
+    least = 1 if correlate else 2
+    if not least <= len(words) <= least + (payload is None):
         raise click.UsageError("give an instance and the signal's name; with --correlate, the name")
-    name = words[-1].removeprefix("custom:")  # as clients of the contract spell it
+    name = words[least - 1].removeprefix("custom:")  # as clients of the contract spell it
+    text = words[least] if len(words) > least else payload or "null"
     body: dict[str, Any] = {
-        "payload": parse_json(payload, "--payload"), "reason": reason,
+        "payload": parse_json(text, "--payload"), "reason": reason,
         "dedupe_key": dedupe_key or str(uuid4()),  # it may be sent again if the answer is lost
     }  # fmt: skip
     if not correlate:

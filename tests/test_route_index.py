@@ -45,7 +45,6 @@ PENDING = routes("""\
 31 POST /instances/{id}/resume-from/{block}
 31 POST /instances/{id}/fork
 31 POST /instances/{id}/inject-blocks
-16 GET /approvals
 19 GET /workers/tasks
 19 GET /workers/tasks/stats
 19 GET /workers/tasks/{id}/attempts

@@ -38,6 +38,8 @@ BUILTIN_PARAMS: Final[dict[str, frozenset[str] | None]] = {
     "assert": frozenset({"condition", "message"}),
     "wait": frozenset({"duration", "until"}),
     "wait_signal": frozenset({"signal", "timeout", "on_timeout", "match"}),
+    "wait_for_event": frozenset({"events", "correlation_key", "join", "count"}),
+    "human_review": frozenset({"reviewer", "instructions", "review_data"}),
 }
 _TEMPLATE: Final = re.compile(r"\{\{.*?\}\}")
 _ALWAYS: Final = frozenset({"true", "1", "not false", "!false"})

@@ -16,6 +16,15 @@ from uuid import UUID
 from orch8.errors import BusinessKeyTaken
 from orch8.storage import fences
 from orch8.storage.budgets import COUNT, JUDGE, Counted, Judged, counted_rows, judged_rows
+from orch8.storage.event_waits import (
+    BEGIN_WAITS,
+    END_WAITS,
+    TAKE_EVENTS,
+    EventWait,
+    WaitOver,
+    over_rows,
+    wait_rows,
+)
 from orch8.storage.fences import Hold
 from orch8.storage.ids import uuid7
 from orch8.storage.months import span, within
@@ -238,6 +247,9 @@ class Changes:
     judged: list[Judged]
     told: list[Notice]
     traced: list[Trace]
+    waits: list[EventWait]
+    taken: list[tuple[UUID, UUID]]  # events, each with the wait that has it
+    waits_over: list[WaitOver]
     let_go: list[Hold]  # fences, by a statement of their own
 
     def __init__(self, **given: list[Any]) -> None:
@@ -312,6 +324,9 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     add(JUDGE, "judged", judged_rows(changes.judged))
     add(TELL, "told", notice_rows(changes.told))
     add(TRACE, "traced", trace_rows(changes.traced))
+    add(BEGIN_WAITS, "waits", wait_rows(changes.waits))
+    add(TAKE_EVENTS, "taken", [_named(c, "id wait_id") for c in changes.taken])
+    add(END_WAITS, "waits_over", over_rows(changes.waits_over))
     add(_INCIDENT, "incidents", [_entry(each, _INCIDENT_NAMES) for each in changes.incidents])
     add(_TAKE, "business_keys", [_named(c, _KEY_NAMES) for c in changes.business_keys])
     add(_FREE, "freed_keys", [{"id": instance_id} for instance_id in changes.freed_keys])

@@ -168,8 +168,8 @@ def detach(tx: Tx, month: Month, *, keep: bool) -> None:
 
 def sweep(tx: Tx, month: Month, after: UUID, limit: int, *, keep: bool) -> UUID | None:
     """The idempotency keys of up to ``limit`` instances of a detached month that come after an id
-    are free, and, unless they are to ``keep``, their kept state, signals, traces and checkpoints
-    are gone. The last of those instances, None if there was none.
+    are free, and, unless they are to ``keep``, their kept state, signals, traces, waits for events
+    and checkpoints are gone. The last of those instances, None if there was none.
     """
     gone = {
         "keys_gone": "instance_keys k USING old WHERE k.tenant_id = old.tenant_id "
@@ -178,6 +178,7 @@ def sweep(tx: Tx, month: Month, after: UUID, limit: int, *, keep: bool) -> UUID 
     if not keep:
         gone["state_gone"] = "instance_state k USING old WHERE k.instance_id = old.id"
         gone["signals_gone"] = "signals g USING old WHERE g.instance_id = old.id"
+        gone["waits_gone"] = "event_waits w USING old WHERE w.instance_id = old.id"
         gone["traces_gone"] = "traces t USING old WHERE t.instance_id = old.id"
         gone["checkpoints_gone"] = "checkpoints c USING old WHERE c.instance_id = old.id"
     deletes = "".join(f", {name} AS (DELETE FROM {what})" for name, what in gone.items())

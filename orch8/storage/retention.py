@@ -22,7 +22,7 @@ _OLD = """
 
 def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
     """Up to ``limit`` instances that ended that long ago are deleted with their steps, contexts,
-    state, signals, checkpoints, traces and idempotency keys; those with a step in doubt, an open
+    state, signals, checkpoints, traces, waits for events and idempotency keys; those with a step in doubt, an open
     incident or a parent that still runs stay. How many.
     """
     sql = f"""
@@ -32,6 +32,7 @@ def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
     steps_gone AS (DELETE FROM steps s USING old WHERE s.instance_id = old.id),
     contexts_gone AS (DELETE FROM contexts c USING old WHERE c.instance_id = old.id),
     state_gone AS (DELETE FROM instance_state k USING old WHERE k.instance_id = old.id),
+    waits_gone AS (DELETE FROM event_waits w USING old WHERE w.instance_id = old.id),
     traces_gone AS (DELETE FROM traces t USING old WHERE t.instance_id = old.id),
     checkpoints_gone AS (DELETE FROM checkpoints k USING old WHERE k.instance_id = old.id),
     signals_gone AS (DELETE FROM signals g USING old WHERE g.instance_id = old.id)
