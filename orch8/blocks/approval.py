@@ -32,7 +32,7 @@ class OptionSchema(Base):
 
 
 class ApprovalSchema(Base):
-    """``{"prompt": "Refund 900 EUR?", "timeout": "2d", "choices": [...], "store_as": "refund"}``."""
+    """``{"prompt": "Refund 900 EUR?", "timeout": "2d", "choices": [...]}``."""
 
     prompt = Text()
     timeout = Span(fixed=True, positive=True)

@@ -44,9 +44,8 @@ def read_wanted(params: Any) -> Wanted:
         raise ExpressionError(
             f"events came to {events!r:.100}; it must be a name, or a list of 1 to {MOST_EVENTS}"
         )
-    for name in names:
-        _check(name, "events")
-    _check(key, "correlation_key")
+    chosen = tuple(dict.fromkeys(_text(name, "events") for name in names))
+    about = _text(key, "correlation_key")
     join, count = given.get("join", ALL), given.get("count", 1)
     if join not in JOINS:
         raise ExpressionError(f"join came to {join!r:.60}; it must be all, any or count")
@@ -54,11 +53,12 @@ def read_wanted(params: Any) -> Wanted:
         raise ExpressionError(
             f"count came to {count!r:.60}; it must be a whole number from 1 to {MOST_EVENTS}"
         )
-    return Wanted(tuple(dict.fromkeys(names)), key, join, count if join == COUNT else 1)
+    return Wanted(chosen, about, join, count if join == COUNT else 1)
 
 
-def _check(name: Any, member: str) -> None:
-    if not isinstance(name, str) or not name.strip() or len(name) > LONGEST:
+def _text(value: Any, member: str) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > LONGEST:
         raise ExpressionError(
-            f"{member} came to {name!r:.100}; it must be a text of 1 to {LONGEST} characters"
+            f"{member} came to {value!r:.100}; it must be a text of 1 to {LONGEST} characters"
         )
+    return value

@@ -245,7 +245,7 @@ class Matter(Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class Approval(Answer):
-    """A step that waits for a person's answer: one of ``choices``, each with a label and a value."""
+    """A step that waits for a person's answer: the ``value`` of one of its ``choices``."""
 
     instance_id: str
     node_key: str

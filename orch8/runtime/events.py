@@ -50,9 +50,7 @@ class Ingested:
     satisfied: bool = False
 
 
-def ingest(
-    tx: Tx, told: Sequence[Told], because: Because
-) -> tuple[list[Ingested], Sequence[str]]:
+def ingest(tx: Tx, told: Sequence[Told], because: Because) -> tuple[list[Ingested], Sequence[str]]:
     """Every event is kept, or was kept before; in the order in which they were told. Then the lanes
     in which there is work now.
 

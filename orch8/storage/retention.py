@@ -22,8 +22,8 @@ _OLD = """
 
 def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
     """Up to ``limit`` instances that ended that long ago are deleted with their steps, contexts,
-    state, signals, checkpoints, traces, waits for events and idempotency keys; those with a step in doubt, an open
-    incident or a parent that still runs stay. How many.
+    state, signals, checkpoints, traces, waits for events and idempotency keys; those with a step in
+    doubt, an open incident or a parent that still runs stay. How many.
     """
     sql = f"""
     WITH old AS MATERIALIZED ({_OLD} FOR UPDATE OF i SKIP LOCKED),

@@ -327,8 +327,9 @@ def retried(desk: Desk, **context: Any) -> Any:
     desk.house.work()
     assert desk.read(instance)["state"] == "failed"
     if context:
-        body = {"context": {"data": context}}
-        assert desk.api.send("PATCH", f"/instances/{instance['id']}/context", body).status_code < 300
+        path = f"/instances/{instance['id']}/context"
+        answer = desk.api.send("PATCH", path, {"context": {"data": context}})
+        assert answer.status_code == 200
     desk.api.post(f"/instances/{instance['id']}/retry", status=200)
     desk.house.work()
     return desk.read(instance)
