@@ -18,6 +18,8 @@ from orch8.client.paths import path
 from orch8.commands_reach import over_api, parse_json, read_json, tell
 from orch8.errors import MalformedBody
 
+WITH_PAYLOAD = 3  # words of a signal: the instance, the name, the payload
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -114,13 +116,13 @@ def signal(
     as_json: bool,
 ) -> None:
     """Send a signal: pause, resume, cancel, update_context, or a name of your own."""
-    least = 1 if correlate else 2
-    if not least <= len(words) <= least + (payload is None):
+    if not correlate and payload is None and len(words) == WITH_PAYLOAD:
+        words, payload = words[:-1], words[-1]
+    if len(words) != (1 if correlate else 2):
         raise click.UsageError("give an instance and the signal's name; with --correlate, the name")
-    name = words[least - 1].removeprefix("custom:")  # as clients of the contract spell it
-    text = words[least] if len(words) > least else payload or "null"
+    name = words[-1].removeprefix("custom:")  # as clients of the contract spell it
     body: dict[str, Any] = {
-        "payload": parse_json(text, "--payload"), "reason": reason,
+        "payload": parse_json(payload or "null", "--payload"), "reason": reason,
         "dedupe_key": dedupe_key or str(uuid4()),  # it may be sent again if the answer is lost
     }  # fmt: skip
     if not correlate:

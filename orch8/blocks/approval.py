@@ -104,7 +104,8 @@ def read_approval(draft: Draft) -> Approval | None:
 def _choices(draft: Draft, given: Mapping[str, Any]) -> tuple[Option, ...] | None:
     if given.get("choices") is None:
         return None
-    options = [Option(each.get("label", ""), each.get("value", "")) for each in given["choices"]]
+    entries = [each or {} for each in given["choices"]]  # a wrong one keeps its place
+    options = [Option(each.get("label", ""), each.get("value", "")) for each in entries]
     seen: set[str] = set()
     for place, each in enumerate(options):
         if each.value in seen:
