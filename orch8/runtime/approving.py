@@ -38,9 +38,11 @@ def look(run: Run, row: StepRow) -> None:
     block = run.block(row)
     assert isinstance(block, Step)
     approval = block.approval
-    assert approval is not None
     if run.cancelling(row.key):
         run.end(row, CANCELLED)
+        return
+    if approval is None:  # the version that the instance was migrated to asks nobody
+        _call(run, row)
         return
     events = None
     if row.waits_for == EVENT:
@@ -143,8 +145,13 @@ def _go_on(
     row.progress = {**others, ANSWERED: given}
     body = {"handler": row.handler, "value": value}
     run.audit("step.answered", "success", row, actor=actor, reason=comment, body=body)
+    _call(run, row)
+
+
+def _call(run: Run, row: StepRow) -> None:
+    """The step's handler is due; whoever settles this may go on with it at once."""
     send_again(run, row, timedelta())
-    run.arrivals.append(row)  # whoever settles this may go on with it at once
+    run.arrivals.append(row)
 
 
 def _keep(run: Run, name: str, value: str) -> None:

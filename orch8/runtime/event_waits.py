@@ -5,7 +5,7 @@ Each event is consumed by at most one wait. A wait that was given up gives its e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -156,17 +156,31 @@ class Fresh:
     correlation_key: str
 
 
-def offer(tx: Tx, fresh: Iterable[Fresh]) -> list[str]:
-    """Each event belongs to the oldest wait that wants it, if there is one, and who has all that it
-    wants is woken; the lanes in which that makes work.
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """What became of offered events: each that a wait has, with the wait and whether that has all
+    that it wants; and the lanes in which there is work now.
     """
-    told = list(fresh)
+
+    waits: Mapping[UUID, tuple[UUID, bool]]
+    lanes: Sequence[str]
+
+
+NOTHING: Final = Matched({}, ())
+
+
+def offer(tx: Tx, told: Sequence[Fresh]) -> Matched:
+    """Each event belongs to the oldest wait that wants it, if there is one, and who has all that it
+    wants is woken.
+    """
+    if not told:
+        return NOTHING
     keys = {(event.tenant_id, event.correlation_key) for event in told}
     stored.take_turns(tx, keys)
     # Their locks before anything is read that a worker may be writing: as signals do.
     ids = stored.waiting(tx, keys)
     if not ids:
-        return []
+        return NOTHING
     rows, _ = instances.lock_instances(tx, ids)
     waits = stored.open_waits(tx, keys, list(rows))
     taken: list[tuple[UUID, UUID]] = []
@@ -182,7 +196,10 @@ def offer(tx: Tx, fresh: Iterable[Fresh]) -> list[str]:
                     done[wait.id] = wait
                 break
     if not taken:
-        return []
+        return NOTHING
     stored.take(tx, taken, list(done))
     write(tx, Changes(woken=[(wait.instance_id, wait.node_key) for wait in done.values()]))
-    return sorted({rows[wait.instance_id].lane for wait in done.values()})
+    return Matched(
+        {event_id: (wait_id, wait_id in done) for event_id, wait_id in taken},
+        sorted({rows[wait.instance_id].lane for wait in done.values()}),
+    )

@@ -69,10 +69,11 @@ def ingest(tx: Tx, told: Sequence[Told], because: Because) -> tuple[list[Ingeste
                 {"event": str(event_id), "name": one.event_name},
             )  # fmt: skip
             fresh.append(Fresh(event_id, one.tenant_id, one.event_name, one.correlation_key))
-    lanes = event_waits.offer(tx, fresh) if fresh else []
-    found = waits.consumers(tx, [event_id for event_id, _ in kept.values()])
+    matched = event_waits.offer(tx, fresh)
+    known = [event_id for event_id, duplicate in kept.values() if duplicate]
+    found = {**(waits.consumers(tx, known) if known else {}), **matched.waits}
     outcomes = [Ingested(*kept[place], *found.get(kept[place][0], ())) for place in sorted(kept)]
-    return outcomes, lanes
+    return outcomes, matched.lanes
 
 
 def found(tx: Tx, event_id: UUID, tenant_id: str | None) -> Row:

@@ -14,17 +14,9 @@ from typing import Any
 from uuid import UUID
 
 from orch8.errors import BusinessKeyTaken
-from orch8.storage import fences
+from orch8.storage import event_waits, fences
 from orch8.storage.budgets import COUNT, JUDGE, Counted, Judged, counted_rows, judged_rows
-from orch8.storage.event_waits import (
-    BEGIN_WAITS,
-    END_WAITS,
-    TAKE_EVENTS,
-    EventWait,
-    WaitOver,
-    over_rows,
-    wait_rows,
-)
+from orch8.storage.event_waits import EventWait, WaitOver
 from orch8.storage.fences import Hold
 from orch8.storage.ids import uuid7
 from orch8.storage.months import span, within
@@ -324,9 +316,8 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     add(JUDGE, "judged", judged_rows(changes.judged))
     add(TELL, "told", notice_rows(changes.told))
     add(TRACE, "traced", trace_rows(changes.traced))
-    add(BEGIN_WAITS, "waits", wait_rows(changes.waits))
-    add(TAKE_EVENTS, "taken", [_named(c, "id wait_id") for c in changes.taken])
-    add(END_WAITS, "waits_over", over_rows(changes.waits_over))
+    for part in event_waits.parts(changes.waits, changes.taken, changes.waits_over):
+        add(*part)
     add(_INCIDENT, "incidents", [_entry(each, _INCIDENT_NAMES) for each in changes.incidents])
     add(_TAKE, "business_keys", [_named(c, _KEY_NAMES) for c in changes.business_keys])
     add(_FREE, "freed_keys", [{"id": instance_id} for instance_id in changes.freed_keys])

@@ -6,7 +6,7 @@ either the wait sees the event or the event's producer sees the wait, and no two
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -43,7 +43,7 @@ class WaitOver:
 
 
 # Parts of the statement that writes all changes of a transaction.
-BEGIN_WAITS: Final = """waits_begun AS (
+_BEGIN: Final = """waits_begun AS (
     INSERT INTO event_waits (id, tenant_id, instance_id, node_key, event_names, correlation_key,
         join_by, needed, closed_at)
     SELECT id, tenant_id, instance_id, node_key, event_names, correlation_key, join_by, needed,
@@ -51,11 +51,11 @@ BEGIN_WAITS: Final = """waits_begun AS (
     FROM json_to_recordset(%(waits)s::json) AS r(id uuid, tenant_id text, instance_id uuid,
         node_key text, event_names text[], correlation_key text, join_by text, needed integer,
         closed boolean))"""
-TAKE_EVENTS: Final = """events_taken AS (
+_TAKE: Final = """events_taken AS (
     UPDATE events e SET consumed_by = r.wait_id
     FROM json_to_recordset(%(taken)s::json) AS r(id uuid, wait_id uuid)
     WHERE e.id = r.id AND e.consumed_by IS NULL)"""
-END_WAITS: Final = """waits_over AS (
+_END: Final = """waits_over AS (
     UPDATE event_waits w SET closed_at = clock_timestamp()
     FROM json_to_recordset(%(waits_over)s::json)
         AS r(instance_id uuid, node_key text, given_up boolean)
@@ -66,8 +66,27 @@ events_freed AS (
     WHERE w.given_up AND e.consumed_by = w.id)"""
 
 
-def wait_rows(waits: Iterable[EventWait]) -> list[dict[str, Any]]:
-    """The waits as BEGIN_WAITS takes them."""
+def parts(
+    begun: Sequence[EventWait], taken: Sequence[tuple[UUID, UUID]], over: Sequence[WaitOver]
+) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+    """The parts of that statement that waits need: each with the name of its parameter and its
+    rows. ``taken`` are events, each with its wait.
+    """
+    if begun:
+        yield _BEGIN, "waits", _begun_rows(begun)
+    if taken:
+        yield _TAKE, "taken", _taken_rows(taken)
+    if over:
+        names = ("instance_id", "node_key", "given_up")
+        rows = [{name: getattr(each, name) for name in names} for each in over]
+        yield _END, "waits_over", rows
+
+
+def _taken_rows(taken: Iterable[tuple[UUID, UUID]]) -> list[dict[str, Any]]:
+    return [{"id": event_id, "wait_id": wait_id} for event_id, wait_id in taken]
+
+
+def _begun_rows(waits: Iterable[EventWait]) -> list[dict[str, Any]]:
     return [
         {
             "id": w.id, "tenant_id": w.tenant_id, "instance_id": w.instance_id,
@@ -77,12 +96,6 @@ def wait_rows(waits: Iterable[EventWait]) -> list[dict[str, Any]]:
         }
         for w in waits
     ]  # fmt: skip
-
-
-def over_rows(over: Iterable[WaitOver]) -> list[dict[str, Any]]:
-    """The ends as END_WAITS takes them."""
-    names = ("instance_id", "node_key", "given_up")
-    return [{name: getattr(each, name) for name in names} for each in over]
 
 
 _PLACE: Final = "hashtextextended(tenant_id || chr(31) || correlation_key, 26)"
@@ -138,10 +151,10 @@ def open_waits(
 
 def take(tx: Tx, taken: Sequence[tuple[UUID, UUID]], closed: Sequence[UUID]) -> None:
     """Each event of ``taken`` belongs to its wait; the ``closed`` waits have all that they want."""
-    made = dumps([{"id": event_id, "wait_id": wait_id} for event_id, wait_id in taken])
-    tx.run(f"WITH {TAKE_EVENTS} SELECT", {"taken": made})
-    sql = "UPDATE event_waits SET closed_at = clock_timestamp() WHERE id = ANY(%(ids)s)"
-    tx.run(sql, {"ids": list(closed)})
+    tx.run(f"WITH {_TAKE} SELECT", {"taken": dumps(_taken_rows(taken))})
+    if closed:
+        sql = "UPDATE event_waits SET closed_at = clock_timestamp() WHERE id = ANY(%(ids)s)"
+        tx.run(sql, {"ids": list(closed)})
 
 
 def pending(tx: Tx, tenant_id: str, correlation_key: str, names: Sequence[str]) -> list[Row]:

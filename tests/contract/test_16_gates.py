@@ -568,3 +568,16 @@ def test_instance_that_was_never_gated_is_not_listed(desk: Desk) -> None:
     """Nor is one that has ended."""
     desk.run(NOOP)
     assert approvals(desk.api) == []
+
+
+def test_version_that_asks_nobody_lets_a_migrated_instance_go_on(desk: Desk) -> None:
+    """Once it is looked at again."""
+    instance = desk.run(sequence(gate(timeout=60.0)))
+    free = sequence({"type": "step", "id": "ok", "handler": "noop"})
+    target = desk.api.post("/sequences", free)["id"]
+    body = {"instance_id": instance["id"], "target_sequence_id": target}
+    desk.api.post("/sequences/migrate-instance", body, status=200)
+    desk.house.advance(timedelta(minutes=1))
+    desk.house.work()
+    assert desk.read(instance)["state"] == "completed"
+    assert outputs(desk.api, instance) == [{}]

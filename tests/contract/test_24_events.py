@@ -457,6 +457,17 @@ def test_two_waits_at_one_event_share_nothing(desk: Desk, house: House) -> None:
     assert (used[0].n, used[0].waits) == (10, 10)
 
 
+def test_two_waits_in_one_transaction_share_nothing(desk: Desk) -> None:
+    """One worker claims both at once; the one that comes second looks again."""
+    for number in range(3):
+        tell(desk.api, "a", number)
+        found = [desk.api.started(waits("a")) for _ in range(2)]
+        assert sorted(state(desk, each) for each in found) == ["completed", "waiting"]
+        told = tell(desk.api, "a", 100 + number)
+        assert told["satisfied"] is True
+        assert {state(desk, each) for each in found} == {"completed"}
+
+
 def test_event_told_while_its_wait_begins_is_never_missed(desk: Desk, house: House) -> None:
     """Either the wait finds the event or the producer finds the wait."""
     other = house.another_pump(house.another_office())
