@@ -10,6 +10,7 @@ from flask import Flask, Response
 
 from api import (
     approvals,
+    artifacts,
     attempts,
     attention,
     auth,
@@ -38,14 +39,18 @@ from api import (
     openapi,
     origins,
     outbox,
+    plugins,
     preflight,
     problems,
+    releases,
+    rollbacks,
     sequences,
     sessions,
     signals,
     streams,
     tenants,
     triggers,
+    usage,
     versions,
     workers,
 )
@@ -64,6 +69,7 @@ _BUSINESS = (
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
     sessions, checkpoints, doctor, approvals,
+    plugins, rollbacks, releases, usage, artifacts,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)
 
