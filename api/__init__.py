@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask, Response
 
 from api import (
+    approvals,
     artifacts,
     attempts,
     attention,
@@ -71,7 +72,7 @@ _BUSINESS = (
     sequences, instances, bulk, edits, failures, signals, attempts, attention, fences, workers,
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
-    sessions, checkpoints, doctor, detours, tasks, fleet, routing,
+    sessions, checkpoints, doctor, detours, tasks, fleet, routing, approvals,
     plugins, rollbacks, releases, usage, artifacts,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)

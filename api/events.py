@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, Final
 
 from flask import Blueprint, Response
@@ -44,7 +46,8 @@ def ingest() -> Response:
     """201; 200 and the earlier event if it was told before."""
     told = _told(requests.body(_EVENT))
     with surface().office.begin() as tx:
-        (outcome,) = events.ingest(tx, [told], requests.because())
+        (outcome,), lanes = events.ingest(tx, [told], requests.because())
+    _announce(lanes)
     return answer(_outcome(outcome), 200 if outcome.duplicate else 201)
 
 
@@ -60,7 +63,8 @@ def ingest_many() -> Response:
     """All are kept or none; the outcomes come in the same order."""
     told = [_told(each) for each in requests.body(_EVENTS)["events"]]
     with surface().office.begin() as tx:
-        outcomes = events.ingest(tx, told, requests.because())
+        outcomes, lanes = events.ingest(tx, told, requests.because())
+    _announce(lanes)
     return answer({"outcomes": [_outcome(each) for each in outcomes]})
 
 
@@ -96,11 +100,15 @@ def _told(body: dict[str, Any]) -> Told:
 
 
 def _outcome(outcome: Ingested) -> dict[str, Any]:
-    return {
-        "event_id": outcome.event_id,
-        "duplicate": outcome.duplicate,
-        "satisfied": False,  # no step waits for events yet
-    }
+    shown = asdict(outcome)
+    if outcome.matched_wait is None:
+        del shown["matched_wait"]
+    return shown
+
+
+def _announce(lanes: Iterable[str]) -> None:
+    for lane in lanes:
+        surface().announce(lane)
 
 
 def _shown(row: Row) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import IO, Any
 
 import click
 
+from orch8.commands_approvals import approvals, approve
 from orch8.commands_attention import attention, fences
 from orch8.commands_client import evidence, publish, retry, show, signal, start
 from orch8.commands_config import config
@@ -86,8 +87,8 @@ def instance() -> None:
 for command in (retry, inject, resume_from, fork):
     instance.add_command(command)
 for command in (
-    config, dev, publish, start, show, signal, evidence, retry, attention, fences, limits, prune,
-    reseal,
+    config, dev, publish, start, show, signal, evidence, retry, approvals, approve, attention,
+    fences, limits, prune, reseal,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -18,6 +18,8 @@ from orch8.client.paths import path
 from orch8.commands_reach import over_api, parse_json, read_json, tell
 from orch8.errors import MalformedBody
 
+WITH_PAYLOAD = 3  # words of a signal: the instance, the name, the payload
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
@@ -93,32 +95,34 @@ def show(instance: str, api: Client, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("words", nargs=-1, required=True, metavar="[INSTANCE] NAME")
+@click.argument("words", nargs=-1, required=True, metavar="[INSTANCE] NAME [PAYLOAD]")
 @click.option(
     "--correlate",
     multiple=True,
     metavar="NAME=VALUE",
     help="Instead of an instance: every open one that has this; all of them if given repeatedly.",
 )
-@click.option("--payload", default="null", help="JSON.")
+@click.option("--payload", help="JSON; it may stand behind the name, too.")
 @click.option("--reason", help="Why; it stands in the audit log.")
 @click.option("--dedupe-key", help="Sent again with the same key, it does nothing.")
 @over_api
 def signal(
     words: tuple[str, ...],
     correlate: tuple[str, ...],
-    payload: str,
+    payload: str | None,
     reason: str | None,
     dedupe_key: str | None,
     api: Client,
     as_json: bool,
 ) -> None:
     """Send a signal: pause, resume, cancel, update_context, or a name of your own."""
+    if not correlate and payload is None and len(words) == WITH_PAYLOAD:
+        words, payload = words[:-1], words[-1]
     if len(words) != (1 if correlate else 2):
         raise click.UsageError("give an instance and the signal's name; with --correlate, the name")
     name = words[-1].removeprefix("custom:")  # as clients of the contract spell it
     body: dict[str, Any] = {
-        "payload": parse_json(payload, "--payload"), "reason": reason,
+        "payload": parse_json(payload or "null", "--payload"), "reason": reason,
         "dedupe_key": dedupe_key or str(uuid4()),  # it may be sent again if the answer is lost
     }  # fmt: skip
     if not correlate:

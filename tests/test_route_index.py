@@ -41,7 +41,6 @@ def shape(path: str) -> str:
 # Routes whose section is not built yet. In the end there are none.
 PENDING = routes("""\
 13 GET /instances/{id}/effects
-16 GET /approvals
 20 GET /circuit-breakers
 20 GET /tenants/{t}/circuit-breakers
 20 GET /tenants/{t}/circuit-breakers/{handler}

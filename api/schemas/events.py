@@ -52,6 +52,7 @@ class IngestedSchema(Shown):
 
     event_id = fields.UUID(required=True)
     duplicate = fields.Boolean(required=True)
+    matched_wait = fields.UUID(metadata={"description": "The wait that has the event"})
     satisfied = fields.Boolean(
         required=True, metadata={"description": "Whether a wait for events has all that it wants"}
     )

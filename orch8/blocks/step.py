@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from orch8.blocks.align import AlignSchema
+from orch8.blocks.approval import Approval, ApprovalSchema, read_approval
 from orch8.blocks.compensation import CompensationSchema, check_compensation
 from orch8.blocks.due import DelayMember, ScheduleSchema, SendWindowSchema, SpreadMember, read_due
 from orch8.blocks.fields import (
@@ -122,6 +123,7 @@ class Step(Leaf):
     money: Template | None = None
     outcome_map: tuple[Rule, ...] = ()
     context_access: Mapping[str, Any] | None = None
+    approval: Approval | None = None  # what has to be answered before its handler is called
 
 
 MAX_IN_FLIGHT: Final = 10_000
@@ -207,7 +209,7 @@ class StepSchema(LeafSchema, MoneyMembers):
     provider = Text(blank=False, longest=100)
     context_access = Part(AccessSchema)
 
-    wait_for_input = Object(later="use a wait_signal block")
+    wait_for_input = Part(ApprovalSchema)
     cache_key = Text(later="outputs are memoized: read outputs.<id> of the step that has run")
     fallback_handler = Text(later="put the step in a try_catch and call the other handler there")
     compensation = Part(CompensationSchema)
@@ -249,6 +251,7 @@ class StepSchema(LeafSchema, MoneyMembers):
             effect=Effect(effect) if effect is not None else None,
             provider=values.get("provider"),
             context_access=values.get("context_access"),
+            approval=read_approval(draft),
             **read_money(draft),
             **read_leaf(draft),
         )

@@ -193,6 +193,8 @@ class Ingested(Answer):
 
     event_id: str
     duplicate: bool
+    satisfied: bool  # the wait that has it has all that it wants
+    matched_wait: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +241,25 @@ class Matter(Answer):
     handler: str | None
     provider: str | None
     details: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Approval(Answer):
+    """A step that waits for a person's answer: the ``value`` of one of its ``choices``."""
+
+    instance_id: str
+    node_key: str
+    tenant_id: str
+    namespace: str
+    sequence_name: str
+    block_id: str
+    prompt: str
+    choices: tuple[Mapping[str, str], ...]
+    waiting_since: datetime
+    deadline: datetime | None
+    escalation_handler: str | None
+    allow_comment: bool
+    metadata: Any
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from typing import Any, Final, Self
 
+from orch8.client.approvals import Approvals
 from orch8.client.caller import Caller, Retries
 from orch8.client.instances import Instances
 from orch8.client.operations import Attention, Events, RateLimits
@@ -42,6 +43,7 @@ class Client:
         self.events = Events(self.caller)
         self.rate_limits = RateLimits(self.caller)
         self.attention = Attention(self.caller)
+        self.approvals = Approvals(self.caller)
 
     @property
     def url(self) -> str:

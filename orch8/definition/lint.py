@@ -39,7 +39,11 @@ BUILTIN_PARAMS: Final[dict[str, frozenset[str] | None]] = {
     "self_modify": frozenset({"blocks", "position"}),
     "wait": frozenset({"duration", "until"}),
     "wait_signal": frozenset({"signal", "timeout", "on_timeout", "match"}),
+    "wait_for_event": frozenset({"events", "correlation_key", "join", "count"}),
+    "human_review": frozenset({"reviewer", "instructions", "review_data"}),
 }
+# Names of users' own handlers like to end as that one does.
+_MISSPELT: Final = BUILTIN_PARAMS.keys() - {"human_review"}
 _TEMPLATE: Final = re.compile(r"\{\{.*?\}\}")
 _ALWAYS: Final = frozenset({"true", "1", "not false", "!false"})
 
@@ -162,7 +166,7 @@ def _seconds(deadline: Duration | None) -> float:
 
 @lru_cache(maxsize=1024)
 def _resembled(handler: str) -> str | None:
-    return None if handler in BUILTIN_PARAMS else closest(handler, BUILTIN_PARAMS)
+    return None if handler in BUILTIN_PARAMS else closest(handler, _MISSPELT)
 
 
 def _always(condition: str | None) -> bool:

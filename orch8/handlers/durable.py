@@ -31,6 +31,25 @@ def check_wait_signal(params: Params) -> list[Problem]:
     )
 
 
+def check_wait_for_event(params: Params) -> list[Problem]:
+    """``events`` and ``correlation_key`` are there; what join and count are has its kind."""
+    problems = needs(params, "correlation_key", str, "what the events are about")
+    if "events" not in params:
+        hint = 'add events: a name, or a list such as ["invoice.paid"]'
+        problems.append(Problem("/events", "events is required", hint, "required", shape=True))
+    problems += allows(params, "events", (str, list), "a name, or a list of names")
+    if isinstance(params.get("events"), list) and not params["events"]:
+        problems.append(Problem("/events", "events must not be empty", "name one", "empty"))
+    problems += allows(params, "join", str, '"all", "any" or "count"')
+    return problems + allows(params, "count", int, "a whole number")
+
+
+def check_human_review(params: Params) -> list[Problem]:
+    """The address to notify and its headers, if given, have their kinds."""
+    problems = allows(params, "notify_url", str, "an address")
+    return problems + allows(params, "notify_headers", dict, "an object")
+
+
 def check_sequence(params: Params) -> list[Problem]:
     """``sequence_name`` or ``sequence`` names what to start; ``input`` is an object."""
     if "sequence_name" not in params and "sequence" not in params:

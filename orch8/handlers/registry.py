@@ -26,6 +26,8 @@ HANDLERS: Final[Mapping[str, Builtin]] = MappingProxyType(
         "sleep": Durable(durable.check_sleep),
         "guard": Durable(durable.check_guard),
         "wait_signal": Durable(durable.check_wait_signal),
+        "wait_for_event": Durable(durable.check_wait_for_event),
+        "human_review": Durable(durable.check_human_review),
         "sub_sequence": Durable(durable.check_sequence),
         "start_sequence": Durable(durable.check_sequence),
         "self_modify": Durable(durable.check_self_modify),

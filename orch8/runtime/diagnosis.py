@@ -10,8 +10,10 @@ from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
+from orch8.blocks.approval import UNANSWERED
 from orch8.engine.lifecycle import ENDED, LIVE, InstanceState, StepState
 from orch8.engine.snapshot import Snapshot
+from orch8.runtime.approval_findings import unanswered
 from orch8.runtime.attention import next_move
 from orch8.runtime.doubts import in_doubt
 from orch8.runtime.fencing import FENCE
@@ -154,6 +156,8 @@ def _step(case: _Case, row: StepRow, *, paused: bool) -> Iterator[Finding]:
         yield _fenced(case, direct, row)
     elif row.waits_for == CHILD and row.state == StepState.WAITING:
         yield _child(case, direct, row)
+    elif row.waits_for in UNANSWERED and row.state == StepState.WAITING:
+        yield unanswered(case.tx, direct, row)
     elif row.waits_for and row.waits_for.startswith(_SIGNAL):
         yield _signal(case, row)
     elif row.pull and row.state == StepState.RUNNING:

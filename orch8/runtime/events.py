@@ -1,4 +1,7 @@
-"""events: what producers tell is taken in, each event once, and none without the others."""
+"""events: what producers tell is taken in, each event once, and none without the others.
+
+Steps that wait for an event have it, and are woken, in the same transaction.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ from typing import Any, Final
 from uuid import UUID
 
 from orch8.errors import NotFound
+from orch8.runtime import event_waits
 from orch8.runtime.because import Because
+from orch8.runtime.event_waits import Fresh
+from orch8.storage import event_waits as waits
 from orch8.storage import events
 from orch8.storage.ids import uuid7
 from orch8.storage.transaction import Row, Tx
@@ -34,26 +40,40 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """The id of an event, and whether it had been told before."""
+    """The id of an event, and whether it had been told before; which wait has it, if one does, and
+    whether that has all that it wants.
+    """
 
     event_id: UUID
     duplicate: bool
+    matched_wait: UUID | None = None
+    satisfied: bool = False
 
 
-def ingest(tx: Tx, told: Sequence[Told], because: Because) -> list[Ingested]:
-    """Every event is kept, or was kept before; in the order in which they were told.
+def ingest(tx: Tx, told: Sequence[Told], because: Because) -> tuple[list[Ingested], Sequence[str]]:
+    """Every event is kept, or was kept before; in the order in which they were told. Then the lanes
+    in which there is work now.
 
     The first that tells of an event is believed: what a repeated one says otherwise is not kept.
     """
-    outcomes: dict[int, Ingested] = {}
+    kept: dict[int, tuple[UUID, bool]] = {}
     # In the order of their identities, so that two batches never wait for each other in a circle.
     for place in sorted(range(len(told)), key=lambda each: (told[each].identity, each)):
-        outcomes[place] = Ingested(*events.insert(tx, {"id": uuid7(), **asdict(told[place])}))
-    for place, outcome in sorted(outcomes.items()):
-        if not outcome.duplicate:
-            body = {"event": str(outcome.event_id), "name": told[place].event_name}
-            because.note(tx, told[place].tenant_id, "event.received", body)
-    return [outcomes[place] for place in range(len(told))]
+        kept[place] = events.insert(tx, {"id": uuid7(), **asdict(told[place])})
+    fresh = []
+    for place, (event_id, duplicate) in sorted(kept.items()):
+        if not duplicate:
+            one = told[place]
+            because.note(
+                tx, one.tenant_id, "event.received",
+                {"event": str(event_id), "name": one.event_name},
+            )  # fmt: skip
+            fresh.append(Fresh(event_id, one.tenant_id, one.event_name, one.correlation_key))
+    matched = event_waits.offer(tx, fresh)
+    known = [event_id for event_id, duplicate in kept.values() if duplicate]
+    found = {**(waits.consumers(tx, known) if known else {}), **matched.waits}
+    outcomes = [Ingested(*kept[place], *found.get(kept[place][0], ())) for place in sorted(kept)]
+    return outcomes, matched.lanes
 
 
 def found(tx: Tx, event_id: UUID, tenant_id: str | None) -> Row:

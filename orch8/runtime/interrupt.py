@@ -124,7 +124,7 @@ def _wake(run: Run, interrupt: Interrupt) -> list[str]:
     for key in keys:
         row = run.step(key)
         if row.state == StepState.SCHEDULED:  # one that a worker has is due anyway
-            row.progress = {"woken": True}
+            row.progress = {**(row.progress or {}), "woken": True}
             run.schedule(row, run.now)
             woken.append(row.node_key)
     return woken

@@ -18,10 +18,11 @@ from orch8.handlers.builtin import Pure
 from orch8.handlers.registry import HANDLERS
 from orch8.handlers.stubs import stub
 from orch8.runtime.answering import answer, park
+from orch8.runtime.approving import look
 from orch8.runtime.builtins import DURABLE
 from orch8.runtime.doubts import in_doubt
 from orch8.runtime.offering import note, tell
-from orch8.runtime.routes import Kind
+from orch8.runtime.routes import LOOK, Kind
 from orch8.runtime.run import Run
 from orch8.runtime.visible import scope_of
 from orch8.storage.rows import StepRow
@@ -33,7 +34,8 @@ def perform(run: Run, row: StepRow) -> None:
     if row.deadline_at is not None and run.now >= row.deadline_at:
         _breach(run, row)
         return
-    kind = run.route(row).kind
+    route = run.route(row)
+    kind = route.kind
     if kind is Kind.PULL:
         run.offer(row)
         return
@@ -42,9 +44,12 @@ def perform(run: Run, row: StepRow) -> None:
         run.schedule(row, run.now)
         return
     try:
+        if route is LOOK:
+            look(run, row)
+            return
         params = _params(run, row)
         if kind is Kind.PURE:
-            builtin = run.route(row).builtin
+            builtin = route.builtin
             assert isinstance(builtin, Pure)
             answer(run, row.key, builtin.run(_ready(run, row, params)))
         elif kind is Kind.STUB:

@@ -54,6 +54,10 @@ class Route:
     builtin: Builtin | None = None
 
 
+# A step that lacks the answer which it needs before its call: whoever takes it looks for that.
+LOOK: Final = Route(Kind.DURABLE, "@look")
+
+
 class Routes:
     """The registered addresses, kept fresh; safe to share between threads."""
 

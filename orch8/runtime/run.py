@@ -14,6 +14,7 @@ from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from orch8.blocks.approval import UNANSWERED
 from orch8.blocks.step import Effect, Step
 from orch8.blocks.sub_sequence import SubSequence
 from orch8.engine.events import Event, LeafSettled
@@ -25,12 +26,12 @@ from orch8.engine.outcome import CANCELLED, Outcome, Status, Verdict
 from orch8.engine.scope import Known, Part, Scope, StepRef
 from orch8.engine.snapshot import Snapshot
 from orch8.errors import ExpressionError
-from orch8.runtime import doubts, identity, interceptors, notices, offering
+from orch8.runtime import consent, doubts, identity, interceptors, notices, offering
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.due import due_at
 from orch8.runtime.library import Published
 from orch8.runtime.readable import runtime_of
-from orch8.runtime.routes import Kind, Route
+from orch8.runtime.routes import LOOK, Kind, Route
 from orch8.runtime.sandbox import stubbed
 from orch8.runtime.showing import ends_now, shown
 from orch8.runtime.sla import breach
@@ -126,8 +127,10 @@ class Run:
 
     def route(self, row: StepRow) -> Route:
         """How the handler is reached that is called next: the step's own, or the one that is asked
-        what became of its attempt.
+        what became of its attempt. None is while the step lacks its answer.
         """
+        if row.waits_for is not None and row.waits_for in UNANSWERED:
+            return LOOK
         route = self.around.route(row.tenant_id, row.asking or row.handler)
         return stubbed(route, row.effect) if self.row.dry_run else route
 
@@ -195,6 +198,8 @@ class Run:
         row.finished_at = self.now
         row.due_at = row.held_due_at = row.claimed_by = row.attention = row.asking = None
         row.limit_key = row.queued_at = None
+        if row.waits_for in UNANSWERED:
+            consent.given_up(self, row)
         if outcome.status is Status.COMPLETED:
             seen = with_outcome(output, row.outcome, row.created_at, row.finished_at)
             self.known.put_out(row.key, seen)
@@ -233,7 +238,9 @@ class Run:
             route = stubbed(route, row.effect)
         self.entered[key] = row
         self.arrivals.append(row)
-        if route.kind is Kind.PULL:
+        if consent.lacking(self, row, block):
+            self.schedule(row, due)
+        elif route.kind is Kind.PULL:
             self.offer(row, due)
         else:
             row.pull = route.kind is Kind.CELERY  # its worker completes it by its id
@@ -293,6 +300,8 @@ class Run:
         if row.pull:
             offering.note(self, row, TASK_CANCELLED)
         row.epoch += 1  # whatever still comes back is an old claim's
+        if row.waits_for in UNANSWERED:
+            consent.given_up(self, row)
         self.audit("step.cancelled", "cancelled", row)
         return True
 

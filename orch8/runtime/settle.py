@@ -316,7 +316,7 @@ def _follow_up(run: Run, claimer: Claimer, limits: Limits, allowance: int) -> No
     for row in run.arrivals:  # which grows meanwhile
         if done < most and _ready(run, row) and not run.route(row).kind.calls_out:
             done += 1
-            row.epoch, row.state, row.due_at = 1, StepState.RUNNING, None
+            row.epoch, row.state, row.due_at = row.epoch + 1, StepState.RUNNING, None
             perform(run, row)
     calls = (  # after the built-ins, one of which may have cancelled it
         row for row in run.arrivals if _ready(run, row) and run.route(row).kind.calls_out

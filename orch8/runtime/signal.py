@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+from orch8.blocks.approval import HUMAN_INPUT, UNANSWERED
 from orch8.engine.events import CancelRequested
 from orch8.engine.lifecycle import ENDED
 from orch8.engine.scope import CONTEXT, StepRef
 from orch8.errors import InvalidArgument, Unprocessable
 from orch8.runtime import interceptors
+from orch8.runtime.approving import answered
 from orch8.runtime.hooks import concluded
 from orch8.runtime.interrupt import interrupt
 from orch8.runtime.office import Office, only
@@ -159,12 +162,15 @@ def cancel(office: Office, instance_id: UUID, *, actor: str, reason: str | None 
 
 
 def _custom(timers: Timers, run: Run, request: SignalRequest) -> None:
-    """What it tells of an attempt in doubt is heeded. Then an interrupt takes the signal, or else a
-    wait for it looks again; without either it stays in the inbox.
+    """What it tells of an attempt in doubt is heeded. Then an interrupt takes the signal, or else
+    the step that it answers for or a wait for it looks; without any it stays in the inbox.
     """
     heed(run, request)
     if interrupt(run, request):
         return
+    if request.name.startswith(HUMAN_INPUT):
+        waiting = (timers.waiting_for(run.row.id, what) for what in sorted(UNANSWERED))
+        answered(run, request.name, chain.from_iterable(waiting))
     for node_key in timers.waiting_for(run.row.id, f"signal:{request.name}"):
         run.changes.woken.append((run.row.id, node_key))
     _note(run, f"signal.{request.name}"[:200], request)

@@ -14,9 +14,10 @@ from typing import Any
 from uuid import UUID
 
 from orch8.errors import BusinessKeyTaken
-from orch8.storage import derived, fences
+from orch8.storage import derived, event_waits, fences
 from orch8.storage.budgets import COUNT, JUDGE, Counted, Judged, counted_rows, judged_rows
 from orch8.storage.derived import Repointed
+from orch8.storage.event_waits import EventWait, WaitOver
 from orch8.storage.fences import Hold
 from orch8.storage.ids import uuid7
 from orch8.storage.instances import state_place
@@ -244,6 +245,9 @@ class Changes:
     traced: list[Trace]
     noted: list[TaskEvent]
     pushed: list[Push]
+    waits: list[EventWait]
+    taken: list[tuple[UUID, UUID]]  # events, each with the wait that has it
+    waits_over: list[WaitOver]
     let_go: list[Hold]  # fences, by a statement of their own
     repointed: list[Repointed]  # versions of instances' own, by statements of their own
 
@@ -322,6 +326,8 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     add(TRACE, "traced", trace_rows(tx.cipher, changes.traced))
     add(NOTE, "noted", event_rows(changes.noted))
     add(PUSH, "pushed", push_rows(changes.pushed))
+    for part in event_waits.parts(changes.waits, changes.taken, changes.waits_over):
+        add(*part)
     add(_INCIDENT, "incidents", [_entry(each, _INCIDENT_NAMES) for each in changes.incidents])
     add(_TAKE, "business_keys", [_named(c, _KEY_NAMES) for c in changes.business_keys])
     add(_FREE, "freed_keys", [{"id": instance_id} for instance_id in changes.freed_keys])

@@ -168,8 +168,9 @@ def detach(tx: Tx, month: Month, *, keep: bool) -> None:
 
 def sweep(tx: Tx, month: Month, after: UUID, limit: int, *, keep: bool) -> UUID | None:
     """The idempotency keys of up to ``limit`` instances of a detached month that come after an id
-    are free, and, unless they are to ``keep``, their kept state, signals, traces, checkpoints and
-    what happened to their tasks are gone. The last of those instances, None if there was none.
+    are free, and, unless they are to ``keep``, their kept state, signals, traces, waits for events,
+    checkpoints and what happened to their tasks are gone. The last of those instances, None if
+    there was none.
     """
     gone = {
         "keys_gone": "instance_keys k USING old WHERE k.tenant_id = old.tenant_id "
@@ -180,6 +181,7 @@ def sweep(tx: Tx, month: Month, after: UUID, limit: int, *, keep: bool) -> UUID 
         gone["signals_gone"] = "signals g USING old WHERE g.instance_id = old.id"
         gone["events_gone"] = "task_events e USING old WHERE e.instance_id = old.id"
         gone["logs_gone"] = "task_logs l USING old WHERE l.instance_id = old.id"
+        gone["waits_gone"] = "event_waits w USING old WHERE w.instance_id = old.id"
         gone["traces_gone"] = "traces t USING old WHERE t.instance_id = old.id"
         gone["checkpoints_gone"] = "checkpoints c USING old WHERE c.instance_id = old.id"
     deletes = "".join(f", {name} AS (DELETE FROM {what})" for name, what in gone.items())

@@ -22,8 +22,9 @@ _OLD = """
 
 def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
     """Up to ``limit`` instances that ended that long ago are deleted with their steps, contexts,
-    state, signals, checkpoints, traces, what happened to their tasks and idempotency keys; those
-    with a step in doubt, an open incident or a parent that still runs stay. How many.
+    state, signals, checkpoints, traces, waits for events, what happened to their tasks and
+    idempotency keys; those with a step in doubt, an open incident or a parent that still runs stay.
+    How many.
     """
     sql = f"""
     WITH old AS MATERIALIZED ({_OLD} FOR UPDATE OF i SKIP LOCKED),
@@ -32,6 +33,7 @@ def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
     steps_gone AS (DELETE FROM steps s USING old WHERE s.instance_id = old.id),
     contexts_gone AS (DELETE FROM contexts c USING old WHERE c.instance_id = old.id),
     state_gone AS (DELETE FROM instance_state k USING old WHERE k.instance_id = old.id),
+    waits_gone AS (DELETE FROM event_waits w USING old WHERE w.instance_id = old.id),
     traces_gone AS (DELETE FROM traces t USING old WHERE t.instance_id = old.id),
     events_gone AS (DELETE FROM task_events e USING old WHERE e.instance_id = old.id),
     logs_gone AS (DELETE FROM task_logs l USING old WHERE l.instance_id = old.id),

@@ -45,13 +45,15 @@ psycopg2.extras.register_default_json(globally=True, loads=orjson.loads)
 class Tx:
     """An open transaction. Everything that touches the database takes one first.
 
-    ``cipher`` seals and opens what is not kept in the clear.
+    ``cipher`` seals and opens what is not kept in the clear. ``turns`` says which of the instances
+    that share the transaction has something that only one may have.
     """
 
-    __slots__ = ("_cursor", "cipher")
+    __slots__ = ("_cursor", "cipher", "turns")
 
     def __init__(self, cursor: Any, cipher: Cipher = OPEN) -> None:
         self._cursor, self.cipher = cursor, cipher
+        self.turns: dict[Any, UUID] = {}
 
     def rows(self, sql: str, params: Mapping[str, Any] | None = None) -> list[Row]:
         """The rows that ``sql`` returns."""

@@ -19,6 +19,7 @@ import orjson
 from orch8.engine.keys import NodeKey
 from orch8.engine.lifecycle import LIVE, StepState
 from orch8.engine.scope import CONTEXT, STATE, OutputRef, Ref, StepRef
+from orch8.runtime import event_waits
 from orch8.runtime.budgets import asked_history
 from orch8.runtime.fencing import FENCE
 from orch8.runtime.identity import holder_key
@@ -26,6 +27,7 @@ from orch8.runtime.library import Published, published_of
 from orch8.runtime.loading import MAX_CHILD_OUTPUTS, SIGNALS, Missing, summary
 from orch8.runtime.run import Run
 from orch8.storage.changes import Changes
+from orch8.storage.event_waits import EventWait
 from orch8.storage.rows import (
     AuditEntry,
     Doubt,
@@ -77,6 +79,7 @@ class Store:
         self._attempts = Attempts()
         self._business_keys: dict[tuple[str, str], tuple[UUID, bool]] = {}  # and if it is lasting
         self._correlations: dict[UUID, dict[str, str]] = {}  # of the open instances
+        self._waits: dict[tuple[UUID, str], EventWait] = {}
         self._timers: list[tuple[datetime, int, UUID, str]] = []
         self._order = count()
 
@@ -169,6 +172,8 @@ class Store:
         if asked is not None:
             return self._attempts.on(run.row.tenant_id, *asked)
         kind, _, rest = ref.name.partition(":")
+        if event_waits.is_asked(ref):  # nobody tells events here
+            return event_waits.without_events(self._waits.get((run.row.id, rest)), ref)
         if kind == "sequence":
             name, _, version = rest.rpartition(":")
             wanted = int(version) if version else None
@@ -199,6 +204,8 @@ class Store:
             if signal.id in consumed:
                 signal.consumed_at, signal.consumed_by = consumed[signal.id]
         self._identify(changes)
+        for wait in changes.waits:
+            self._waits[wait.instance_id, wait.node_key] = wait
         for instance_id, node_key in changes.woken:
             self._wake(instance_id, node_key)
         self._tell(changes.audit)

@@ -13,6 +13,8 @@ from tests.support.documents import contract, refusal
 STEP: dict[str, Any] = {"type": "step", "id": "a", "handler": "charge"}
 BODY = [STEP]
 RETRY = {"max_attempts": 3, "initial_backoff": 100, "max_backoff": 1000}
+YES = {"label": "Yes", "value": "yes"}
+EVENTS = {"events": "paid", "correlation_key": "in_1"}
 VARIANT = {"name": "x", "weight": 1, "blocks": []}
 
 
@@ -45,6 +47,9 @@ REFUSED: dict[str, list[Any]] = {
     "long compensation": [step(compensation={"handler": "h" * 257})],
     "compensation after itself": [step(compensation={"handler": "h", "depends_on": ["a"]})],
     "compensation twice": [step(compensation={"handler": "h", "depends_on": ["b", "b"]})],
+    "no choices": [step(wait_for_input={"choices": []})],
+    "choice twice": [step(wait_for_input={"choices": [YES, YES]})],
+    "blank store_as": [step(wait_for_input={"store_as": ""})],
     "parallel of nothing": [block("parallel", branches=[])],
     "race of nothing": [block("race", branches=[])],
     "257 branches": [block("parallel", branches=[[]] * 257)],
@@ -130,6 +135,11 @@ ODD: dict[str, tuple[dict[str, Any], str]] = {
     "empty branch": (block("parallel", branches=[[], BODY]), "empty"),
     "empty catch": (block("try_catch", try_block=BODY, catch_block=[]), "empty"),
     "breach without a deadline": (step(on_deadline_breach={"handler": "log"}), "lint"),
+    "wait for events without a gate": (step(handler="wait_for_event", params=EVENTS), "lint"),
+    "wait for events with choices": (
+        step(handler="wait_for_event", params=EVENTS, wait_for_input={"choices": [YES]}),
+        "lint",
+    ),
     "variant without weight": (
         block("a_b_split", variants=[VARIANT, {**VARIANT, "name": "y", "weight": 0}]),
         "lint",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -232,3 +233,55 @@ def test_unknown_and_foreign_instances_are_404(api: Api) -> None:
         api.refused(404, "POST", f"{path}/remediations/apply", body, headers=headers)
     api.refused(400, "GET", "/instances/17/diagnosis")
     api.refused(422, "POST", f"/instances/{instance}/remediations/apply", {})
+
+
+def gated(block_id: str, **asked: Any) -> Any:
+    """A sequence with a step that waits for a person's answer."""
+    step = {"type": "step", "id": block_id, "handler": "noop", "wait_for_input": asked}
+    return {"id": "gated", "blocks": [step]}
+
+
+def test_pending_approval_is_found(desk: Desk) -> None:
+    """The block is named; answering is a person's matter, and the command works as it stands."""
+    instance = desk.run(gated("review", timeout="2d"))
+    (found,) = diagnosed(desk.api, instance)
+    assert (found["code"], found["category"], found["health"], found["confidence"]) == (
+        "PENDING_APPROVAL", "direct_evidence", "expected", "certain",
+    )  # fmt: skip
+    assert "'review'" in found["summary"]
+    assert [sign["label"] for sign in found["evidence"]] == ["waiting_since", "deadline"]
+    (preview,) = previews(desk.api, instance)
+    command = f'orch8 signal {instance["id"]} custom:human_input:review \'{{"value": "yes"}}\''
+    assert (preview["action"], preview["command"]) == ("manual", command)
+    refused = apply(desk.api, instance, preview["preview_id"], status=400)
+    assert "must be completed manually" in refused["error"]
+
+
+def test_pending_approval_names_a_choice_that_counts(desk: Desk) -> None:
+    """The first of its own, quoted for a shell."""
+    instance = desk.run(gated("review", choices=[{"label": "Go", "value": "it's fine"}]))
+    (found,) = diagnosed(desk.api, instance)
+    (remedy,) = found["remediation"]
+    assert shlex.split(remedy["command"])[-1] == '{"value": "it\'s fine"}'
+
+
+def test_delayed_gate_waits_until_it_is_asked(desk: Desk) -> None:
+    """It is no approval yet."""
+    definition = gated("review")
+    definition["blocks"][0]["delay"] = {"days": 1}
+    (found,) = diagnosed(desk.api, desk.run(definition))
+    assert found["code"] == "WAITING_UNTIL"
+
+
+def test_wait_for_events_is_found(desk: Desk) -> None:
+    """With those that have not come."""
+    params = {"events": ["paid", "settled"], "correlation_key": "in_1"}
+    step = {"type": "step", "id": "s", "handler": "wait_for_event", "params": params}
+    instance = desk.run({"id": "waits", "blocks": [step]})
+    told = {"event_name": "paid", "producer_event_id": "1", "correlation_key": "in_1"}
+    desk.api.post("/events", told)
+    (found,) = diagnosed(desk.api, instance)
+    assert (found["code"], found["health"]) == ("WAITING_EVENT", "expected")
+    assert "settled about 'in_1'" in found["summary"]
+    assert "paid" not in found["summary"]
+    assert len(found["evidence"][0]["data"]["matched"]) == 1

@@ -12,6 +12,7 @@ from orch8.client import Client, Retries, StillOpen, Unreachable
 from orch8.errors import (
     BadGateway,
     ConfigurationError,
+    Conflict,
     DefinitionRejected,
     IdempotencyMismatch,
     InvalidArgument,
@@ -151,6 +152,25 @@ def test_operators_routes_are_typed_too(client: Client) -> None:
     client.rate_limits.unset("stripe:a/b")
     assert client.rate_limits.list() == ()
     assert list(client.attention.list(kinds=["doubt"])) == []
+
+
+def test_approvals_are_listed_and_answered(house: House, client: Client) -> None:
+    """What is none of the choices, or answers for nobody, is told before anything is sent."""
+    gated = {"type": "step", "id": "ok", "handler": "noop", "wait_for_input": {"prompt": "Go?"}}
+    client.sequences.publish({"id": "gated", "blocks": [gated]})
+    begun = client.instances.start("gated")
+    house.work()
+    (asked,) = client.approvals.list()
+    assert (asked.instance_id, asked.block_id, asked.prompt) == (begun.id, "ok", "Go?")
+    with pytest.raises(InvalidArgument, match="none of the choices: yes, no"):
+        client.approvals.answer(begun.id, "ok", "maybe")
+    with pytest.raises(Conflict, match="waits for no answer"):
+        client.approvals.answer(begun.id, "other", "yes")
+    client.approvals.answer(begun.id, "ok", "yes", comment="it is fine")
+    house.work()
+    assert client.instances.wait(begun.id, within=5).state == "completed"
+    said = [each for each in client.instances.audit(begun.id) if each.action == "step.answered"]
+    assert said[0].reason == "it is fine"
 
 
 def test_any_other_route_can_be_asked(client: Client) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.mutants.bugs import claims, doubts, fences, keys, people, sending, verdicts
+from tests.mutants.bugs import approvals, claims, doubts, fences, keys, people, sending, verdicts
 from tests.mutants.mutant import Mutant
 
 BY_SUBJECT: Final[dict[str, tuple[Mutant, ...]]] = {
@@ -15,5 +15,6 @@ BY_SUBJECT: Final[dict[str, tuple[Mutant, ...]]] = {
     "Attempts in doubt": doubts.MUTANTS,
     "Fences and budgets": fences.MUTANTS,
     "People and words from outside": people.MUTANTS,
+    "Approvals and waits for events": approvals.MUTANTS,
 }
 MUTANTS: Final = tuple(mutant for group in BY_SUBJECT.values() for mutant in group)

@@ -119,6 +119,15 @@ def test_signal_is_a_control_or_a_name_of_ones_own(stub: Stub, name: str, kind: 
     assert sent == body
 
 
+def test_signal_takes_its_payload_behind_its_name(stub: Stub) -> None:
+    """As a diagnosis writes it."""
+    stub.says(f"/instances/{ID}/signals", {"signal_id": "s1"}, 201)
+    stub.run("signal", ID, "custom:human_input:ok", '{"value": "yes"}')
+    ((_, _, sent),) = stub.asked
+    assert sent["signal_type"] == {"custom": "human_input:ok"}
+    assert sent["payload"] == {"value": "yes"}
+
+
 def test_signal_finds_instances_by_correlation(stub: Stub) -> None:
     """Without an instance the signal goes to all that match, and each is named."""
     reached = {"instance_id": ID, "signal_id": "s1"}
@@ -138,8 +147,9 @@ def test_signal_finds_instances_by_correlation(stub: Stub) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("paid",), (ID, "paid", "more"), (ID, "paid", "--correlate", "a=b"),
-        ("paid", "--correlate", "a"), ("paid", "--correlate", "=b"),
+        ("paid",), (ID, "paid", "1", "more"), (ID, "paid", "1", "--payload", "2"),
+        (ID, "paid", "--correlate", "a=b"), ("paid", "--correlate", "a"),
+        ("paid", "--correlate", "=b"),
     ],
 )  # fmt: skip
 def test_signal_that_names_nobody_is_refused(stub: Stub, arguments: tuple[str, ...]) -> None:

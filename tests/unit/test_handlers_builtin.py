@@ -86,7 +86,7 @@ def test_table_names_the_kind_of_every_builtin() -> None:
     assert {n for n, k in kinds.items() if k == "call"} == {"http_request"}
     assert {n for n, k in kinds.items() if k == "durable"} == {
         "wait", "sleep", "wait_signal", "sub_sequence", "start_sequence", "guard",
-        "set_state", "get_state", "delete_state", "self_modify",
+        "set_state", "get_state", "delete_state", "self_modify", "wait_for_event", "human_review",
     }  # fmt: skip
 
 

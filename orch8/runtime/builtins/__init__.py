@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from orch8.runtime import budgets
+from orch8.runtime.builtins.answers import human_review, wait_for_event
 from orch8.runtime.builtins.children import start_sequence, sub_sequence
 from orch8.runtime.builtins.kept import delete_state, get_state, set_state
 from orch8.runtime.builtins.modify import self_modify
@@ -20,6 +21,8 @@ DURABLE: Final[Mapping[str, Perform]] = {
     "wait": wait,
     "sleep": sleep,
     "wait_signal": wait_signal,
+    "wait_for_event": wait_for_event,
+    "human_review": human_review,
     "guard": budgets.guard,
     "set_state": set_state,
     "get_state": get_state,

@@ -38,9 +38,9 @@ def wait_signal(run: Run, row: StepRow, params: Any) -> None:
             }
             run.end(row, COMPLETED, output=output, verdict=Verdict.SUCCEEDED, actor=signal.actor)
             return
-    if row.progress is None:
+    if "until" not in (row.progress or {}):
         until = until_of(run, row, given, "timeout", None)
-        row.progress = {"until": until.isoformat() if until else None}
+        row.progress = {**(row.progress or {}), "until": until.isoformat() if until else None}
     until = datetime.fromisoformat(row.progress["until"]) if row.progress["until"] else None
     if until is not None and until <= run.now:
         if given.get("on_timeout", "fail") == "continue":

@@ -31,12 +31,13 @@ def wait(run: Run, row: StepRow, params: Any) -> None:
 def sleep(run: Run, row: StepRow, params: Any) -> None:
     """sleep: a durable timer that shows as running and holds no worker."""
     ms = (params or {}).get("duration_ms", 100)
-    if row.progress is None:
+    if "until" not in (row.progress or {}):
         if isinstance(ms, bool) or not isinstance(ms, int) or ms < 0:
             raise ExpressionError(
                 f"duration_ms came to {ms!r}; it must be a whole number of milliseconds"
             )
-        row.progress = {"until": (run.now + timedelta(milliseconds=ms)).isoformat()}
+        until = run.now + timedelta(milliseconds=ms)
+        row.progress = {**(row.progress or {}), "until": until.isoformat()}
     until = datetime.fromisoformat(row.progress["until"])
     if until > run.now:
         row.state = StepState.SLEEPING
