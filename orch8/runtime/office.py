@@ -21,6 +21,7 @@ from orch8.runtime.preparing import Limits
 from orch8.runtime.routes import Routes
 from orch8.runtime.run import Claimer, Run
 from orch8.runtime.surroundings import Surroundings
+from orch8.runtime.sweep import Sweep
 from orch8.runtime.turns import weights
 from orch8.storage import fleet
 from orch8.storage.cipher import Cipher
@@ -49,6 +50,7 @@ class Office:
             self.cipher,
         )  # fmt: skip
         self.ahead = Ahead()
+        self.sweep = Sweep()
         self._limits = Limits()
         self._limits_read_at = float("-inf")
 

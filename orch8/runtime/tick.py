@@ -45,7 +45,8 @@ class Ticked:
 def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
     """Each lane with due work has wake-ups under way, at most two for each live worker; claims of
     lost workers and silent pull workers are taken back; rate-limit queues are admitted; schedules
-    that are due have fired; now and then the months to come get their partitions.
+    that are due have fired; now and then the months to come get their partitions, and what was only
+    kept for a time is forgotten.
     """
     taken_back = take_back_lost(office)
     silent = take_back_silent(office)
@@ -53,6 +54,7 @@ def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
         admit_waiting(office, tx)
     fire_due(office)
     office.ahead.look(office.begin)
+    office.sweep.look(office.begin)
     with office.begin() as tx:
         due = {lane: steps.due_ids(tx, lane, MESSAGE_IDS) for lane in LANES}
         live = sum(1 for row in fleet.fleet(tx) if row.alive) if workers is None else workers
