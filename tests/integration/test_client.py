@@ -114,8 +114,14 @@ def test_signals_steer_an_instance(house: House, client: Client) -> None:
     house.work()
     assert client.instances.wait(one.id, within=5).state == "completed"
     two = client.instances.start("wait", {"invoice": "in_2"})
+    client.instances.update_context(two.id, {"card": "new"}, reason="the customer wrote")
+    assert client.instances.get(two.id).context["data"] == {"invoice": "in_2", "card": "new"}
     client.instances.cancel(two.id)
     assert client.instances.wait(two.id, within=5).state == "cancelled"
+    sent = client.instances.signals(two.id)
+    assert [(each.name, each.consumed_by) for each in sent] == [
+        ("update_context", "engine"), ("cancel", "engine"),
+    ]  # fmt: skip
 
 
 def test_failed_instance_is_retried(house: House, client: Client) -> None:
