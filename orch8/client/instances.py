@@ -160,6 +160,11 @@ class Instances:
         """A paused instance goes on."""
         return self.signal(instance_id, "resume", reason=reason)
 
+    def hold(self, instance_id: str, *, reason: str | None = None) -> None:
+        """As pause, of a running instance, which shows as waiting until it is resumed."""
+        body = {"state": "waiting", "reason": reason}
+        self._caller.ask("PATCH", path("instances", instance_id, "state"), body)
+
     def cancel(self, instance_id: str, *, reason: str | None = None) -> Sent:
         """The instance is being cancelled; a call in flight is waited for."""
         return self.signal(instance_id, "cancel", reason=reason)
