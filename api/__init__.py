@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask, Response
 
 from api import (
+    artifacts,
     attempts,
     attention,
     auth,
@@ -37,14 +38,18 @@ from api import (
     openapi,
     origins,
     outbox,
+    plugins,
     preflight,
     problems,
+    releases,
+    rollbacks,
     sequences,
     sessions,
     signals,
     streams,
     tenants,
     triggers,
+    usage,
     versions,
     workers,
 )
@@ -63,6 +68,7 @@ _BUSINESS = (
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
     sessions, checkpoints, doctor,
+    plugins, rollbacks, releases, usage, artifacts,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)
 

@@ -41,7 +41,6 @@ def shape(path: str) -> str:
 # Routes whose section is not built yet. In the end there are none.
 PENDING = routes("""\
 13 GET /instances/{id}/effects
-35 GET /instances/{id}/artifacts
 31 POST /instances/{id}/resume-from/{block}
 31 POST /instances/{id}/fork
 31 POST /instances/{id}/inject-blocks
@@ -75,19 +74,6 @@ PENDING = routes("""\
 14 GET /pools/{id}/resources
 14 PUT /pools/{id}/resources/{rid}
 14 DELETE /pools/{id}/resources/{rid}
-35 GET /usage
-35 POST /rollback-policies
-35 GET /rollback-policies
-35 GET /rollback-policies/{name}
-35 DELETE /rollback-policies/{name}
-35 POST /plugins
-35 GET /plugins
-35 GET /plugins/{name}
-35 PATCH /plugins/{name}
-35 DELETE /plugins/{name}
-35 POST /releases
-35 GET /releases
-35 GET /artifacts/{key}
 """)
 
 

@@ -1,34 +1,49 @@
-"""sweep: what is only kept for a time is forgotten after it, a bounded number at a time."""
+"""sweep: what is kept for a time goes when the time is over, a little of it at once."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from datetime import timedelta
+from functools import partial
 from typing import Final
 
-from orch8.storage import emissions
+import structlog
+
+from orch8.storage import emissions, events, outbox
 from orch8.storage.transaction import Tx
 
-EVERY: Final = 300.0  # seconds between looks (CONTRACT 36)
-MOST: Final = 1000  # rows of one kind at a look
-# Each forgets up to so many rows that are old, and says how many they were.
-SWEEPS: Final[tuple[Callable[[Tx, int], int], ...]] = (emissions.forget_old,)
+log = structlog.get_logger(__name__)
+
+EVERY: Final = 300.0  # seconds between sweeps
+AT_ONCE: Final = 1000  # rows of a table
+DELIVERIES_KEPT: Final = timedelta(days=30)
+
+SWEEPS: Final[Mapping[str, Callable[[Tx], int]]] = {
+    "deliveries": partial(outbox.forget, older_than=DELIVERIES_KEPT, most=AT_ONCE),
+    "emissions": partial(emissions.forget, most=AT_ONCE),
+    "events": partial(events.forget, most=AT_ONCE),
+}
 
 
 class Sweep:
-    """Looks now and then; of more than MOST old rows the rest waits for the next look."""
+    """Sweeps now and then."""
 
     def __init__(self) -> None:
-        self._looked_at = float("-inf")
+        self._swept_at = float("-inf")
 
-    def look(self, begin: Callable[[], AbstractContextManager[Tx]]) -> int:
-        """Unless it was looked a moment ago: what is old is forgotten; how many rows."""
-        if time.monotonic() - self._looked_at < EVERY:
-            return 0
-        self._looked_at = time.monotonic()
-        gone = 0
-        for forget in SWEEPS:
+    def look(self, begin: Callable[[], AbstractContextManager[Tx]]) -> dict[str, int]:
+        """Unless that was done a moment ago: of each table up to AT_ONCE rows whose time is over
+        are gone; how many.
+        """
+        if time.monotonic() - self._swept_at < EVERY:
+            return {}
+        self._swept_at = time.monotonic()
+        gone = {}
+        for name, forget in SWEEPS.items():
             with begin() as tx:
-                gone += forget(tx, MOST)
+                gone[name] = forget(tx)
+        if any(gone.values()):
+            log.info("swept", **gone)
         return gone

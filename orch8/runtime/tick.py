@@ -6,6 +6,7 @@ nothing to claim. What it takes back is locked row by row, and each pass is boun
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -45,9 +46,10 @@ class Ticked:
 def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
     """Each lane with due work has wake-ups under way, at most two for each live worker; claims of
     lost workers and silent pull workers are taken back; rate-limit queues are admitted; schedules
-    that are due have fired; now and then the months to come get their partitions, and what was only
-    kept for a time is forgotten.
+    that are due have fired; now and then the months to come get their partitions, and what was kept
+    for long enough goes.
     """
+    began = time.perf_counter()
     taken_back = take_back_lost(office)
     silent = take_back_silent(office)
     with office.begin() as tx:
@@ -63,6 +65,8 @@ def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
         for _ in range(min(2 * max(live, 1), -(-len(ids) // 16))):
             wake(lane, "tick", ids)
             woken += 1
+    office.meter.ticked(time.perf_counter() - began)
+    office.meter.write(office.begin)
     return Ticked(woken, taken_back, silent)
 
 

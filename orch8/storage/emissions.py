@@ -55,9 +55,9 @@ def first_under(tx: Tx, tenant_id: str, scope: str, key: str) -> UUID | None:
     return None if row is None else row.instance_id
 
 
-def forget_old(tx: Tx, limit: int) -> int:
-    """Up to ``limit`` emissions older than KEPT_DAYS are forgotten; how many."""
+def forget(tx: Tx, *, most: int) -> int:
+    """Up to ``most`` emissions older than KEPT_DAYS are forgotten; how many."""
     sql = f"""DELETE FROM emissions WHERE ctid IN (
-                  SELECT ctid FROM emissions WHERE {_OLD} ORDER BY created_at LIMIT %(limit)s
+                  SELECT ctid FROM emissions WHERE {_OLD} ORDER BY created_at LIMIT %(most)s
                   FOR UPDATE SKIP LOCKED)"""
-    return tx.run(sql, {"limit": limit})
+    return tx.run(sql, {"most": most})
