@@ -373,9 +373,9 @@ class Pump:
             return settle(self._office, tx, batch, claimer)
 
     def _settle_each(self, batch: Sequence[Item]) -> None:
-        """One bad row never takes the batch down: each is settled alone, the bad one is parked."""
+        """Each is settled alone, twice if it lost a key to another process; a bad one is parked."""
         for item in batch:
-            for attempt in (item, Item(item.task, Broken())):
+            for attempt in (item, item, Item(item.task, Broken())):
                 try:
                     self._done([item], self._settle([attempt]))
                     break
