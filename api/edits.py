@@ -21,14 +21,16 @@ _STATE, _CONTEXT = StateSchema(), ContextSchema()
 
 @blueprint.patch("/instances/<instance_id>/state")
 @operation(
-    "Set the state of an instance: paused, cancelled, or scheduled to let it go on",
+    "Set the state of an instance: paused, waiting, cancelled, or scheduled to let it go on",
     body=StateSchema,
     answers={200: None},
     errors=(404, 409),
     headers=("X-Actor",),
 )
 def set_state(instance_id: str) -> Response:
-    """What leads to the state has begun; a call in flight is awaited before it is cancelled."""
+    """What leads to the state has begun; a call in flight is awaited before it is cancelled. One
+    that is set to waiting stays so until it is let go.
+    """
     wanted = requests.path_id(instance_id)
     body = requests.body(_STATE)
     here = surface()

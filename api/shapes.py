@@ -20,7 +20,11 @@ _OMITTED = ("idempotency_key", "parent_instance_id", "session_id")
 _TRANSITIONS = {
     f"instance.{state}": {"to_state": state}
     for state in ("completed", "failed", "cancelled", "paused")
-} | {"instance.resumed": {"from_state": "paused"}}
+} | {
+    "instance.resumed": {"from_state": "paused"},
+    "instance.held": {"to_state": "waiting"},
+    "instance.released": {"from_state": "waiting"},
+}
 
 
 def instance(row: Row) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from orch8.runtime.postman import Postman
 from orch8.runtime.pump import Pump
 from orch8.runtime.pusher import Pusher
 from orch8.runtime.renewal import Renewer
-from orch8.runtime.signal import cancel
+from orch8.runtime.signal import run_errand
 from orch8.runtime.vault import check_storage
 from workers.app import settings
 from workers.handover import hand_over
@@ -62,7 +62,7 @@ def pump() -> Pump:
                 limiter=Limiter(settings.redis_url) if settings.redis_url else None,
                 doorbell=Doorbell(settings.redis_url) if settings.redis_url else None,
                 send_task=hand_over,
-                cancel=partial(cancel, here, actor="engine", reason="the parent was cancelled"),
+                run_errand=partial(run_errand, here),
                 # Drained by an operator: it ends, or it would go on taking wake-ups from others.
                 drained=lambda: os.kill(os.getpid(), signal.SIGTERM),
             )

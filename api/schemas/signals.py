@@ -10,8 +10,8 @@ from api.schemas.base import Anything, Body, Choice, Object, Shown, Text, descri
 from orch8.blocks.fields import escape, wrong
 from orch8.definition.identity import MAX_CORRELATIONS
 from orch8.runtime.correlate import IfMany
+from orch8.runtime.errand import CONTROLS, MAX_NAME
 from orch8.runtime.identity import LONGEST, correlation_text
-from orch8.runtime.signal import CONTROLS, MAX_NAME
 
 _SUCH_AS = 'such as {"invoice_id": "in_1"}'
 

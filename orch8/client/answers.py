@@ -171,6 +171,19 @@ class Sent(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Signal(Answer):
+    """A signal that an instance was sent, and what consumed it."""
+
+    id: str
+    name: str
+    payload: Any
+    actor: str | None
+    received_at: datetime
+    consumed_at: datetime | None
+    consumed_by: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Reached(Answer):
     """Whom a signal by correlation found, and who has it."""
 

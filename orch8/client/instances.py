@@ -16,6 +16,7 @@ from orch8.client.answers import (
     Reached,
     Retried,
     Sent,
+    Signal,
     Started,
     Timeline,
 )
@@ -139,6 +140,18 @@ class Instances:
         }  # fmt: skip
         return Reached.read(self._caller.ask("POST", "/signals", body, repeatable=True))
 
+    def signals(self, instance_id: str) -> tuple[Signal, ...]:
+        """What was sent to the instance, the oldest first."""
+        return Signal.read_all(self._caller.ask("GET", path("instances", instance_id, "signals")))
+
+    def update_context(
+        self, instance_id: str, data: Mapping[str, Any], *, reason: str | None = None
+    ) -> Sent:
+        """The members of ``data`` are merged into the instance's ``context.data``. A context that
+        would be too large stays as it is, and the audit log says so.
+        """
+        return self.signal(instance_id, "update_context", {"data": dict(data)}, reason=reason)
+
     def pause(self, instance_id: str, *, reason: str | None = None) -> Sent:
         """No step of the instance begins until it is resumed."""
         return self.signal(instance_id, "pause", reason=reason)
@@ -146,6 +159,11 @@ class Instances:
     def resume(self, instance_id: str, *, reason: str | None = None) -> Sent:
         """A paused instance goes on."""
         return self.signal(instance_id, "resume", reason=reason)
+
+    def hold(self, instance_id: str, *, reason: str | None = None) -> None:
+        """As pause, of a running instance, which shows as waiting until it is resumed."""
+        body = {"state": "waiting", "reason": reason}
+        self._caller.ask("PATCH", path("instances", instance_id, "state"), body)
 
     def cancel(self, instance_id: str, *, reason: str | None = None) -> Sent:
         """The instance is being cancelled; a call in flight is waited for."""

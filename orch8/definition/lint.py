@@ -19,6 +19,7 @@ from orch8.blocks import (
     step,
     try_catch,
 )
+from orch8.blocks.absent import ABSENT
 from orch8.definition.findings import UNLIMITED, Findings, closest
 from orch8.definition.outline import Node, Outline
 from orch8.engine.duration import Duration
@@ -34,6 +35,13 @@ BUILTIN_PARAMS: Final[dict[str, frozenset[str] | None]] = {
     "set_state": frozenset({"key", "value"}),
     "get_state": frozenset({"key"}),
     "delete_state": frozenset({"key"}),
+    "merge_state": frozenset({"values"}),
+    "emit_event": frozenset({"trigger_slug", "data", "meta", "dedupe_key", "dedupe_scope"}),
+    "send_signal": frozenset({"instance_id", "signal_type", "payload"}),
+    "query_instance": frozenset({"instance_id"}),
+    "tool_call": frozenset(
+        {"url", "method", "tool_name", "arguments", "headers", "timeout_ms", "response_as"}
+    ),
     "transform": None,
     "assert": frozenset({"condition", "message"}),
     "self_modify": frozenset({"blocks", "position"}),
@@ -134,7 +142,10 @@ def _step(node: Node, block: Any) -> Iterator[Remark]:
             meant = closest(name, known)
             hint = f"did you mean {meant}?" if meant else f"it reads {', '.join(sorted(known))}"
             yield "/params", f"{block.handler} does not read {name[:60]!r}", hint, "unknown_param"
-    if meant := _resembled(block.handler):
+    if block.handler in ABSENT:
+        hint = f"register an address for it: PUT /handlers/{block.handler}"
+        yield "/handler", f"{block.handler!r} is not part of orch8: the step fails", hint, "handler"
+    elif meant := _resembled(block.handler):
         hint = f"did you mean the built-in {meant}? else ignore this"
         yield "/handler", f"{block.handler!r} resembles a built-in handler", hint, "handler"
     if block.timeout is not None and block.timeout > _seconds(block.deadline):

@@ -17,7 +17,11 @@ Check = Callable[[Params], list[Problem]]
 
 @dataclass(frozen=True, slots=True)
 class CallSite:
-    """What a built-in that calls out needs to know beyond its parameters. Seconds and bytes."""
+    """What a built-in that calls out needs to know beyond its parameters. Seconds and bytes.
+
+    ``attempt`` counts the attempts of the step from 0; ``repeatable``: the step's effect is none,
+    read or notify.
+    """
 
     idempotency_key: str
     connect_timeout: float = 5.0
@@ -26,6 +30,10 @@ class CallSite:
     not_after: float | None = None
     key_header: str = "Idempotency-Key"
     classify: Classify | None = None  # how a provider's answers are read; None: by their status
+    instance_id: str = ""
+    block_id: str = ""
+    attempt: int = 0
+    repeatable: bool = False
 
 
 @dataclass(frozen=True, slots=True)

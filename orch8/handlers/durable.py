@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orch8.errors import Problem
-from orch8.handlers.builtin import Params, allows, needs
+from orch8.handlers.builtin import Params, allows, is_template, needs
 
 _DURATION = 'a duration such as "5s", {"days": 3} or milliseconds'
 
@@ -64,6 +64,38 @@ def check_sequence(params: Params) -> list[Problem]:
 def check_guard(_params: Params) -> list[Problem]:
     """Nothing is wrong with them: the block ``guard`` wrote them."""
     return []
+
+
+def check_values(params: Params) -> list[Problem]:
+    """``values`` is an object of what is kept."""
+    return allows(params, "values", dict, "an object: a value for each key")
+
+
+def check_instance(params: Params) -> list[Problem]:
+    """``instance_id`` names an instance."""
+    return needs(params, "instance_id", str, "the id of an instance")
+
+
+def check_signal(params: Params) -> list[Problem]:
+    """``instance_id`` names the target, and ``signal_type`` what it is sent."""
+    wanted = 'pause, resume, cancel, update_context or {"custom": name}'
+    if "signal_type" not in params:
+        hint = f"add signal_type: {wanted}"
+        missing = [Problem("/signal_type", "signal_type is required", hint, "required", shape=True)]
+        return check_instance(params) + missing
+    return check_instance(params) + allows(params, "signal_type", (str, dict), wanted)
+
+
+def check_emit(params: Params) -> list[Problem]:
+    """``trigger_slug`` names a trigger; ``dedupe_scope``, if given, is parent or tenant."""
+    problems = needs(params, "trigger_slug", str, "the slug of a trigger")
+    problems += allows(params, "meta", dict, "an object")
+    problems += allows(params, "dedupe_key", (str, int), "a text")
+    scope = params.get("dedupe_scope")
+    if scope not in (None, "parent", "tenant") and not is_template(scope):
+        hint = "leave it out for parent"
+        problems.append(Problem("/dedupe_scope", "dedupe_scope must be parent or tenant", hint))
+    return problems
 
 
 def check_key(params: Params) -> list[Problem]:

@@ -2,7 +2,8 @@
 
 ``pure`` ones are computed in place, ``call`` ones become one HTTP call, and ``durable`` ones are
 part of the machine: the runtime implements them and only their parameters are checked here.
-Every name that is not in the table is external.
+Every name that is not in the tables is external; those of MISSING only fail, if nobody answers to
+them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from orch8.handlers import assert_, durable, fail, http_request, log, noop, transform
+from orch8.blocks.absent import ABSENT
+from orch8.handlers import assert_, durable, fail, http_request, log, noop, tool_call, transform
 from orch8.handlers.builtin import Builtin, Durable, HttpCall, Pure
+from orch8.handlers.missing import missing
 
 HANDLERS: Final[Mapping[str, Builtin]] = MappingProxyType(
     {
@@ -22,6 +25,7 @@ HANDLERS: Final[Mapping[str, Builtin]] = MappingProxyType(
         "assert": Pure(assert_.check, assert_.run),
         "transform": Pure(transform.check, transform.run),
         "http_request": HttpCall(http_request.check, http_request.run, http_request.effect),
+        "tool_call": HttpCall(tool_call.check, tool_call.run, tool_call.effect),
         "wait": Durable(durable.check_wait),
         "sleep": Durable(durable.check_sleep),
         "guard": Durable(durable.check_guard),
@@ -34,5 +38,10 @@ HANDLERS: Final[Mapping[str, Builtin]] = MappingProxyType(
         "set_state": Durable(durable.check_key),
         "get_state": Durable(durable.check_key),
         "delete_state": Durable(durable.check_key),
+        "merge_state": Durable(durable.check_values),
+        "emit_event": Durable(durable.check_emit),
+        "send_signal": Durable(durable.check_signal),
+        "query_instance": Durable(durable.check_instance),
     }
 )
+MISSING: Final[Mapping[str, Pure]] = MappingProxyType({name: missing(name) for name in ABSENT})

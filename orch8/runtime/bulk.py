@@ -158,7 +158,7 @@ def _rescheduled(row: InstanceRow, seconds: float, because: Because) -> AuditEnt
 
 _FITS: Final[Mapping[Action, Callable[[InstanceRow], bool]]] = {
     Action.RETRY: lambda row: row.state == InstanceState.FAILED,
-    Action.PAUSE: lambda row: row.state not in ENDED and row.paused_at is None,
+    Action.PAUSE: lambda row: row.state not in ENDED and row.state != InstanceState.PAUSED,
     Action.RESUME: lambda row: row.paused_at is not None,
     Action.CANCEL: lambda row: row.state not in ENDED and not row.cancelling,
     Action.SIGNAL: lambda row: row.state not in ENDED,

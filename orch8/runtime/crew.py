@@ -9,9 +9,11 @@ from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any
+from urllib.parse import unquote
 
 import structlog
 
+from orch8.blocks.step import Effect
 from orch8.config import Settings
 from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import CredentialUnusable, Orch8Error, Unavailable
@@ -162,6 +164,10 @@ class Crew:
                 until,
                 task.key_header,
                 classify if task.provider or task.outcome_map else None,
+                request.instance_id,
+                unquote(task.row.block_id),
+                request.generation - 1,
+                Effect(task.effect).repeatable,
             )
             params: Any = request.params
             return builtin.run(params if isinstance(params, dict) else {}, site)

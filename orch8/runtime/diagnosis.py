@@ -110,8 +110,10 @@ def _open(case: _Case) -> Iterator[Finding]:
     wanted = [(case.row.id, key) for key in islice(frames, MOST_FRAMES)]
     rows = steps.read_steps(case.tx, wanted)
     live = [row for row in rows if row.state in LIVE and "@" not in row.block_id]
-    paused = case.row.state == InstanceState.PAUSED
-    if paused:
+    paused = case.row.paused_at is not None
+    if paused and case.row.paused_as is not None:
+        found.append(_held(case))
+    elif paused:
         resume = Remedy("resume it", Action.RESUME, f"orch8 signal {case.row.id} resume")
         since = Sign("paused_at", str(case.row.paused_at), observed_at=case.row.paused_at)
         found.append(
@@ -130,6 +132,20 @@ def _open(case: _Case) -> Iterator[Finding]:
         text = "nothing holds the instance up: its next transition is on its way"
         found.append(case.probable("NO_BLOCKER_FOUND", text, confidence=Confidence.LOW))
     yield from found
+
+
+def _held(case: _Case) -> Finding:
+    row = case.row
+    tell = Remedy(
+        "tell it what it waits for, then let it go on with the signal resume", Action.MANUAL,
+        f"orch8 signal {row.id} custom:<name> '<payload>'",
+    )  # fmt: skip
+    since = Sign("held_at", str(row.paused_at), observed_at=row.paused_at)
+    return case.probable(
+        "WAITING_EXTERNAL_EVENT", "the instance was set to waiting: nothing of it is sent until it "
+        "is set to scheduled, or resumed",
+        confidence=Confidence.MEDIUM, remedies=(tell,), evidence=(since,),
+    )  # fmt: skip
 
 
 # -- one step ------------------------------------------------------------------------------------

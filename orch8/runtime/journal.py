@@ -24,6 +24,8 @@ _CHANGES: Final[Mapping[str, State]] = {
     "instance.created": State.SCHEDULED,
     "instance.paused": State.PAUSED,
     "instance.resumed": State.SCHEDULED,
+    "instance.held": State.WAITING,
+    "instance.released": State.SCHEDULED,
     "instance.retried": State.SCHEDULED,
     "instance.resumed_from": State.SCHEDULED,
     "instance.completed": State.COMPLETED,

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from orch8.blocks.for_each import is_page, pages_from
 from orch8.engine.scope import CONTEXT, STATE, NeedsValues, OutputRef, Part, Ref, StepRef
-from orch8.runtime import event_waits
+from orch8.runtime import elsewhere, event_waits
 from orch8.runtime.budgets import asked_history
 from orch8.runtime.identity import holder_key
 from orch8.runtime.library import Library
@@ -164,6 +164,8 @@ class Loader:
         if event_waits.is_asked(ref):
             return event_waits.load(tx, run, ref)
         kind, _, rest = ref.name.partition(":")
+        if kind in elsewhere.READERS:
+            return elsewhere.READERS[kind](tx, self._library, run.row.tenant_id, rest)
         assert kind == "sequence", ref
         name, _, version = rest.rpartition(":")
         return self._library.named(

@@ -19,6 +19,7 @@ from orch8.definition.dataflow import dataflow
 from orch8.definition.texts import texts
 from orch8.definition.written import written
 from orch8.errors import DefinitionRejected, Problem
+from orch8.handlers.registry import MISSING
 from orch8.runtime.finding import Category, Confidence, Finding, Health, Severity
 from orch8.runtime.office import Office
 from orch8.runtime.routes import Kind
@@ -162,6 +163,10 @@ def _workers(here: _Here) -> Check:
     missing = [
         _missing(here, "NO_COMPATIBLE_WORKER", f"no live worker polls for handler {each!r}", each)
         for each in sorted(wanted - polled)
+    ] + [
+        _missing(here, "HANDLER_MISSING", f"{each!r} is not part of orch8", each)
+        for each in sorted(here.sequence.handlers & MISSING.keys())
+        if here.office.routes.find(here.tenant_id, each).kind is Kind.PURE
     ]
     good = "every handler is built in, has an address, or a worker that polls for it"
     return _check("handlers_have_workers", missing, WARNING, good)

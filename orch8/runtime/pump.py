@@ -21,6 +21,7 @@ from orch8.limits import Doorbell, Grant, Limiter
 from orch8.runtime.admission import admit_waiting
 from orch8.runtime.claim import claim_now
 from orch8.runtime.crew import Crew, SendTask
+from orch8.runtime.errand import Errand
 from orch8.runtime.gate import Gate
 from orch8.runtime.lanes import AGE, AGES, Slots
 from orch8.runtime.lease import Lease
@@ -56,11 +57,11 @@ class Pump:
         limiter: Limiter | None = None,
         doorbell: Doorbell | None = None,
         send_task: SendTask | None = None,
-        cancel: Callable[[UUID], None] | None = None,
+        run_errand: Callable[[Errand], None] | None = None,
         drained: Callable[[], None] = lambda: None,
         width: int | None = None,
     ) -> None:
-        self._office, self._doorbell, self._cancel = office, doorbell, cancel
+        self._office, self._doorbell, self._run_errand = office, doorbell, run_errand
         self.width = width or office.settings.worker_width
         self._inbox: SimpleQueue[tuple[Item, Grant | None] | None] = SimpleQueue()
         self._crew = Crew(
@@ -372,9 +373,9 @@ class Pump:
             return settle(self._office, tx, batch, claimer)
 
     def _settle_each(self, batch: Sequence[Item]) -> None:
-        """One bad row never takes the batch down: each is settled alone, the bad one is parked."""
+        """Each is settled alone, twice if it lost a key to another process; a bad one is parked."""
         for item in batch:
-            for attempt in (item, Item(item.task, Broken())):
+            for attempt in (item, item, Item(item.task, Broken())):
                 try:
                     self._done([item], self._settle([attempt]))
                     break
@@ -391,9 +392,9 @@ class Pump:
     def _done(self, items: Sequence[Item], result: Settled) -> None:
         self._known.difference_update((i.task.row.id, i.task.row.epoch) for i in items)
         self._launch(result.tasks)
-        for child in result.cancel_children:
+        for errand in result.errands:
             try:
-                if self._cancel is not None:
-                    self._cancel(child)
-            except Orch8Error as problem:  # the step that waits for the child asks for it again
-                log.warning("cancel.failed", instance_id=str(child), error=problem.detail)
+                if self._run_errand is not None:
+                    self._run_errand(errand)
+            except Exception:  # the step that asked for it asks again
+                log.exception("errand.failed", instance_id=str(errand.to))

@@ -12,7 +12,7 @@ from urllib.parse import quote, unquote
 from orch8.config import Settings
 from orch8.handlers.builtin import Builtin
 from orch8.handlers.python import FUNCTIONS
-from orch8.handlers.registry import HANDLERS
+from orch8.handlers.registry import HANDLERS, MISSING
 from orch8.storage import fleet
 from orch8.storage.transaction import Tx
 
@@ -86,7 +86,8 @@ class Routes:
 
     def _find(self, tenant_id: str, handler: str) -> Route:
         """A built-in, a function of this process, a registered address, the default address, or
-        else the pull queue: in this order.
+        else the pull queue: in this order. No pull worker is waited for where a contract's built-in
+        is meant that orch8 does not have: that fails.
         """
         builtin = HANDLERS.get(handler)
         if builtin is not None:
@@ -111,6 +112,8 @@ class Routes:
         effect = row.effect if row is not None else None
         if self._settings.handler_url:
             return Route(Kind.PUSH, handler, self._settings.handler_url, guard=False, effect=effect)
+        if handler in MISSING:
+            return Route(Kind.PURE, handler, effect="none", builtin=MISSING[handler])
         return Route(Kind.PULL, handler, effect=effect)
 
 

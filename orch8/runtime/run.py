@@ -29,6 +29,7 @@ from orch8.errors import ExpressionError
 from orch8.runtime import consent, doubts, identity, interceptors, notices, offering
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.due import due_at
+from orch8.runtime.errand import Errand
 from orch8.runtime.library import Published
 from orch8.runtime.readable import runtime_of
 from orch8.runtime.routes import LOOK, Kind, Route
@@ -95,7 +96,7 @@ class Run:
         self.tasks: list[Any] = []  # calls of follow-up steps that were claimed at once
         self.changes = self.collected = Changes()
         self.children: list[Run] = []  # instances that this one starts in the same transaction
-        self.cancel_children: list[UUID] = []  # to be cancelled after the commit, each on its own
+        self.errands: list[Errand] = []  # to other instances, after the commit, each on its own
         self.scope = Scope(
             self.index,
             self._instance_id,
@@ -374,7 +375,7 @@ class Run:
         row = self.row.but(snapshot=self.snapshot.to_json(), state=state, attention=attention)
         if outcome is not None and ends_now(self):
             row = row.but(finished_at=self.now, outcome=self.snapshot.finish, error=outcome.error,
-                cancelling=False, paused_at=None,
+                cancelling=False, paused_at=None, paused_as=None,
             )  # fmt: skip
             self.audit(f"instance.{state}", state, reason=_said(outcome))
             notices.ended(self, state, outcome)

@@ -23,6 +23,7 @@ from orch8.runtime import budgets
 from orch8.runtime.answering import answer, ask, lost, park
 from orch8.runtime.claim import own_claim
 from orch8.runtime.doubts import UNRESOLVED, contradiction, doubt, told
+from orch8.runtime.errand import Errand
 from orch8.runtime.fencing import TxFences, pass_on, stand_back, unsend
 from orch8.runtime.hooks import concluded
 from orch8.runtime.horizon import still_known
@@ -108,10 +109,10 @@ def unsent(task: Task) -> Item | None:
 
 @dataclass
 class Settled:
-    """What a settled batch leaves to do: calls of claimed follow-ups, children to cancel."""
+    """What a settled batch leaves to do: calls of claimed follow-ups, signals to others."""
 
     tasks: list[Task] = field(default_factory=list)
-    cancel_children: list[UUID] = field(default_factory=list)
+    errands: list[Errand] = field(default_factory=list)
     settled: int = 0
     late: int = 0
 
@@ -145,7 +146,7 @@ def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | Non
     for run, _ in works:
         changes.extend(run.collected)
         result.tasks += run.tasks
-        result.cancel_children += run.cancel_children
+        result.errands += run.errands
     if result.tasks:
         _follow(tx, [run for run, _ in works], changes, result)
     write(tx, changes)

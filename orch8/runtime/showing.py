@@ -30,23 +30,25 @@ def ends_now(run: Run) -> bool:
 
 
 def shown(run: Run) -> tuple[InstanceState, Any]:
-    """The state (paused, else running, else waiting, else scheduled) and the attention of the first
-    parked step, if any. Raises NeedsValues when a live leaf's row is not loaded.
+    """The state (paused or what it is held as, else running, else waiting, else scheduled) and the
+    attention of the first parked step, if any. Raises NeedsValues when a live leaf's row is not
+    loaded.
     """
     outcome = run.snapshot.outcome
     if outcome is not None:
         return _ENDS[outcome.status], None
     leaves = shown_leaves(run.index, run.snapshot.frames)
     paused = run.row.paused_at is not None
+    held = InstanceState(run.row.paused_as or InstanceState.PAUSED)
     if len(leaves) > WIDE:
-        return InstanceState.PAUSED if paused else InstanceState.RUNNING, run.row.attention
+        return held if paused else InstanceState.RUNNING, run.row.attention
     here = {**run.touched, **run.entered}
     run.known.require(StepRef(key) for key in leaves if key not in here)
     rows = [here.get(key) or run.known.get(StepRef(key)) for key in leaves]
     parked = next((row for row in rows if row.attention is not None), None)
     attention = None if parked is None else {**parked.attention, "node_key": parked.node_key}
     if paused:
-        return InstanceState.PAUSED, attention
+        return held, attention
     # What a pull worker has is waited for, whether it was taken or not (CONTRACT 10.1), and so is
     # what became of an attempt in doubt, whoever is being asked.
     states = {

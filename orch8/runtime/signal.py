@@ -8,32 +8,34 @@ from itertools import chain
 from typing import Any, Final, Protocol
 from uuid import UUID
 
+import orjson
+
 from orch8.blocks.approval import HUMAN_INPUT, UNANSWERED
 from orch8.engine.events import CancelRequested
-from orch8.engine.lifecycle import ENDED
+from orch8.engine.lifecycle import ENDED, InstanceState
 from orch8.engine.scope import CONTEXT, StepRef
 from orch8.errors import InvalidArgument, Unprocessable
 from orch8.runtime import interceptors
 from orch8.runtime.approving import answered
+from orch8.runtime.errand import MAX_NAME, Errand
 from orch8.runtime.hooks import concluded
 from orch8.runtime.interrupt import interrupt
 from orch8.runtime.office import Office, only
 from orch8.runtime.run import Run
 from orch8.runtime.words import heed
 from orch8.storage import instances, signals, steps
-from orch8.storage.changes import write
+from orch8.storage.changes import Changes, write
 from orch8.storage.ids import uuid7
 from orch8.storage.rows import InstanceRow, Moment, StepRow
 from orch8.storage.transaction import Tx
 
-CONTROLS: Final = ("pause", "resume", "cancel", "update_context")
-MAX_NAME: Final = 255
+HOLD: Final = "hold"  # as pause, but it shows as waiting: what an operator can do, and no signal
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignalRequest:
-    """``control`` is one of CONTROLS, or None for a custom signal, which has a ``name``. ``id`` is
-    that of its row in the inbox, where there is one.
+    """``control`` is one of CONTROLS, or HOLD, or None for a custom signal, which has a ``name``.
+    ``id`` is that of its row in the inbox, where there is one.
     """
 
     control: str | None = None
@@ -161,6 +163,27 @@ def cancel(office: Office, instance_id: UUID, *, actor: str, reason: str | None 
             carry_out(office, tx, row, moment, request)
 
 
+def run_errand(office: Office, errand: Errand) -> None:
+    """The errand's target has the signal, unless it has ended or had it before; the step that asked
+    for it is due.
+    """
+    with office.begin() as tx:
+        found, moment = instances.lock_instances(tx, [errand.to])
+        row = found.get(errand.to)
+        if row is not None and row.state not in ENDED and row.tenant_id == errand.tenant_id:
+            deliver(office, tx, row, moment, request_of(errand))
+        if errand.asked_by is not None:
+            write(tx, Changes(woken=[errand.asked_by]))
+
+
+def request_of(errand: Errand) -> SignalRequest:
+    """What the errand's target is told."""
+    return SignalRequest(
+        control=errand.control, name=errand.name, payload=errand.payload, actor=errand.actor,
+        reason=errand.reason, dedupe_key=errand.dedupe_key,
+    )  # fmt: skip
+
+
 def _custom(timers: Timers, run: Run, request: SignalRequest) -> None:
     """What it tells of an attempt in doubt is heeded. Then an interrupt takes the signal, or else
     the step that it answers for or a wait for it looks; without any it stays in the inbox.
@@ -177,45 +200,72 @@ def _custom(timers: Timers, run: Run, request: SignalRequest) -> None:
 
 
 def _pause(timers: Timers, run: Run, request: SignalRequest) -> None:
+    """Nothing begins until it is resumed; one that is held shows as paused from now on."""
     if run.row.paused_at is None:
         timers.hold_due(run.row.id)
-        run.row = run.row.but(paused_at=run.now)
-        _note(run, "instance.paused", request)
+    elif run.row.paused_as is None:
+        return
+    run.row = run.row.but(paused_at=run.row.paused_at or run.now, paused_as=None)
+    _note(run, "instance.paused", request)
+
+
+def _hold(timers: Timers, run: Run, request: SignalRequest) -> None:
+    if run.row.paused_at is None:
+        timers.hold_due(run.row.id)
+        run.row = run.row.but(paused_at=run.now, paused_as=InstanceState.WAITING.value)
+        _note(run, "instance.held", request)
 
 
 def _resume(timers: Timers, run: Run, request: SignalRequest) -> None:
     if run.row.paused_at is not None:
         timers.release_due(run.row.id)
-        run.row = run.row.but(paused_at=None)
-        _note(run, "instance.resumed", request)
+        action = "instance.resumed" if run.row.paused_as is None else "instance.released"
+        run.row = run.row.but(paused_at=None, paused_as=None)
+        _note(run, action, request)
 
 
 def _cancel(timers: Timers, run: Run, request: SignalRequest) -> None:
     """What calls nobody ends; a call in flight is awaited, since it may have moved money."""
     if run.row.paused_at is not None:
         timers.release_due(run.row.id)
-    run.row = run.row.but(cancelling=True, paused_at=None)
+    run.row = run.row.but(cancelling=True, paused_at=None, paused_as=None)
     _note(run, "instance.cancelling", request)
     run.fire(CancelRequested())
 
 
 def _update_context(timers: Timers, run: Run, request: SignalRequest) -> None:
+    """The members of payload.data are merged into the context's data. What cannot be merged is
+    discarded (CONTRACT 17.2), and the audit log says so.
+    """
     del timers
     given = request.payload if isinstance(request.payload, dict) else {}
     data = given.get("data")
     if not isinstance(data, dict):
-        raise Unprocessable("update_context needs payload.data, an object whose members are merged")
+        fault = (
+            "discarded: update_context merges the members of payload.data, which must be an object"
+        )
+        _note(run, "context.updated", request, fault=fault)
+        return
     context = run.known.get(CONTEXT)
-    run.set_context({**context, "data": {**(context.get("data") or {}), **data}})
+    before = context.get("data")
+    merged = {**context, "data": {**(before if isinstance(before, dict) else {}), **data}}
+    size, most = len(orjson.dumps(merged)), run.around.settings.max_context
+    if size > most:
+        fault = f"discarded: context too large: {size} bytes, the limit is {most}"
+        _note(run, "context.updated", request, fault=fault)
+        return
+    run.set_context(merged)
     _note(run, "context.updated", request, body={"members": sorted(data)[:100]})
 
 
-def _note(run: Run, action: str, request: SignalRequest, body: Any = None) -> None:
+def _note(
+    run: Run, action: str, request: SignalRequest, body: Any = None, *, fault: str | None = None
+) -> None:
     run.audit(
         request.noted_as or action,
-        "success",
+        "success" if fault is None else "failure",
         actor=request.actor,
-        reason=request.reason,
+        reason=fault or request.reason,
         body={**(body or {}), **request.more} or None,
         request_id=request.request_id,
     )
@@ -225,6 +275,7 @@ def _note(run: Run, action: str, request: SignalRequest, body: Any = None) -> No
 ACTS: Final[dict[str | None, Callable[[Timers, Run, SignalRequest], None]]] = {
     None: _custom,
     "pause": _pause,
+    HOLD: _hold,
     "resume": _resume,
     "cancel": _cancel,
     "update_context": _update_context,

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from orch8.storage import events, outbox
+from orch8.storage import emissions, events, outbox
 from orch8.storage.transaction import Tx
 
 log = structlog.get_logger(__name__)
@@ -22,6 +22,7 @@ DELIVERIES_KEPT: Final = timedelta(days=30)
 
 SWEEPS: Final[Mapping[str, Callable[[Tx], int]]] = {
     "deliveries": partial(outbox.forget, older_than=DELIVERIES_KEPT, most=AT_ONCE),
+    "emissions": partial(emissions.forget, most=AT_ONCE),
     "events": partial(events.forget, most=AT_ONCE),
 }
 

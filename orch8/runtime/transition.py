@@ -1,7 +1,8 @@
 """transition: an operator sets the state of an instance, or replaces its context.
 
 A state is what the machine shows; setting one carries out the verb that leads there: pause, resume,
-cancel, retry, or doing now what was to be done later.
+cancel, retry, or doing now what was to be done later. ``waiting`` is a pause under another name:
+the instance waits for whoever set it, and stays so whatever its calls answer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from orch8.runtime.office import Office, only
 from orch8.runtime.retry import again
 from orch8.runtime.run import Run
 from orch8.runtime.sandbox import marked
-from orch8.runtime.signal import SignalRequest, carry_out, change
+from orch8.runtime.signal import HOLD, SignalRequest, carry_out, change
 from orch8.storage import bulk, instances
 from orch8.storage.rows import InstanceRow, Moment
 from orch8.storage.transaction import Tx
@@ -30,7 +31,7 @@ from orch8.storage.transaction import Tx
 # Which states an operator may set, by the state that is shown (CONTRACT 10.1).
 SETTABLE: Final[Mapping[str, frozenset[str]]] = {
     State.SCHEDULED: frozenset({State.RUNNING, State.PAUSED, State.CANCELLED}),
-    State.RUNNING: frozenset({State.SCHEDULED, State.PAUSED, State.CANCELLED}),
+    State.RUNNING: frozenset({State.SCHEDULED, State.WAITING, State.PAUSED, State.CANCELLED}),
     State.WAITING: frozenset({State.RUNNING, State.SCHEDULED, State.CANCELLED}),
     State.PAUSED: frozenset({State.SCHEDULED, State.CANCELLED}),
     State.COMPLETED: frozenset({State.SCHEDULED}),
@@ -39,7 +40,7 @@ SETTABLE: Final[Mapping[str, frozenset[str]]] = {
 }
 # What nobody can declare, since only the answers of calls bring it about; and what to do instead.
 _DERIVED: Final[Mapping[str, str]] = {
-    State.WAITING: "an instance waits by itself; pause it to hold it",
+    State.WAITING: "only a running instance can be told to wait; pause it to hold it",
     State.COMPLETED: "decide on its step in doubt, complete its task, or cancel it",
     State.FAILED: "decide on its step in doubt, fail its task, or cancel it",
     State.SCHEDULED: "what was cancelled is not taken up again; start a new instance",
@@ -70,7 +71,9 @@ def move(
         return carry_out(office, tx, row, moment, _control("pause", because)).row
     if state == State.CANCELLED:
         return carry_out(office, tx, row, moment, _control("cancel", because)).row
-    if row.state == State.PAUSED:
+    if state == State.WAITING:
+        return carry_out(office, tx, row, moment, _control(HOLD, because)).row
+    if row.paused_at is not None:
         resumed = carry_out(office, tx, row, moment, _control("resume", because)).row
         _hasten(office, tx, row, moment, next_fire_at)
         return resumed

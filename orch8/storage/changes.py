@@ -17,6 +17,7 @@ from orch8.errors import BusinessKeyTaken
 from orch8.storage import derived, event_waits, fences
 from orch8.storage.budgets import COUNT, JUDGE, Counted, Judged, counted_rows, judged_rows
 from orch8.storage.derived import Repointed
+from orch8.storage.emissions import EMIT, Emission, emission_rows
 from orch8.storage.event_waits import EventWait, WaitOver
 from orch8.storage.fences import Hold
 from orch8.storage.ids import uuid7
@@ -95,17 +96,18 @@ _INSERT = f"""entered AS (
     SELECT {_VALUES} FROM json_to_recordset(%(entered)s::json)
         AS r(request text, {_record(_PLAIN)}))"""
 _ADVANCED = (
-    "id", "snapshot", "state", "updated_at", "cancelling", "paused_at", "attention", "outcome",
-    "error", "round", "context_version", "finished_at",
+    "id", "snapshot", "state", "updated_at", "cancelling", "paused_at", "paused_as", "attention",
+    "outcome", "error", "round", "context_version", "finished_at",
 )  # fmt: skip
 _ADVANCE = f"""advanced AS (
     UPDATE instances i SET snapshot = r.snapshot, state = r.state, updated_at = r.updated_at,
-        cancelling = r.cancelling, paused_at = r.paused_at, attention = r.attention,
-        outcome = r.outcome, error = r.error, round = r.round,
+        cancelling = r.cancelling, paused_at = r.paused_at, paused_as = r.paused_as,
+        attention = r.attention, outcome = r.outcome, error = r.error, round = r.round,
         context_version = r.context_version, finished_at = r.finished_at
     FROM json_to_recordset(%(advanced)s::json) AS r(id uuid, snapshot jsonb, state text,
-        updated_at timestamptz, cancelling boolean, paused_at timestamptz, attention jsonb,
-        outcome text, error jsonb, round smallint, context_version integer, finished_at timestamptz)
+        updated_at timestamptz, cancelling boolean, paused_at timestamptz, paused_as text,
+        attention jsonb, outcome text, error jsonb, round smallint, context_version integer,
+        finished_at timestamptz)
     WHERE i.id = r.id AND {within("i.id")})"""
 # A key that is taken keeps its instance; the rest of the statement then lacks the new one.
 _CREATE = """new AS MATERIALIZED (
@@ -248,6 +250,7 @@ class Changes:
     waits: list[EventWait]
     taken: list[tuple[UUID, UUID]]  # events, each with the wait that has it
     waits_over: list[WaitOver]
+    emitted: list[Emission]
     let_go: list[Hold]  # fences, by a statement of their own
     repointed: list[Repointed]  # versions of instances' own, by statements of their own
 
@@ -288,7 +291,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
 
     An instance whose idempotency key exists already is not created: the caller, who finds its id
     missing, must roll back, or its steps would stay behind. Raises BusinessKeyTaken when another
-    instance took a business key meanwhile.
+    instance took a business key meanwhile, or emitted something under the same key.
     """
     fences.release(tx, changes.let_go)
     for moved in sorted(changes.repointed, key=lambda each: each.by.id):
@@ -328,6 +331,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     add(PUSH, "pushed", push_rows(changes.pushed))
     for part in event_waits.parts(changes.waits, changes.taken, changes.waits_over):
         add(*part)
+    add(EMIT, "emitted", emission_rows(changes.emitted))
     add(_INCIDENT, "incidents", [_entry(each, _INCIDENT_NAMES) for each in changes.incidents])
     add(_TAKE, "business_keys", [_named(c, _KEY_NAMES) for c in changes.business_keys])
     add(_FREE, "freed_keys", [{"id": instance_id} for instance_id in changes.freed_keys])
@@ -338,8 +342,10 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     tail = f"SELECT {made}"
     if changes.business_keys:
         tail = f"{tail} UNION ALL SELECT instance_id, true FROM taken"
+    if changes.emitted:
+        tail = f"{tail} UNION ALL SELECT instance_id, true FROM emitted"
     rows = tx.rows("WITH " + ",\n".join(parts) + "\n" + tail, params)
-    if sum(row.keyed for row in rows) < len(changes.business_keys):
+    if sum(row.keyed for row in rows) < len(changes.business_keys) + len(changes.emitted):
         raise BusinessKeyTaken
     return frozenset(row.id for row in rows if not row.keyed)
 

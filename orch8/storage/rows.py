@@ -91,6 +91,7 @@ class InstanceRow:
     updated_at: datetime
     cancelling: bool = False
     paused_at: datetime | None = None
+    paused_as: str | None = None  # the state that it shows while it is paused, if another
     attention: Any = None
     outcome: str | None = None
     error: Any = None

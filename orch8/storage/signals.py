@@ -66,6 +66,16 @@ def signals_of(tx: Tx, instance_id: UUID, limit: int = 1000) -> list[Row]:
     return [_opened(tx, row) for row in tx.rows(sql, {"id": instance_id, "limit": limit})]
 
 
+def target(tx: Tx, instance_id: UUID, dedupe_key: str) -> Row | None:
+    """``tenant_id`` and ``state`` of an instance, and the ``signal_id`` of the signal that it has
+    under this key; None if there is no such instance.
+    """
+    sql = """SELECT i.tenant_id, i.state, (SELECT s.id FROM signals s
+                 WHERE s.instance_id = i.id AND s.dedupe_key = %(key)s) AS signal_id
+             FROM instances i WHERE i.id = %(id)s"""
+    return tx.one(sql, {"id": instance_id, "key": dedupe_key})
+
+
 def reseal(tx: Tx, limit: int, after: tuple[Any, ...] = (FIRST,)) -> Page:
     """As instances.reseal_contexts, of the payloads."""
     cipher = tx.cipher

@@ -110,7 +110,7 @@ claimed AS (
 shown AS (
     SELECT i.id FROM instances i
     WHERE i.id IN (SELECT i FROM r WHERE NOT r.pull AND r.state = 'running')
-        AND i.state IN ('scheduled', 'waiting') AND {within("i.id")}
+        AND i.state IN ('scheduled', 'waiting') AND i.paused_at IS NULL AND {within("i.id")}
     FOR UPDATE SKIP LOCKED)
 UPDATE instances i SET state = 'running', updated_at = orch8_now()
 FROM shown WHERE i.id = shown.id AND {within("i.id")}"""
@@ -279,6 +279,15 @@ def waiting_for(tx: Tx, instance_id: UUID, what: str) -> list[str]:
     sql = f"""SELECT s.node_key FROM steps s, {_LIVE_OF} AND s.waits_for = %(w)s
               AND s.state IN ('waiting', 'scheduled')"""
     return [row.node_key for row in tx.rows(sql, {"i": instance_id, "w": what})]
+
+
+def first_live(tx: Tx, instance_id: UUID) -> str | None:
+    """The block of the step that an instance has been at for longest; None if it is at none."""
+    sql = f"""SELECT s.block_id FROM steps s, {_LIVE_OF} AND position('@' IN s.block_id) = 0
+                  AND s.state IN ('scheduled', 'running', 'sleeping', 'waiting', 'parked')
+              ORDER BY s.id LIMIT 1"""
+    row = tx.one(sql, {"i": instance_id})
+    return None if row is None else str(row.block_id)
 
 
 def claimed_by(tx: Tx, worker_id: UUID, limit: int) -> list[tuple[UUID, str]]:

@@ -25,6 +25,7 @@ from orch8.handlers.request import StepRequest
 from orch8.runtime.budgets import counted
 from orch8.runtime.claim import own_claim
 from orch8.runtime.doubts import contradiction, told
+from orch8.runtime.errand import Errand
 from orch8.runtime.fencing import pass_on, stand_back
 from orch8.runtime.hooks import concluded
 from orch8.runtime.keys import KeyMaker
@@ -41,13 +42,13 @@ from orch8.runtime.settle import (
     settle_run,
     unsent,
 )
-from orch8.runtime.signal import ACTS, SignalRequest
+from orch8.runtime.signal import ACTS, SignalRequest, request_of
 from orch8.runtime.surroundings import Surroundings
 from orch8.storage.changes import Changes
 from orch8.storage.rows import InstanceRow, StepRow
 from orch8.testing.clock import Chance, VirtualClock
 from orch8.testing.scripts import Scripts
-from orch8.testing.store import Store
+from orch8.testing.store import Signal, Store
 
 NO_LIMITS: Final = Limits()
 WIDTH: Final = 32  # calls that one settled answer may lead to at once
@@ -249,9 +250,33 @@ class Driver:
         run.tasks = [task for task in run.tasks if task not in behind]
         self.store.write(run.collected)
         self._launch(run)
-        for child_id in run.cancel_children:
-            if self.store.instances[child_id].state not in ENDED:
-                self.control(child_id, SignalRequest(control="cancel", actor="engine"))
+        for errand in run.errands:
+            self._run(errand)
+
+    def _run(self, errand: Errand) -> None:
+        """The errand's target has the signal, unless it has ended or had it before."""
+        target = self.store.instances.get(errand.to)
+        known = target is not None and target.tenant_id == errand.tenant_id
+        if target is not None and known and target.state not in ENDED:
+            self.deliver(errand.to, request_of(errand))
+        if errand.asked_by is not None:
+            self.store.write(Changes(woken=[errand.asked_by]))
+
+    def deliver(self, instance_id: UUID, request: SignalRequest) -> None:
+        """The signal is in the inbox, and what it does at once is done; a repeated dedupe key does
+        nothing.
+        """
+        inbox = self.store.signals[instance_id]
+        if request.dedupe_key in {each.dedupe_key for each in inbox} - {None}:
+            return
+        made = Signal(
+            self.chance.new_id(), request.control or request.name, request.payload, request.actor,
+            self.clock.now, request.dedupe_key,
+        )  # fmt: skip
+        if request.control is not None:
+            made.consumed_at, made.consumed_by = self.clock.now, "engine"
+        inbox.append(made)
+        self.control(instance_id, replace(request, id=made.id))
 
     def _next_of(self, instance_id: UUID) -> datetime | None:
         moments = [

@@ -38,7 +38,7 @@ from orch8.testing.clock import VirtualClock, aware, span
 from orch8.testing.driver import Call, Driver
 from orch8.testing.instance import SimInstance
 from orch8.testing.scripts import Scripts, SimulationError
-from orch8.testing.store import Signal, Store, through_json
+from orch8.testing.store import Store, through_json
 
 DAY_ONE: Final = datetime(2026, 1, 1, 9, tzinfo=UTC)  # fixed: a test does not depend on today
 ACTOR: Final = "test"
@@ -113,6 +113,11 @@ class Simulator:
         )  # fmt: skip
         self._store.sequences[published.id] = published
         return sequence.name
+
+    def trigger(self, slug: str, sequence: str) -> None:
+        """The slug starts instances of the newest version of the sequence, for ``emit_event``."""
+        self._find(sequence)
+        self._store.triggers.add(slug, sequence)
 
     def start(
         self,
@@ -235,13 +240,10 @@ class Simulator:
         it consumes it when time goes on. A repeated ``dedupe_key`` does nothing.
         """
         self._live(instance, "send signal to")
-        inbox = self._store.signals[instance.id]
-        if dedupe_key is not None and dedupe_key in {each.dedupe_key for each in inbox}:
-            return
-        made = self._driver.chance.new_id()
-        inbox.append(Signal(made, name, through_json(payload), ACTOR, self.now, dedupe_key))
-        request = SignalRequest(name=name, payload=through_json(payload), actor=ACTOR, id=made)
-        self._driver.control(instance.id, request)
+        request = SignalRequest(
+            name=name, payload=through_json(payload), actor=ACTOR, dedupe_key=dedupe_key
+        )
+        self._driver.deliver(instance.id, request)
 
     def pause(self, instance: SimInstance) -> None:
         """Nothing of the instance is called until it is resumed; calls in flight are answered."""
@@ -306,11 +308,11 @@ class Simulator:
 
     # -- below -------------------------------------------------------------------------------------
     def _find(self, name: str) -> Published:
-        found = [each for each in self._store.sequences.values() if each.name == name]
-        if not found:
+        found = self._store.newest(name)
+        if found is None:
             known = ", ".join(sorted({each.name for each in self._store.sequences.values()}))
             raise NotFound(f"sequence {name!r}; published: {known}. Use Simulator.publish")
-        return max(found, key=lambda each: each.version)
+        return found
 
     def _earlier(self, request: StartRequest) -> InstanceRow | None:
         if request.idempotency_key is None:

@@ -19,7 +19,7 @@ import orjson
 from orch8.engine.keys import NodeKey
 from orch8.engine.lifecycle import LIVE, StepState
 from orch8.engine.scope import CONTEXT, STATE, OutputRef, Ref, StepRef
-from orch8.runtime import event_waits
+from orch8.runtime import elsewhere, event_waits
 from orch8.runtime.budgets import asked_history
 from orch8.runtime.fencing import FENCE
 from orch8.runtime.identity import holder_key
@@ -41,6 +41,7 @@ from orch8.storage.transaction import dumps
 from orch8.testing.attempts import Attempts
 from orch8.testing.clock import VirtualClock
 from orch8.testing.fences import SimFences
+from orch8.testing.triggers import SimTriggers
 
 _WAKEABLE = frozenset({StepState.WAITING, StepState.SCHEDULED})
 
@@ -76,6 +77,7 @@ class Store:
         self.doubts: dict[tuple[UUID, str, int], Doubt] = {}
         self.incidents: list[Incident] = []
         self.fences = SimFences(self._wake_behind, self._ask_now, self._tell)
+        self.triggers = SimTriggers(clock, self.newest)
         self._attempts = Attempts()
         self._business_keys: dict[tuple[str, str], tuple[UUID, bool]] = {}  # and if it is lasting
         self._correlations: dict[UUID, dict[str, str]] = {}  # of the open instances
@@ -109,6 +111,11 @@ class Store:
             and each.derived_from is None
         ]
         return max(versions, key=lambda each: each.version, default=None)
+
+    def newest(self, name: str) -> Published | None:
+        """The newest version of a name, whoever has it."""
+        found = [each for each in self.sequences.values() if each.name == name]
+        return max(found, key=lambda each: each.version, default=None)
 
     def by_key(self, tenant_id: str, idempotency_key: str) -> InstanceRow | None:
         """The instance that was created under this key."""
@@ -174,6 +181,8 @@ class Store:
         kind, _, rest = ref.name.partition(":")
         if event_waits.is_asked(ref):  # nobody tells events here
             return event_waits.without_events(self._waits.get((run.row.id, rest)), ref)
+        if kind in elsewhere.READERS:
+            return self._elsewhere(run, kind, rest)
         if kind == "sequence":
             name, _, version = rest.rpartition(":")
             wanted = int(version) if version else None
@@ -182,6 +191,22 @@ class Store:
         if child is None:
             return None
         return summary(child, self.steps_of(child.id)[:MAX_CHILD_OUTPUTS])
+
+    def _elsewhere(self, run: Run, kind: str, rest: str) -> Any:
+        if kind == elsewhere.TRIGGER:
+            return self.triggers.aim(rest)
+        if kind == elsewhere.EMITTED:
+            return self.triggers.first_under(run.row.tenant_id, *rest.split(":", 1))
+        instance_id, _, dedupe_key = rest.partition(":")
+        row = self.instances.get(UUID(instance_id))
+        if row is None:
+            return None
+        if kind == elsewhere.TARGET:
+            inbox = self.signals[row.id]
+            sent = next((each.id for each in inbox if each.dedupe_key == dedupe_key), None)
+            return elsewhere.Target(row.tenant_id, row.state, sent)
+        at = next((each.block_id for each in self._live[row.id].values()), None)
+        return elsewhere.told_of(row, self.context(row), at)
 
     # -- writing -------------------------------------------------------------------------------
     def write(self, changes: Changes) -> None:
@@ -212,6 +237,7 @@ class Store:
         for doubt in (*changes.doubted, *changes.undoubted):
             self.doubts[doubt.instance_id, doubt.node_key, doubt.generation] = doubt
         self.incidents.extend(changes.incidents)
+        self.triggers.write(changes.emitted)
         for seen in changes.evidence:
             self.evidence[seen.instance_id].append(seen)
 

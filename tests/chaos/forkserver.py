@@ -22,7 +22,7 @@ from orch8.config import Settings
 from orch8.limits import Doorbell, Limiter
 from orch8.runtime.office import Office
 from orch8.runtime.pump import Pump
-from orch8.runtime.signal import cancel
+from orch8.runtime.signal import run_errand
 
 LOOK = 0.05  # seconds between two looks at the lane
 GRACE = 3.0  # seconds in which a pump that is asked to end has its calls answered and settled
@@ -57,7 +57,7 @@ def pump(settings: Settings, lane: str, node: str, *, width: int | None = None) 
         node,
         limiter=Limiter(settings.redis_url),
         doorbell=Doorbell(settings.redis_url),
-        cancel=partial(cancel, office, actor="engine", reason="the parent was cancelled"),
+        run_errand=partial(run_errand, office),
         width=width,
     )
     # Two threads, as Celery's: one works, the other's call returns at once and pokes it.

@@ -47,6 +47,17 @@ def entries(api: Api, instance_id: str) -> list[Any]:
     return list(reversed(api.get(f"/instances/{instance_id}/audit")[:-1]))
 
 
+def test_running_instances_can_all_be_set_to_waiting(desk: Desk) -> None:
+    """Those that are not running are left as they are."""
+    sleeper = {"type": "step", "handler": "sleep", "params": {"duration_ms": 600_000}}
+    running = desk.run({"id": "sleeper", "blocks": [sleeper]})
+    scheduled = later(desk.api)
+    answer = patch(desk.api, "/instances/bulk/state", filter=MINE, state="waiting")
+    assert answer["count"] == 1
+    assert state(desk.api, running["id"]) == "waiting"
+    assert state(desk.api, scheduled) == "scheduled"
+
+
 # -- the filter ----------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("method", "path", "more"),

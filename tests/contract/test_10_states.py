@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -59,7 +60,7 @@ def in_state(desk: Desk, name: str) -> Any:
     ("before", "allowed"),
     [
         ("scheduled", {"running", "paused", "cancelled"}),
-        ("running", {"scheduled", "paused", "cancelled"}),
+        ("running", {"scheduled", "waiting", "paused", "cancelled"}),
         ("waiting", {"running", "scheduled", "cancelled"}),
         ("paused", {"scheduled", "cancelled"}),
         ("completed", {"scheduled"}),
@@ -69,7 +70,7 @@ def in_state(desk: Desk, name: str) -> Any:
 )
 def test_state_can_be_set_as_the_table_says(desk: Desk, before: str, allowed: set[str]) -> None:
     """What is not in the table is 400 and changes nothing. What only answers can bring about
-    (waiting, completed, failed) nobody can declare, and what was cancelled stays so.
+    (completed, failed) nobody can declare, and what was cancelled stays so.
     """
     for wanted in STATES:
         found = in_state(desk, before)
@@ -100,6 +101,74 @@ def test_sleeper_that_is_paused_stays_so(desk: Desk) -> None:
     desk.house.advance(timedelta(days=1))
     desk.house.work()
     assert desk.read(found)["state"] == "paused"
+
+
+def test_sleeper_that_is_set_to_waiting_stays_so(desk: Desk) -> None:
+    """Whatever its sleep, a custom signal or a call in flight would do, until it is let go: by
+    setting it to scheduled or running, or with the signal resume.
+    """
+    for lets_go in ("scheduled", "running", "resume"):
+        found = desk.run(SLEEPER)
+        put(desk.api, found, "waiting")
+        assert desk.read(found)["state"] == "waiting"
+        desk.api.post(f"/instances/{found['id']}/signals", {"signal": "anything"})
+        desk.house.advance(timedelta(days=1))
+        desk.house.tick()
+        desk.house.work()
+        assert desk.read(found)["state"] == "waiting"
+        if lets_go == "resume":
+            desk.api.post(f"/instances/{found['id']}/signals", {"signal": "resume"})
+        else:
+            put(desk.api, found, lets_go)
+        desk.house.work()
+        assert desk.read(found)["state"] == "completed"
+
+
+def test_held_instance_is_like_a_paused_one(desk: Desk) -> None:
+    """It can be paused by the signal, then shows so; it can be cancelled; its changes are told."""
+    found = desk.run(SLEEPER)
+    put(desk.api, found, "waiting", actor="ana", reason="fraud check")
+    put(desk.api, found, "paused", status=400)
+    desk.api.post(f"/instances/{found['id']}/signals", {"signal": "pause"})
+    assert desk.read(found)["state"] == "paused"
+    put(desk.api, found, "scheduled")
+    put(desk.api, found, "waiting")
+    put(desk.api, found, "cancelled")
+    assert desk.read(found)["state"] == "cancelled"
+    entries = desk.api.get(f"/instances/{found['id']}/audit")
+    held = [(e["actor"], e["reason"]) for e in entries if e["action"] == "instance.held"]
+    assert ("ana", "fraud check") in held
+    told = desk.api.get(f"/instances/{found['id']}/timeline")["state_transitions"]
+    assert [each["to_state"] for each in told] == [
+        "scheduled", "waiting", "paused", "scheduled", "waiting", "cancelled",
+    ]  # fmt: skip
+
+
+def test_held_instance_takes_in_the_answer_of_its_call(desk: Desk) -> None:
+    """What was sent is answered and kept; the step after it is held."""
+    called, go_on = threading.Event(), threading.Event()
+
+    def slow(_request: Any) -> Any:
+        called.set()
+        assert go_on.wait(20)
+        return {"paid": True}
+
+    desk.house.handler("charge", slow)
+    after = {"type": "step", "id": "after", "handler": "noop"}
+    found = desk.api.started({"id": "held", "blocks": [*CHARGE["blocks"], after]})
+    thread = threading.Thread(target=desk.house.work)
+    thread.start()
+    assert called.wait(10)
+    put(desk.api, found, "waiting")
+    go_on.set()
+    thread.join(30)
+    assert [each["block_id"] for each in desk.api.get(f"/instances/{found['id']}/outputs")] == [
+        "charge"
+    ]
+    assert desk.read(found)["state"] == "waiting"
+    put(desk.api, found, "scheduled")
+    desk.house.work()
+    assert desk.read(found)["state"] == "completed"
 
 
 def test_scheduled_instance_goes_on_at_the_time_that_is_named(desk: Desk) -> None:

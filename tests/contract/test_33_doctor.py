@@ -71,6 +71,23 @@ def test_risk_has_to_be_acknowledged(desk: Desk) -> None:
     assert "stale or does not belong" in refused["error"]
 
 
+def test_instance_that_was_set_to_waiting_says_so(desk: Desk) -> None:
+    """It waits for whoever set it; the command is one to be completed by hand."""
+    sleeper = {"type": "step", "handler": "sleep", "params": {"duration_ms": 600_000}}
+    instance = desk.run({"id": "sleeper", "blocks": [sleeper]})
+    answer = desk.api.send("PATCH", f"/instances/{instance['id']}/state", {"state": "waiting"})
+    assert answer.status_code == 200
+    (found,) = diagnosed(desk.api, instance)
+    assert (found["code"], found["category"], found["confidence"], found["health"]) == (
+        "WAITING_EXTERNAL_EVENT", "probable_cause", "medium", "expected",
+    )  # fmt: skip
+    (remedy,) = found["remediation"]
+    assert remedy["command"].startswith(f"orch8 signal {instance['id']} custom:<name>")
+    (preview,) = previews(desk.api, instance)
+    refused = apply(desk.api, instance, preview["preview_id"], status=400)
+    assert "must be completed manually" in refused["error"]
+
+
 def test_completed_instance_needs_nothing(desk: Desk) -> None:
     """One diagnosis, no previews."""
     instance = desk.run(NOOP)

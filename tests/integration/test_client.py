@@ -115,8 +115,23 @@ def test_signals_steer_an_instance(house: House, client: Client) -> None:
     house.work()
     assert client.instances.wait(one.id, within=5).state == "completed"
     two = client.instances.start("wait", {"invoice": "in_2"})
+    napping = {"id": "nap", "blocks": [{"type": "step", "handler": "sleep",
+               "params": {"duration_ms": 600_000}}]}  # fmt: skip
+    client.sequences.publish(napping)
+    three = client.instances.start("nap")
+    house.work()
+    client.instances.hold(three.id, reason="fraud check")
+    assert client.instances.get(three.id).state == "waiting"
+    client.instances.resume(three.id)
+    assert client.instances.get(three.id).state != "waiting"
+    client.instances.update_context(two.id, {"card": "new"}, reason="the customer wrote")
+    assert client.instances.get(two.id).context["data"] == {"invoice": "in_2", "card": "new"}
     client.instances.cancel(two.id)
     assert client.instances.wait(two.id, within=5).state == "cancelled"
+    sent = client.instances.signals(two.id)
+    assert [(each.name, each.consumed_by) for each in sent] == [
+        ("update_context", "engine"), ("cancel", "engine"),
+    ]  # fmt: skip
 
 
 def test_failed_instance_is_retried(house: House, client: Client) -> None:

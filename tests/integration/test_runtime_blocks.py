@@ -16,8 +16,9 @@ DAY = timedelta(days=1)
 
 
 def children(house: House) -> list[Any]:
-    """The ids of the instances that have a parent."""
-    found = house.sql("SELECT id FROM instances WHERE depth > 0 ORDER BY id")
+    """The instances that a step of another one has started."""
+    started = "metadata ->> '_parent_instance_id' IS NOT NULL"
+    found = house.sql(f"SELECT id FROM instances WHERE {started} ORDER BY id")
     return [house.instance(row.id) for row in found]
 
 

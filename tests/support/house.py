@@ -27,7 +27,7 @@ from orch8.runtime.office import Office
 from orch8.runtime.publish import publish
 from orch8.runtime.pump import Pump
 from orch8.runtime.retry import retry
-from orch8.runtime.signal import SignalRequest, cancel, signal
+from orch8.runtime.signal import SignalRequest, run_errand, signal
 from orch8.runtime.start import StartRequest, StartResult, start
 from orch8.runtime.tick import Ticked, tick
 from orch8.storage import audit, fleet, instances, steps
@@ -70,8 +70,8 @@ class House:
         office = office or self.office
         limiter = Limiter(self.settings.redis_url)
         self._ends.callback(limiter.close)
-        stop = partial(cancel, office, actor="engine")
-        pump = Pump(office, "test", limiter=limiter, cancel=stop, **more)
+        errands = partial(run_errand, office)
+        pump = Pump(office, "test", limiter=limiter, run_errand=errands, **more)
         self._ends.callback(pump.stop, 1.0)
         return pump
 

@@ -47,9 +47,12 @@ def stub() -> Iterator[Stub]:
             status, answer = found.answers[self.path]
             self.send_response(status)
             self.end_headers()
-            self.wfile.write(answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+            if self.command != "HEAD":
+                raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+                self.wfile.write(raw)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _answer  # noqa: N815 - the base looks for these names
+        # The base looks for these names.
+        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _answer  # noqa: N815
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as in the base
             """Nothing is logged."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 import structlog.testing
 
 from orch8.engine.outcome import Answer, Verdict
+from orch8.handlers import tool_call
 from orch8.handlers.builtin import CallSite
-from orch8.handlers.classify import Response
+from orch8.handlers.classify import Response, classifier
 from orch8.handlers.http import Call
 from orch8.handlers.http_request import check, effect, run
 from orch8.handlers.log import MAX_LOGGED
-from orch8.handlers.registry import HANDLERS
+from orch8.handlers.registry import HANDLERS, MISSING
 
 SITE = CallSite(idempotency_key="key-1", connect_timeout=3.0, max_response=99, not_after=5.0)
 
@@ -83,11 +86,26 @@ def test_table_names_the_kind_of_every_builtin() -> None:
     assert {n for n, k in kinds.items() if k == "pure"} == {
         "noop", "log", "fail", "assert", "transform",
     }  # fmt: skip
-    assert {n for n, k in kinds.items() if k == "call"} == {"http_request"}
+    assert {n for n, k in kinds.items() if k == "call"} == {"http_request", "tool_call"}
     assert {n for n, k in kinds.items() if k == "durable"} == {
         "wait", "sleep", "wait_signal", "sub_sequence", "start_sequence", "guard",
-        "set_state", "get_state", "delete_state", "self_modify", "wait_for_event", "human_review",
+        "set_state", "get_state", "delete_state", "merge_state", "emit_event", "send_signal",
+        "query_instance", "self_modify", "wait_for_event", "human_review",
     }  # fmt: skip
+
+
+def test_builtin_that_orch8_does_not_have_fails_and_says_so() -> None:
+    """Whatever it is given, for good; it is told how to have one of one's own."""
+    for name, builtin in MISSING.items():
+        assert builtin.check({"x": 1}) == []
+        answer = builtin.run({})
+        assert answer.verdict is Verdict.FAILED
+        assert answer.error is not None
+        assert (answer.error["code"], name in answer.error["message"]) == (
+            "not_part_of_orch8",
+            True,
+        )
+    assert not MISSING.keys() & HANDLERS.keys()
 
 
 @pytest.mark.parametrize(
@@ -115,6 +133,19 @@ def test_table_names_the_kind_of_every_builtin() -> None:
         ("set_state", {"value": 1}, "/key"),
         ("get_state", {"key": ""}, "/key"),
         ("delete_state", {"key": 4}, "/key"),
+        ("merge_state", {"values": [1]}, "/values"),
+        ("emit_event", {}, "/trigger_slug"),
+        ("emit_event", {"trigger_slug": "s", "meta": 3}, "/meta"),
+        ("emit_event", {"trigger_slug": "s", "dedupe_key": [1]}, "/dedupe_key"),
+        ("emit_event", {"trigger_slug": "s", "dedupe_scope": "world"}, "/dedupe_scope"),
+        ("send_signal", {"instance_id": "i"}, "/signal_type"),
+        ("send_signal", {"signal_type": "pause"}, "/instance_id"),
+        ("send_signal", {"instance_id": "i", "signal_type": 3}, "/signal_type"),
+        ("query_instance", {}, "/instance_id"),
+        ("tool_call", {}, "/url"),
+        ("tool_call", {"url": "https://x", "tool_name": 3}, "/tool_name"),
+        ("tool_call", {"url": "https://x", "body_artifact": "a"}, "/body_artifact"),
+        ("tool_call", {"url": "https://x", "response_as": "artifact"}, "/response_as"),
     ],
 )
 def test_wrong_parameter_is_a_problem_with_its_place(
@@ -138,6 +169,11 @@ def test_wrong_parameter_is_a_problem_with_its_place(
         ("wait_signal", {"signal": "kyc", "timeout": {"days": 3}}),
         ("start_sequence", {"sequence": "s", "input": {"a": 1}}),
         ("set_state", {"key": "k", "value": None}),
+        ("merge_state", {"values": "{{v}}"}),
+        ("emit_event", {"trigger_slug": "{{s}}", "dedupe_key": 7, "dedupe_scope": "{{d}}"}),
+        ("send_signal", {"instance_id": "{{i}}", "signal_type": {"custom": "{{n}}"}}),
+        ("query_instance", {"instance_id": "{{i}}"}),
+        ("tool_call", {"url": "{{u}}", "response_as": "{{r}}"}),
     ],
 )
 def test_parameters_that_only_render_later_are_not_judged(
@@ -234,3 +270,64 @@ def test_http_request_check_accepts_what_run_accepts() -> None:
     """A complete set of parameters has no problem."""
     params = {"url": "https://x/", "method": "PUT", "timeout_ms": 5, "headers": {"a": "b"}}
     assert check(params) == []
+
+
+# -- tool_call -----------------------------------------------------------------------------------
+def tool(response: Response, site: CallSite = SITE, **params: Any) -> Answer:
+    """What an answer of a tool comes to."""
+    call = tool_call.run({"url": "https://x/", **params}, site)
+    assert isinstance(call, Call)
+    return call.classify(response)
+
+
+def test_tool_call_tells_the_tool_where_it_is_called_from() -> None:
+    """Its body is the same for every dispatch of an attempt."""
+    site = replace(SITE, instance_id="i", block_id="b", attempt=2)
+    call = tool_call.run({"url": "https://x/", "arguments": None}, site)
+    assert isinstance(call, Call)
+    assert (call.method, call.timeout) == ("POST", 30.0)
+    assert orjson.loads(call.body) == {
+        "tool_name": "unknown", "arguments": {},
+        "context": {"instance_id": "i", "block_id": "b", "attempt": 2},
+    }  # fmt: skip
+    assert dict(call.headers)["Idempotency-Key"] == "key-1"
+    assert tool_call.effect({"method": "GET"}) == "external"
+
+
+@pytest.mark.parametrize(
+    ("body", "result"), [(b'{"a": 1}', {"a": 1}), (b"null", None), (b"", None)]
+)
+def test_tool_call_puts_out_the_parsed_answer(body: bytes, result: Any) -> None:
+    """An empty one is null."""
+    answer = tool(Response(201, body), tool_name="t")
+    assert answer.verdict is Verdict.SUCCEEDED
+    assert answer.output == {"tool_name": "t", "result": result, "status": 201}
+
+
+@pytest.mark.parametrize(("repeatable", "verdict"), [(True, "failed"), (False, "unknown")])
+def test_tool_call_cannot_read_what_is_not_json(repeatable: bool, verdict: str) -> None:
+    """That fails a call without an effect; any other is in doubt."""
+    answer = tool(Response(200, b"<html>"), replace(SITE, repeatable=repeatable))
+    assert answer.verdict == verdict
+    assert answer.error is not None
+    assert answer.error["code"] == "not_json"
+
+
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [(404, "refused"), (429, "failed_safe"), (409, "unknown"), (500, "unknown")],
+)
+def test_tool_call_is_classified_as_http_request_is(status: int, verdict: str) -> None:
+    """By its status."""
+    assert tool(Response(status, b"no")).verdict == verdict
+
+
+def test_tool_call_of_a_provider_is_read_by_its_table() -> None:
+    """What the table calls declined has the parsed body as its result, and the class beside it."""
+    site = replace(SITE, classify=classifier("stripe"))
+    body = b'{"error": {"type": "card_error", "code": "card_declined"}}'
+    answer = tool(Response(402, body), site)
+    assert answer.verdict is Verdict.DECLINED
+    assert answer.output == {
+        "tool_name": "unknown", "result": orjson.loads(body), "status": 402, "outcome": "declined",
+    }  # fmt: skip

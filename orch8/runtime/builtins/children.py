@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from orch8.engine.outcome import COMPLETED, Outcome, Status, Verdict, failed
 from orch8.engine.scope import STATE, Part
 from orch8.errors import BusinessKeyTaken, ExpressionError, InvalidArgument
 from orch8.runtime import identity
+from orch8.runtime.errand import RECHECK, Errand
 from orch8.runtime.library import Published
 from orch8.runtime.run import CHILD, Run
 from orch8.runtime.sandbox import marked
@@ -20,7 +20,6 @@ from orch8.runtime.zone import zone_of
 from orch8.storage.rows import InstanceRow, StepRow
 
 MAX_DEPTH: Final = 16  # of sub-sequences within each other (CONTRACT 12.7)
-RECHECK: Final = timedelta(seconds=5)
 
 
 def sub_sequence(run: Run, row: StepRow, params: Any) -> None:
@@ -48,7 +47,12 @@ def sub_sequence(run: Run, row: StepRow, params: Any) -> None:
         if run.cancelling(
             row.key
         ):  # the child is cancelled first; looked at again in case that is lost
-            run.cancel_children.append(UUID(row.progress["child"]))
+            run.errands.append(
+                Errand(
+                    to=UUID(row.progress["child"]), tenant_id=row.tenant_id, control="cancel",
+                    dedupe_key=f"cancel:{row.id}", reason="the parent was cancelled",
+                )
+            )  # fmt: skip
             run.schedule(row, run.now + RECHECK)
         return
     if ended["state"] == "completed":
@@ -97,8 +101,28 @@ def spawn(
         run.end(row, failed(f"there is no sequence {name!r}", code="unknown_sequence"))
         return None
     mine = run.row
-    context = {"data": data if data is not None else {}, "config": {}}
-    context = marked(context, dry_run=mine.dry_run)
+    origin: dict[str, Any] = {
+        "_parent_block_id": row.block_id, "_parent_instance_id": str(mine.id),
+    }  # fmt: skip
+    if parent:
+        origin["_sub_sequence_depth"] = mine.depth + 1
+    return bear(
+        run, row, published, data if data is not None else {}, lane=mine.lane,
+        priority=mine.priority, parent_instance_id=mine.id if parent else None,
+        parent_node_key=row.node_key if parent else None, depth=mine.depth + 1 if parent else 0,
+        session_id=mine.session_id, metadata=origin,
+    )  # fmt: skip
+
+
+def bear(
+    run: Run, row: StepRow, published: Published, data: Any, *, lane: str, priority: str,
+    **members: Any,
+) -> Child | None:  # fmt: skip
+    """A new instance of this version in the same transaction, with ``members`` of its row as given;
+    None, and the step failed, as of spawn. A dry run bears dry runs.
+    """
+    mine = run.row
+    context = marked({"data": data, "config": {}}, dry_run=mine.dry_run)
     try:
         own = published.sequence.body.get("timezone")
         timezone = zone_of(published, context, run.moment, mine.timezone if own is None else None)
@@ -108,16 +132,10 @@ def spawn(
     child = Run(
         run.around,
         InstanceRow(
-            id=run.around.new_id(), tenant_id=mine.tenant_id, namespace=mine.namespace,
-            sequence_id=published.id, state="scheduled", snapshot={"f": {}}, lane=mine.lane,
-            priority=mine.priority, timezone=timezone, created_at=run.now, updated_at=run.now,
-            parent_instance_id=mine.id if parent else None,
-            parent_node_key=row.node_key if parent else None, depth=mine.depth + 1,
-            session_id=mine.session_id, dry_run=mine.dry_run,
-            metadata={
-                "_parent_block_id": row.block_id, "_parent_instance_id": str(mine.id),
-                "_sub_sequence_depth": mine.depth + 1,
-            },
+            id=run.around.new_id(), tenant_id=mine.tenant_id, namespace=published.namespace,
+            sequence_id=published.id, state="scheduled", snapshot={"f": {}}, lane=lane,
+            priority=priority, timezone=timezone, created_at=run.now, updated_at=run.now,
+            dry_run=mine.dry_run, **members,
         ),
         published, run.moment, created=True,
     )  # fmt: skip
@@ -127,7 +145,8 @@ def spawn(
         identity.claim(child, run.known, run.children)
     except BusinessKeyTaken as taken:
         unique, holder = published.sequence.unique, identity.holder_of(taken)
-        if holder is not None and unique is not None and unique.returns_existing and not parent:
+        alone = child.row.parent_instance_id is None
+        if holder is not None and unique is not None and unique.returns_existing and alone:
             return Child(holder, existing=True)
         run.end(row, failed(taken.detail, code=taken.code, details=taken.extra))
         return None
