@@ -37,6 +37,7 @@ from api import (
     openapi,
     origins,
     outbox,
+    pools,
     preflight,
     problems,
     sequences,
@@ -62,7 +63,7 @@ _BUSINESS = (
     sequences, instances, bulk, edits, failures, signals, attempts, attention, fences, workers,
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
-    sessions, checkpoints, doctor,
+    sessions, checkpoints, doctor, pools,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)
 

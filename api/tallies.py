@@ -38,7 +38,7 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "orch8_cron_triggered": ("Fires of schedules that started an instance.", ("cron.fired",)),
     "orch8_cron_skipped": ("Fires of schedules that were passed over.", ("cron.skipped",)),
 }
-SLA: Final = "instance.sla_breached"
+SLA: Final = {"instance": "instance.sla_breached", "step": "step.sla_breached"}
 
 
 class Tallies(Collector):
@@ -64,9 +64,10 @@ class Tallies(Collector):
             counter.add_metric((), sum(counts.get(action, 0) for action in actions))
             yield counter
         breached = CounterMetricFamily(
-            "orch8_sla_breached", "Runs that took longer than promised.", labels=("type",)
+            "orch8_sla_breached", "Runs and steps that took longer than promised.", labels=("type",)
         )
-        breached.add_metric(("instance",), counts.get(SLA, 0))
+        for kind, action in SLA.items():
+            breached.add_metric((kind,), counts.get(action, 0))
         depth = GaugeMetricFamily("orch8_queue_depth", "Steps due now, in every lane.")
         depth.add_metric((), due)
         active = GaugeMetricFamily(

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from orch8.engine.lifecycle import ENDED, LIVE, InstanceState, StepState
 from orch8.engine.snapshot import Snapshot
+from orch8.runtime import holdups
 from orch8.runtime.attention import next_move
 from orch8.runtime.doubts import in_doubt
 from orch8.runtime.fencing import FENCE
@@ -30,6 +31,7 @@ from orch8.runtime.office import only
 from orch8.runtime.preflight import ALIVE_SECONDS
 from orch8.runtime.run import CHILD
 from orch8.storage import fences, fleet, instances, signals, steps
+from orch8.storage.places import PLACE
 from orch8.storage.rows import InstanceRow, StepRow
 from orch8.storage.transaction import Tx
 
@@ -117,6 +119,7 @@ def _open(case: _Case) -> Iterator[Finding]:
                 remedies=(resume,), evidence=(since,),
             )
         )  # fmt: skip
+        found += holdups.over_budget(case.direct, case.row)
     for row in live[:MOST_STEPS]:
         found += _step(case, row, paused=paused)
     if len(live) > MOST_STEPS or len(frames) > MOST_FRAMES:
@@ -151,6 +154,8 @@ def _step(case: _Case, row: StepRow, *, paused: bool) -> Iterator[Finding]:
         )  # fmt: skip
     elif row.waits_for == FENCE:
         yield _fenced(case, direct, row)
+    elif row.waits_for == PLACE and row.state == StepState.SCHEDULED:
+        yield holdups.in_line(direct, case.tx, row)
     elif row.waits_for == CHILD and row.state == StepState.WAITING:
         yield _child(case, direct, row)
     elif row.waits_for and row.waits_for.startswith(_SIGNAL):

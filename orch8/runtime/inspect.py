@@ -11,6 +11,7 @@ from orch8.blocks.step import Step
 from orch8.engine.lifecycle import StepState
 from orch8.errors import NotFound
 from orch8.runtime.office import Office, only
+from orch8.runtime.performing import BREACHED
 from orch8.storage import audit, instances, signals, steps, traces
 from orch8.storage.rows import StepRow
 from orch8.storage.transaction import Row, Tx
@@ -31,8 +32,8 @@ def outputs(
     office: Office, tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 1000
 ) -> list[Shown]:
     """The steps of an instance that completed, the oldest first, with their outputs, and the traces
-    among them. Of a sequence that is one list of steps, also the one that failed, until it is tried
-    again.
+    among them. Also those whose deadline passed; of a sequence that is one list of steps also the
+    one that failed, until it is tried again.
     """
     row = only(instances.read_instances(tx, [instance_id]), instance_id, tenant_id)
     rows = [row for row in steps.steps_of(tx, instance_id, limit=limit) if is_output(row)]
@@ -44,8 +45,15 @@ def outputs(
         for row in rows
         if row.state == StepState.COMPLETED
         or (flat and row.state == StepState.FAILED and last[row.block_id, row.path] == row.id)
+        or _is_breach(row)
     ]
     return in_order(ended, traces.traces_of(tx, instance_id, limit))
+
+
+def _is_breach(row: StepRow) -> bool:
+    """Whether the step failed because its deadline passed, which its output tells of."""
+    output = row.output
+    return isinstance(output, dict) and output.get("_error") == BREACHED
 
 
 def in_order(ended: Sequence[StepRow], traced: Sequence[Row]) -> list[Shown]:

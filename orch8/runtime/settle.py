@@ -34,7 +34,7 @@ from orch8.runtime.routes import Kind
 from orch8.runtime.ruling import Again, Ask, Park
 from orch8.runtime.run import ENGINE, Claimer, Run
 from orch8.runtime.showing import shown
-from orch8.storage import fences, steps
+from orch8.storage import fences, places, steps
 from orch8.storage.changes import Changes, write
 from orch8.storage.instances import instance_of
 from orch8.storage.rows import Evidence, InstanceRow, Moment, StepRow
@@ -145,6 +145,8 @@ def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | Non
         changes.extend(run.collected)
         result.tasks += run.tasks
         result.cancel_children += run.cancel_children
+    places.leave(tx, changes.left)  # before any lock on fences
+    changes.left = []
     if result.tasks:
         _follow(tx, [run for run, _ in works], changes, result)
     write(tx, changes)

@@ -99,7 +99,7 @@ def now(tx: Tx) -> Moment:
 _SHOWN_NAMES = (
     "id", "tenant_id", "namespace", "sequence_id", "state", "cancelling", "attention", "outcome",
     "error", "lane", "priority", "timezone", "metadata", "idempotency_key", "parent_instance_id",
-    "round", "created_at", "updated_at", "finished_at", "session_id",
+    "round", "created_at", "updated_at", "finished_at", "session_id", "terms",
 )  # fmt: skip
 _SHOWN = f"""
 SELECT {", ".join(f"i.{name}" for name in _SHOWN_NAMES)}, q.name AS sequence_name,
