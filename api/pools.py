@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from flask import Blueprint, Response
 
@@ -21,6 +21,7 @@ from api.schemas.pools import (
 from api.surface import surface
 from orch8.runtime import pools
 from orch8.storage import pools as stored
+from orch8.storage.transaction import Row
 
 blueprint: Final = Blueprint("pools", __name__)
 
@@ -89,7 +90,7 @@ def add(pool_id: str) -> Response:
     wanted, body = requests.path_id(pool_id), requests.body(_ADD)
     with surface().office.begin() as tx:
         row = pools.add(tx, wanted, body, requests.because(), tenant_id=caller().tenant)
-    return answer(row._asdict(), 201)
+    return answer(_resource(row), 201)
 
 
 @blueprint.get("/pools/<pool_id>/resources")
@@ -100,7 +101,7 @@ def resources(pool_id: str) -> Response:
     with surface().office.begin() as tx:
         pools.found(tx, wanted, caller().tenant)
         rows = stored.resources_of(tx, wanted, pools.MOST_RESOURCES)
-    return answer([row._asdict() for row in rows])
+    return answer([_resource(row) for row in rows])
 
 
 @blueprint.put("/pools/<pool_id>/resources/<resource_id>")
@@ -117,16 +118,21 @@ def change(pool_id: str, resource_id: str) -> Response:
     body = requests.body(_CHANGE)
     with surface().office.begin() as tx:
         row = pools.change(tx, wanted, which, body, requests.because(), tenant_id=caller().tenant)
-    return answer(row._asdict())
+    return answer(_resource(row))
 
 
 @blueprint.delete("/pools/<pool_id>/resources/<resource_id>")
-@operation(
-    "Delete a resource of a pool", answers={204: None}, errors=(404,), headers=("X-Actor",)
-)
+@operation("Delete a resource of a pool", answers={204: None}, errors=(404,), headers=("X-Actor",))
 def remove(pool_id: str, resource_id: str) -> Response:
     """204 even if there is none: only the pool has to be there."""
     wanted, which = requests.path_id(pool_id), requests.path_id(resource_id)
     with surface().office.begin() as tx:
         pools.remove(tx, wanted, which, requests.because(), tenant_id=caller().tenant)
     return nothing()
+
+
+def _resource(row: Row) -> dict[str, Any]:
+    shown: dict[str, Any] = row._asdict()
+    for name in ("daily_usage_date", "warmup_start"):
+        shown[name] = None if shown[name] is None else shown[name].isoformat()
+    return shown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import datetime
 from typing import Any
 
 from marshmallow import fields
@@ -16,12 +16,12 @@ LONGEST = 255
 
 
 class Day(Text):
-    """A date without a time."""
+    """A date; of a timestamp its date."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> Any:
         text = super()._deserialize(value, attr, data, **kwargs)
         try:
-            return date.fromisoformat(text)
+            return datetime.fromisoformat(text).date()
         except ValueError:
             raise wrong("{name} must be a date", "such as 2026-04-01", shape=True) from None
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import structlog
 
+from orch8.blocks.interrupt import SLA
 from orch8.engine.expressions.values import timestamp
 from orch8.engine.lifecycle import LIVE, StepState
 from orch8.runtime import notices
@@ -39,9 +40,10 @@ def arm(run: Run, rows: Iterable[StepRow]) -> None:
     if longest is None:
         return
     for row in rows:
-        if row.state in LIVE:
-            due = row.due_at or row.held_due_at or run.now
-            run.changes.alarms.append(Alarm(row.instance_id, row.node_key, due + longest))
+        if row.state in LIVE and row.block_id != SLA:
+            since = row.due_at or row.held_due_at or run.now
+            alarm = Alarm(row.instance_id, row.node_key, since, since + longest)
+            run.changes.alarms.append(alarm)
 
 
 def longest_step(run: Run) -> timedelta | None:
@@ -77,13 +79,13 @@ def _look(office: Office, tx: Tx, due: list[Alarm]) -> None:
         longest = longest_step(run)
         if longest is None:  # it goes on by another version, which promises nothing
             continue
-        begins = _begins(row, moment)
+        since = _begins(row, moment) or alarm.since
         scope = alarm.instance_id, row.block_id
-        if begins is not None:
-            changes.alarms.append(replace(alarm, due_at=begins + longest))
+        if since + longest > moment.at:
+            changes.alarms.append(replace(alarm, since=since, due_at=since + longest))
         elif scope not in told and not is_traced(tx, alarm.instance_id, SCOPE + row.block_id):
             told.add(scope)
-            _tell(run, row, alarm, longest)
+            _tell(run, row, alarm.since, longest)
             changes.extend(run.changes)
     write(tx, changes)
 
@@ -98,10 +100,9 @@ def _begins(row: StepRow, moment: Moment) -> datetime | None:
     return due if due is not None and due > moment.at else None
 
 
-def _tell(run: Run, row: StepRow, alarm: Alarm, longest: timedelta) -> None:
-    began = alarm.due_at - longest
+def _tell(run: Run, row: StepRow, since: datetime, longest: timedelta) -> None:
     mark = {"_sla_breach": STEP, "_alerted_at": timestamp(run.now)}
     run.trace(SCOPE + row.block_id, mark)
-    run.audit(BREACHED, "failed", row, body={"started_at": began.isoformat()})
-    notices.breached(run, STEP, longest, run.now - began, row.block_id)
+    run.audit(BREACHED, "failed", row, body={"started_at": since.isoformat()})
+    notices.breached(run, STEP, longest, run.now - since, row.block_id)
     log.warning("step.sla_breached", instance_id=str(run.row.id), step=row.node_key)

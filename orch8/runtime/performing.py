@@ -24,7 +24,6 @@ from orch8.runtime.run import Run
 from orch8.runtime.visible import scope_of
 from orch8.storage.rows import StepRow
 
-
 BREACHED: Final = "sla_deadline_breached"  # what the output of a step says whose deadline passed
 
 

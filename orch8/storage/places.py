@@ -114,9 +114,7 @@ def _serve(tx: Tx, keys: Iterable[tuple[str, str]], own: Collection[UUID]) -> No
     """Free places are given to the first in line: to those whose steps stand back, which are due
     then, and to ``own``, whose steps the caller is claiming.
     """
-    following = [
-        row.instance_id for row in tx.rows(_FOLLOWING, _pairs(keys) | {"own": list(own)})
-    ]
+    following = [row.instance_id for row in tx.rows(_FOLLOWING, _pairs(keys) | {"own": list(own)})]
     waiting = [each for each in following if each not in own]
     woken = set(own)
     if waiting:

@@ -219,7 +219,8 @@ def silent_pulls(tx: Tx, limit: int, *, among: Sequence[UUID] | None = None) -> 
         AND {mine} LIMIT %(limit)s)
     UNION ALL
     (SELECT {_COLUMNS} FROM steps s WHERE s.pull AND s.expires_at <= (SELECT orch8_now())
-        AND s.held_due_at IS NULL AND s.waits_for IS DISTINCT FROM 'place' AND {mine} LIMIT %(limit)s)"""
+        AND s.held_due_at IS NULL AND s.waits_for IS DISTINCT FROM 'place' AND {mine}
+        LIMIT %(limit)s)"""
     found = tx.rows(sql, {"limit": limit, "among": None if among is None else list(among)})
     return [_step(row) for row in found]
 

@@ -73,7 +73,7 @@ def test_next_fire_at_in_the_past_is_due_now(desk: Desk) -> None:
 
 # -- 11.3 and 11.4 order ---------------------------------------------------------------------------
 @SHAPES
-def test_steps_run_in_order_and_once(desk: Desk, tree: bool) -> None:  # noqa: FBT001
+def test_steps_run_in_order_and_once(desk: Desk, tree: bool) -> None:
     """Also when the instance is woken, paused and resumed in between."""
     wait = {"type": "wait_signal", "id": "w", "signal": "go"}
     found = desk.run(sequence(noop("a"), noop("b"), wait, noop("c"), tree=tree))
@@ -87,14 +87,14 @@ def test_steps_run_in_order_and_once(desk: Desk, tree: bool) -> None:  # noqa: F
 
 
 @SHAPES
-def test_skipped_step_leaves_no_row(desk: Desk, tree: bool) -> None:  # noqa: FBT001
+def test_skipped_step_leaves_no_row(desk: Desk, tree: bool) -> None:
     """The next one runs."""
     found = desk.run(sequence(noop("a", when="false"), noop("b"), tree=tree))
     assert ran(desk, found) == ["b"]
 
 
 @SHAPES
-def test_first_failure_ends_the_instance(desk: Desk, tree: bool) -> None:  # noqa: FBT001
+def test_first_failure_ends_the_instance(desk: Desk, tree: bool) -> None:
     """What stands behind it does not run."""
     failing = {"type": "step", "id": "no", "handler": "fail"}
     found = desk.run(sequence(failing, noop("behind"), tree=tree))
@@ -111,7 +111,7 @@ def test_roots_of_a_tree_run_one_after_the_other(desk: Desk) -> None:
 
 
 @SHAPES
-def test_delay_holds_wherever_the_step_stands(desk: Desk, tree: bool) -> None:  # noqa: FBT001
+def test_delay_holds_wherever_the_step_stands(desk: Desk, tree: bool) -> None:
     """Safer than the original, which ignores it in trees."""
     found = desk.run(sequence(noop("a", delay={"duration": 3_600_000}), tree=tree))
     assert (found["state"], ran(desk, found)) == ("scheduled", [])
@@ -121,7 +121,7 @@ def test_delay_holds_wherever_the_step_stands(desk: Desk, tree: bool) -> None:  
 
 
 @SHAPES
-def test_guard_is_asked_before_the_delay(desk: Desk, tree: bool) -> None:  # noqa: FBT001
+def test_guard_is_asked_before_the_delay(desk: Desk, tree: bool) -> None:
     """A step that is skipped is not waited for."""
     step = noop("a", when="false", delay={"duration": 3_600_000})
     found = desk.run(sequence(step, noop("b"), tree=tree))
@@ -130,7 +130,7 @@ def test_guard_is_asked_before_the_delay(desk: Desk, tree: bool) -> None:  # noq
 
 # -- breakpoints -----------------------------------------------------------------------------------
 @SHAPES
-def test_breakpoint_pauses_before_its_block(desk: Desk, tree: bool) -> None:  # noqa: FBT001
+def test_breakpoint_pauses_before_its_block(desk: Desk, tree: bool) -> None:
     """Resumed, the instance goes on, block and all."""
     blocks = sequence(noop("a"), noop("b"), noop("c"), tree=tree)
     found = desk.run(blocks, metadata={"_debug_breakpoints": ["b", 7], "mine": 1})
@@ -180,7 +180,7 @@ def test_step_that_cannot_be_claimed_is_left_to_a_person(desk: Desk) -> None:
 
 # -- 11.6 budget -----------------------------------------------------------------------------------
 @SHAPES
-def test_budget_of_steps_pauses_the_instance(desk: Desk, tree: bool) -> None:  # noqa: FBT001
+def test_budget_of_steps_pauses_the_instance(desk: Desk, tree: bool) -> None:
     """When more have ended than it allows, and another is to run; its metadata says why."""
     blocks = sequence(*(noop(name) for name in "abcd"), tree=tree)
     found = desk.run(blocks, budget={"max_steps": 1}, metadata={"mine": 1})
@@ -306,7 +306,7 @@ def test_longest_due_of_a_lane_comes_first(desk: Desk) -> None:
 @SHAPES
 def test_instance_that_runs_too_many_steps_fails(
     houses: Callable[..., House],
-    tree: bool,  # noqa: FBT001
+    tree: bool,
 ) -> None:
     """Whatever would catch it: it is a bound of the installation."""
     with seated(houses(max_steps=3)) as desk:

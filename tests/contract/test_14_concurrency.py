@@ -312,7 +312,8 @@ def test_doctor_says_whom_it_waits_for(desk: Desk) -> None:
 
 def test_deadline_counts_from_the_place(desk: Desk) -> None:
     """Standing in line is none of the step's own time."""
-    step = {"type": "wait_signal", "id": "w", "signal": "paid", "deadline": "1h"}
+    params = {"signal": "paid"}
+    step = {"type": "step", "handler": "wait_signal", "params": params, "deadline": "1h"}
     first, second = started(desk, {"id": "short", "blocks": [step]}, 2)
     desk.house.work()
     tell(desk, first, {"custom": "nothing"})

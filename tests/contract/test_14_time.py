@@ -187,7 +187,7 @@ def test_local_time_is_of_the_delays_zone_or_the_instances(
     [{"fire_at_local": "tomorrow"}, {"fire_at_local": "2030-01-01T00:00:00", "timezone": "Mars"}],
 )
 def test_local_time_that_is_none_gives_way(desk: Desk, wrong: Any) -> None:
-    """To the duration, or to the instance's zone; publishing in the contract's form remarks on it."""
+    """To the duration, or to the instance's zone; publishing remarks on it."""
     sequence_id = contract(desk.api, step(delay={"duration": 3_600_000, **wrong}))
     body = {"sequence_id": sequence_id, "tenant_id": "default", "namespace": "default"}
     started = desk.api.post("/instances", body)

@@ -36,6 +36,7 @@ ALARMS = """
 CREATE TABLE alarms (
     instance_id uuid NOT NULL,
     node_key text COLLATE "C" NOT NULL,
+    since timestamptz NOT NULL,
     due_at timestamptz NOT NULL,
     PRIMARY KEY (instance_id, node_key)
 );
