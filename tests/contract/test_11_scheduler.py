@@ -25,7 +25,7 @@ def noop(block: str, **more: Any) -> Any:
 def sequence(*blocks: Any, tree: bool = False) -> Any:
     """A definition of these blocks, inside a branch if it is to be a tree."""
     inside = [{"type": "parallel", "id": "p", "branches": [list(blocks)]}]
-    return {"id": "s", "blocks": inside if tree else list(blocks)}
+    return {"id": f"s{len(blocks)}", "blocks": inside if tree else list(blocks)}
 
 
 def ran(desk: Desk, instance: Any) -> list[str]:
