@@ -100,7 +100,7 @@ def advance(index: Index, snapshot: Snapshot, event: Event, values: Values) -> D
         turn.todo.append((event.key, event.outcome))
     elif isinstance(event, CancelRequested) and snapshot.frames:
         turn.cancel(_root(snapshot.frames), Stop.CANCEL)
-    elif isinstance(event, Exhausted):
+    elif isinstance(event, Exhausted) and snapshot.frames:
         turn.fail(event.error)
     elif isinstance(event, Interrupted) and not (snapshot.frames and turn.interrupt(event)):
         return Decision(snapshot, ())
