@@ -198,8 +198,6 @@ class Store:
         self._identify(changes)
         for instance_id, node_key in changes.woken:
             self._wake(instance_id, node_key)
-        for halt in changes.halted:
-            self.hold_due(halt.instance_id)
         self._tell(changes.audit)
         for doubt in (*changes.doubted, *changes.undoubted):
             self.doubts[doubt.instance_id, doubt.node_key, doubt.generation] = doubt
