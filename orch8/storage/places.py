@@ -75,14 +75,18 @@ def leave(tx: Tx, left: Sequence[Place]) -> None:
 
 
 def serve(tx: Tx) -> int:
-    """Every line has been served, at most LINES of them: for places that could not be given when
-    they were freed, since the next in line was being changed just then. How many lines there are.
+    """Lines have been served, at most LINES of them, whose next one could not be given its place
+    when that was freed, since its steps were being changed just then. How many lines.
     """
-    sql = """SELECT DISTINCT tenant_id, key FROM places WHERE held_at IS NULL
+    sql = """SELECT DISTINCT tenant_id, key FROM places WHERE missed
              ORDER BY tenant_id, key LIMIT %(most)s"""
     keys = [(row.tenant_id, row.key) for row in tx.rows(sql, {"most": LINES})]
     if keys:
         _take_turns(tx, keys)
+        sql = """UPDATE places p SET missed = false
+                 FROM unnest(%(tenants)s::text[], %(keys)s::text[]) AS r(t, k)
+                 WHERE p.tenant_id = r.t AND p.key = r.k AND p.missed"""
+        tx.run(sql, _pairs(keys))
         _serve(tx, keys, ())
     return len(keys)
 
@@ -120,9 +124,11 @@ def _serve(tx: Tx, keys: Iterable[tuple[str, str]], own: Collection[UUID]) -> No
     if waiting:
         woken |= {row.instance_id for row in tx.rows(_WAKE, {"ids": waiting} | span(waiting))}
     given = [each for each in following if each in woken]
-    if given:
-        sql = "UPDATE places SET held_at = orch8_now() WHERE instance_id = ANY(%(ids)s)"
-        tx.run(sql, {"ids": given})
+    missed = [each for each in following if each not in woken]
+    for ids, assignment in ((given, "held_at = orch8_now()"), (missed, "missed = true")):
+        if ids:
+            sql = f"UPDATE places SET {assignment} WHERE instance_id = ANY(%(ids)s)"
+            tx.run(sql, {"ids": ids})
 
 
 def _pairs(keys: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -132,6 +132,25 @@ def test_time_in_line_is_none_of_a_tasks_time(houses: Callable[..., House]) -> N
         assert states(desk, [first]) == ["completed"]
 
 
+def test_task_in_line_is_sent_when_its_handler_has_an_address(
+    houses: Callable[..., House],
+) -> None:
+    """It was offered to workers when it came to stand there."""
+    with seated(houses(handler_url="", allow_internal_urls=True)) as desk:
+        first, second = started(desk, CHARGE, 2)
+        body = {"handler_name": "charge", "worker_id": "w", "limit": 9}
+        (task,) = desk.api.post("/workers/tasks/poll", body, status=200)
+        assert desk.api.post("/workers/tasks/poll", body, status=200) == []
+        url = f"{desk.house.provider.url}/charge"
+        assert desk.api.send("PUT", "/handlers/charge", {"url": url}).status_code in {200, 201}
+        done = {"worker_id": "w", "claim_epoch": task["claim_epoch"], "output": {}}
+        desk.api.post(f"/workers/tasks/{task['id']}/complete", done, status=200)
+        desk.house.office.routes.forget()
+        desk.house.work()
+        assert states(desk, [first, second]) == ["completed", "completed"]
+        assert desk.house.totals()["charged"] == 1
+
+
 def test_line_is_in_the_order_of_creation(desk: Desk) -> None:
     """Strictly, however they come to be asked."""
     instances = started(desk, count=4)

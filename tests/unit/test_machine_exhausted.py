@@ -1,4 +1,4 @@
-"""A run that has used up what it may use fails, whatever would catch it, and leaves nothing open."""
+"""A run that has used up what it may use fails, whatever would catch it."""
 
 from __future__ import annotations
 

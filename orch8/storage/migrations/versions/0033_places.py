@@ -23,12 +23,16 @@ CREATE TABLE places (
     key text NOT NULL,
     most integer,
     asked_at timestamptz NOT NULL,
-    held_at timestamptz
+    held_at timestamptz,
+    missed boolean NOT NULL DEFAULT false
 );
 CREATE INDEX places_held ON places (tenant_id, key) WHERE held_at IS NOT NULL;
 CREATE INDEX places_line ON places (tenant_id, key, instance_id) WHERE held_at IS NULL;
+CREATE INDEX places_missed ON places (tenant_id, key) WHERE missed;
 COMMENT ON TABLE places IS
     'Instances with a concurrency key that are under way, or, without held_at, that wait in line.';
+COMMENT ON COLUMN places.missed IS
+    'It was given a place, but its steps were locked just then: the tick sees to it.';
 CREATE INDEX steps_place ON steps (instance_id) WHERE waits_for = 'place';
 """
 
