@@ -10,13 +10,12 @@ from uuid import UUID
 from orch8.blocks.interrupt import SLA
 from orch8.engine.lifecycle import StepState
 from orch8.storage import places
-from orch8.storage.places import PLACE, Place
+from orch8.storage.places import PLACE, PULLED, Place
 from orch8.storage.rows import InstanceRow, StepRow
 from orch8.storage.transaction import Tx
 
 KEY: Final = "concurrency_key"
 MOST: Final = "max_concurrency"
-PULLED: Final = "pull worker"  # what a pull step waits for when it has its place
 
 
 def place_of(row: InstanceRow) -> Place | None:

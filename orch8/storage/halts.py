@@ -30,12 +30,12 @@ UPDATE instances i SET paused_at = r.paused_at, metadata = CASE
         WHEN i.metadata IS NULL OR jsonb_typeof(i.metadata) = 'null' THEN r.marks
         ELSE jsonb_build_object('metadata', i.metadata) || r.marks END
 FROM json_to_recordset(%(halts)s::json) AS r(id uuid, paused_at timestamptz, marks jsonb)
-WHERE i.id = r.id AND {within("i.id")}"""
+WHERE i.id = r.id AND i.finished_at IS NULL AND {within("i.id")}"""
 
 
 def halt(tx: Tx, halts: Sequence[Halt]) -> None:
     """The instances, which this transaction has written, say since when and why they are paused,
-    and nothing of them is claimed until they are resumed.
+    and nothing of them is claimed until they are resumed; those that ended all the same do not.
     """
     if not halts:
         return

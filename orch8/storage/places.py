@@ -19,6 +19,7 @@ from orch8.storage.transaction import Row, Tx
 NEXT: Final = 100  # of a line that are given places at once
 LINES: Final = 200  # keys whose lines are served in one go
 PLACE: Final = "place"  # what a step waits for whose instance stands in line
+PULLED: Final = "pull worker"  # what a pull step waits for when it has its place
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +166,7 @@ locked AS MATERIALIZED (
 whole AS (
     SELECT l.instance_id FROM locked l GROUP BY l.instance_id
     HAVING count(*) = (SELECT count(*) FROM back b WHERE b.instance_id = l.instance_id))
-UPDATE steps s SET due_at = orch8_now(),
+UPDATE steps s SET due_at = orch8_now(), waits_for = CASE WHEN s.pull THEN '{PULLED}' END,
     deadline_at = s.deadline_at + (orch8_now() - p.asked_at),
     expires_at = s.expires_at + (orch8_now() - p.asked_at)
 FROM locked l JOIN places p ON p.instance_id = l.instance_id

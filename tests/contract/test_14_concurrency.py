@@ -127,9 +127,10 @@ def test_time_in_line_is_none_of_a_tasks_time(houses: Callable[..., House]) -> N
         desk.api.post(f"/workers/tasks/{task['id']}/complete", done, status=200)
         desk.house.advance(timedelta(minutes=50))
         desk.house.tick()
-        (task,) = desk.api.post("/workers/tasks/poll", body, status=200)
-        assert task["instance_id"] == second["id"]
-        assert states(desk, [first]) == ["completed"]
+        assert (states(desk, [first]), desk.read(second)["error"]) == (["completed"], None)
+        desk.house.advance(timedelta(minutes=20))
+        desk.house.tick()
+        assert desk.read(second)["error"]["code"] == "timeout"
 
 
 def test_task_in_line_is_sent_when_its_handler_has_an_address(
