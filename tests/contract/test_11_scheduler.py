@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from orch8.config import Settings
+from orch8.runtime.claim import claim
 from tests.support.api import NOOP, Api
 from tests.support.desk import Desk, seated
-from tests.support.house import House
+from tests.support.house import LANE, House
 
 FUTURE = "2999-01-01T00:00:00Z"
 SHAPES = pytest.mark.parametrize("tree", [False, True])
@@ -172,7 +173,7 @@ def test_step_that_cannot_be_claimed_is_left_to_a_person(desk: Desk) -> None:
     started = desk.api.started(NOOP)
     desk.house.sql("UPDATE sequences SET body = '{}'")
     fresh = desk.house.another_pump(desk.house.another_office())
-    fresh.work("renewal")
+    fresh.work(LANE)
     (row,) = desk.api.rows("SELECT state, attention ->> 'reason' FROM instances")
     assert row == ("waiting", "cannot_claim")
     assert started["state"] == "scheduled"
@@ -240,7 +241,7 @@ def test_doctor_tells_of_a_budget(desk: Desk) -> None:
     found = desk.run(sequence(noop("a"), noop("b")), budget={"max_steps": 0})
     told = desk.api.get(f"/instances/{found['id']}/diagnosis")["diagnoses"]
     codes = {each["code"]: each for each in told}
-    assert set(codes) == {"BUDGET_PAUSED", "PAUSED", "DUE"} - {"DUE"}
+    assert set(codes) == {"BUDGET_PAUSED", "PAUSED"}
     assert "max_steps is 0, it is at 1" in codes["BUDGET_PAUSED"]["summary"]
     assert codes["PAUSED"]["remediation"][0]["action"] == "resume_instance"
 
@@ -262,12 +263,12 @@ def test_everything_is_there_after_a_restart(desk: Desk) -> None:
     tell(desk, paused, "pause")
     scheduled = desk.api.started(NOOP)
     fresh = desk.house.another_pump(desk.house.another_office())
-    fresh.work("renewal")
+    fresh.work(LANE)
     assert desk.read(scheduled)["state"] == "completed"
     assert desk.read(paused)["state"] == "paused"
     desk.api.post(f"/instances/{waiting['id']}/signals", {"signal_type": {"custom": "go"}})
     desk.api.post(f"/instances/{paused['id']}/signals", {"signal_type": "resume"})
-    fresh.work("renewal")
+    fresh.work(LANE)
     assert desk.read(waiting)["state"] == desk.read(paused)["state"] == "completed"
 
 
@@ -293,14 +294,18 @@ def test_instance_without_a_priority_is_normal(api: Api) -> None:
 
 def test_longest_due_of_a_lane_comes_first(desk: Desk) -> None:
     """Within a priority by next_fire_at."""
-    order = ["2020-01-03", "2020-01-01", "2020-01-02"]
-    for day in order:
-        desk.api.started(NOOP, next_fire_at=f"{day}T00:00:00Z", metadata={"day": day})
-    desk.house.work()
-    rows = desk.api.rows("""SELECT i.metadata ->> 'day' FROM instances i
-        JOIN audit_log a ON a.instance_id = i.id AND a.action = 'instance.completed'
-        ORDER BY a.id""")
-    assert len(rows) == len(order)
+    house, order = desk.house, []
+    now = house.advance()
+    started = {}
+    for hours in (3, 1, 2):
+        at = (now + timedelta(hours=hours)).isoformat()
+        started[desk.api.started(NOOP, next_fire_at=at)["id"]] = hours
+    house.advance(timedelta(hours=4))
+    for _ in started:
+        with house.office.begin() as tx:
+            (task,) = claim(house.office, tx, LANE, house.pump.lease.hold(), 1)
+        order.append(started[str(task.row.instance_id)])
+    assert order == [1, 2, 3]
 
 
 @SHAPES
