@@ -120,16 +120,24 @@ def _serve(tx: Tx, keys: Iterable[tuple[str, str]], own: Collection[UUID]) -> No
     then, and to ``own``, whose steps the caller is claiming.
     """
     following = [row.instance_id for row in tx.rows(_FOLLOWING, _pairs(keys) | {"own": list(own)})]
+    asking = [each for each in following if each in own]
     waiting = [each for each in following if each not in own]
-    woken = set(own)
-    if waiting:
-        woken |= {row.instance_id for row in tx.rows(_WAKE, {"ids": waiting} | span(waiting))}
-    given = [each for each in following if each in woken]
-    missed = [each for each in following if each not in woken]
+    woken = _wake(tx, waiting, "FOR UPDATE SKIP LOCKED")
+    _wake(tx, asking, "FOR UPDATE")  # other steps of theirs, which stood back before
+    given = [*asking, *(each for each in waiting if each in woken)]
+    missed = [each for each in waiting if each not in woken]
     for ids, assignment in ((given, "held_at = orch8_now()"), (missed, "missed = true")):
         if ids:
             sql = f"UPDATE places SET {assignment} WHERE instance_id = ANY(%(ids)s)"
             tx.run(sql, {"ids": ids})
+
+
+def _wake(tx: Tx, ids: Sequence[UUID], lock: str) -> set[UUID]:
+    """The steps of these instances that stand back are due; of which instances there were any."""
+    if not ids:
+        return set()
+    rows = tx.rows(_WAKE.format(lock=lock), {"ids": list(ids), **span(ids)})
+    return {row.instance_id for row in rows}
 
 
 def _pairs(keys: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -162,7 +170,7 @@ WITH back AS (
 locked AS MATERIALIZED (
     SELECT s.instance_id, s.node_key FROM steps s
     WHERE s.instance_id = ANY(%(ids)s::uuid[]) AND {_STANDS_BACK} AND {within("s.instance_id")}
-    FOR UPDATE SKIP LOCKED),
+    {{lock}}),
 whole AS (
     SELECT l.instance_id FROM locked l GROUP BY l.instance_id
     HAVING count(*) = (SELECT count(*) FROM back b WHERE b.instance_id = l.instance_id))

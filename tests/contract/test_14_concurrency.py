@@ -180,6 +180,22 @@ def test_instance_that_fails_or_is_cancelled_gives_its_place_back(desk: Desk) ->
     assert states(desk, [first, second, third]) == ["cancelled", "waiting", "scheduled"]
 
 
+def test_every_step_of_an_instance_goes_on_with_its_place(desk: Desk) -> None:
+    """Also those that came to stand in line before the one that asked last."""
+    later = {"type": "step", "id": "later", "handler": "noop", "delay": {"duration": 3_600_000}}
+    now = {"type": "step", "id": "now", "handler": "noop"}
+    parallel = {"type": "parallel", "id": "p", "branches": [[now], [later]]}
+    (first,) = started(desk)
+    (second,) = started(desk, {"id": "two", "blocks": [parallel]})
+    desk.house.work()
+    with locked(desk, second):
+        tell(desk, first, {"custom": "paid"})
+    assert states(desk, [first, second]) == ["completed", "scheduled"]
+    desk.house.advance(timedelta(hours=1))
+    desk.house.work()
+    assert states(desk, [second]) == ["completed"]
+
+
 def test_instance_in_line_can_be_cancelled(desk: Desk) -> None:
     """At once, and those behind it move up."""
     first, second, third = started(desk, count=3)
