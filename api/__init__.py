@@ -9,6 +9,7 @@ from typing import Any
 from flask import Flask, Response
 
 from api import (
+    artifacts,
     attempts,
     attention,
     auth,
@@ -37,15 +38,19 @@ from api import (
     openapi,
     origins,
     outbox,
+    plugins,
     pools,
     preflight,
     problems,
+    releases,
+    rollbacks,
     sequences,
     sessions,
     signals,
     streams,
     tenants,
     triggers,
+    usage,
     versions,
     workers,
 )
@@ -64,6 +69,7 @@ _BUSINESS = (
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
     sessions, checkpoints, doctor, pools,
+    plugins, rollbacks, releases, usage, artifacts,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)
 

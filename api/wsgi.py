@@ -15,6 +15,7 @@ from orch8.errors import ConfigurationError
 from orch8.limits import Doorbell
 from orch8.runtime import heap
 from orch8.runtime.office import Office
+from orch8.runtime.vault import check_storage
 
 TIMEOUT: Final = 0.2  # seconds that any one operation on the broker may take
 EXPIRES: Final = 5.0  # seconds after which a wake-up is stale: a tick has come since
@@ -69,6 +70,7 @@ def wire(settings: Settings) -> Flask:
     ):
         if not value:
             raise ConfigurationError(f"{name} is not set; `orch8 config` lists every setting")
+    check_storage(settings)
     sender = producer(settings.broker_url)
     announcer = Announcer(Doorbell(settings.redis_url), lambda lane: wake(sender, lane))
     return create_app(settings, Office(settings, pool=POOL, name="orch8-api"), announcer)

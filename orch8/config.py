@@ -59,7 +59,9 @@ class Settings:
         "ORCH8_API_KEY", "", "The root API key; with it every request needs x-api-key.", secret=True
     )
     insecure: bool = _var(
-        "ORCH8_INSECURE", False, "Serve without an API key. Loopback and tests only."
+        "ORCH8_INSECURE",
+        False,
+        "Run without an API key and without an encryption key. Loopback and tests only.",
     )
     require_tenant_header: bool = _var(
         "ORCH8_REQUIRE_TENANT_HEADER", True, "With an API key: X-Tenant-Id is required."
@@ -94,6 +96,11 @@ class Settings:
         "",
         "The key before, until `orch8 reseal` has ended.",
         secret=True,
+    )
+    insecure_storage: bool = _var(
+        "ORCH8_INSECURE_STORAGE",
+        False,
+        "Run without an encryption key: what customers send is kept in the clear.",
     )
     handler_url: str = _var(
         "ORCH8_HANDLER_URL", "", "Where steps are sent: POST <this>/<handler>. Trusted."

@@ -41,7 +41,6 @@ def shape(path: str) -> str:
 # Routes whose section is not built yet. In the end there are none.
 PENDING = routes("""\
 13 GET /instances/{id}/effects
-35 GET /instances/{id}/artifacts
 31 POST /instances/{id}/resume-from/{block}
 31 POST /instances/{id}/fork
 31 POST /instances/{id}/inject-blocks
@@ -67,19 +66,6 @@ PENDING = routes("""\
 20 GET /tenants/{t}/circuit-breakers/{handler}
 20 POST /tenants/{t}/circuit-breakers/{handler}/reset
 13 POST /continuity/effects/{id}/resolve
-35 GET /usage
-35 POST /rollback-policies
-35 GET /rollback-policies
-35 GET /rollback-policies/{name}
-35 DELETE /rollback-policies/{name}
-35 POST /plugins
-35 GET /plugins
-35 GET /plugins/{name}
-35 PATCH /plugins/{name}
-35 DELETE /plugins/{name}
-35 POST /releases
-35 GET /releases
-35 GET /artifacts/{key}
 """)
 
 

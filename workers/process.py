@@ -17,13 +17,16 @@ from celery.signals import (
 )
 
 from orch8 import logs
+from orch8.errors import ConfigurationError
 from orch8.handlers import python
 from orch8.limits import Doorbell, Limiter
 from orch8.runtime import heap
 from orch8.runtime.office import Office
 from orch8.runtime.postman import Postman
 from orch8.runtime.pump import Pump
+from orch8.runtime.renewal import Renewer
 from orch8.runtime.signal import cancel
+from orch8.runtime.vault import check_storage
 from workers.app import settings
 from workers.handover import hand_over
 
@@ -31,6 +34,7 @@ _lock = threading.Lock()
 _office: Office | None = None
 _pump: Pump | None = None
 _postman: Postman | None = None
+_renewer: Renewer | None = None
 _node = f"worker@{os.uname().nodename}"
 
 
@@ -74,6 +78,16 @@ def postman() -> Postman:
         return _postman
 
 
+def renewer() -> Renewer:
+    """The renewer of this process."""
+    global _renewer  # noqa: PLW0603
+    here = office()
+    with _lock:
+        if _renewer is None:
+            _renewer = Renewer(here)
+        return _renewer
+
+
 @setup_logging.connect
 def _logs(**_: Any) -> None:
     logs.configure(settings)
@@ -83,6 +97,10 @@ def _logs(**_: Any) -> None:
 def _named(sender: str, **_: Any) -> None:
     global _node  # noqa: PLW0603
     _node = sender
+    try:
+        check_storage(settings)
+    except ConfigurationError as problem:
+        raise SystemExit(f"orch8: {problem.detail}") from None  # Celery passes over other errors
 
 
 @worker_process_init.connect
@@ -103,5 +121,7 @@ def _stopped(**_: Any) -> None:
         _pump.stop(settings.grace)
     if _postman is not None:
         _postman.stop(1.0)
+    if _renewer is not None:
+        _renewer.stop(1.0)
     if _office is not None:
         _office.close()

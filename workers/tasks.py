@@ -19,6 +19,7 @@ def work(lane: str, reason: str, step_ids: Sequence[str] = ()) -> None:
 
 @app.task(name="orch8.tick")
 def tick_once() -> None:
-    """Due lanes are woken, lost claims taken back, events delivered."""
+    """Due lanes are woken, lost claims taken back, events delivered, tokens renewed."""
     tick(process.office(), wake)
     process.postman().go()
+    process.renewer().go()

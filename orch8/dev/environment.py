@@ -72,6 +72,8 @@ def program_environment(
     }
     if options.insecure or not environ.get("ORCH8_API_KEY"):
         env["ORCH8_INSECURE"] = "1"
+    if not environ.get("ORCH8_ENCRYPTION_KEY"):
+        env["ORCH8_INSECURE_STORAGE"] = "1"
     if options.handler_url is not None:
         env["ORCH8_HANDLER_URL"] = options.handler_url
     if options.tick is not None:

@@ -39,7 +39,8 @@ Reveal = Callable[[Task], Revealed]
 
 class Crew:
     """Makes calls: over HTTP in one thread for all of them; what may hold a thread up has up to
-    ``width`` threads of its own. Whatever happens to a call, exactly one Item is handed in for it.
+    ``width`` threads of its own. Whatever happens to a call, exactly one Item is handed in for it,
+    and ``timed`` is told how many seconds it took if it was made.
     """
 
     def __init__(
@@ -48,9 +49,10 @@ class Crew:
         hand_in: Callable[[Item, Grant | None], None],
         send_task: SendTask | None,
         reveal: Reveal = no_vault,
+        timed: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         self._settings, self._hand_in, self._send_task = settings, hand_in, send_task
-        self._reveal = reveal
+        self._reveal, self._timed = reveal, timed
         self._exchange = Exchange()
         self._secrets = tuple(s for s in settings.handler_secret.split() if s)
         self._calls: SimpleQueue[tuple[Task, Grant | None, float] | None] = SimpleQueue()
@@ -73,9 +75,10 @@ class Crew:
                 self._one_more()
             return
         assert task.request is not None
+        began = time.perf_counter()
         self._exchange.put(
             partial(self._call, task, task.request, task.body, until),
-            lambda came: self._hand_in(Item(task, _unless_late(came)), grant),
+            lambda came: self._came(Item(task, _unless_late(came)), grant, began),
         )
 
     def dismiss(self) -> None:
@@ -92,13 +95,19 @@ class Crew:
     def _serve(self) -> None:
         while (work := self._calls.get()) is not None:
             task, grant, until = work
+            began = time.perf_counter()
             try:
                 came = self._dispatch(task, until)
             except Exception as problem:
                 log.exception("call.broke", step_id=str(task.row.id))
                 error = {"message": f"{type(problem).__name__}: {problem}", "code": "engine"}
                 came = Answer(Verdict.UNKNOWN, error=error)
-            self._hand_in(Item(task, came), grant)
+            self._came(Item(task, came), grant, began)
+
+    def _came(self, item: Item, grant: Grant | None, began: float) -> None:
+        if isinstance(item.came, Answer):
+            self._timed(time.perf_counter() - began)
+        self._hand_in(item, grant)
 
     def _dispatch(self, task: Task, until: float) -> Answer | Deferral:
         assert task.request is not None

@@ -64,6 +64,7 @@ class Lease:
         try:
             with self._lock, self._office.begin() as tx:
                 fleet.dismiss(tx, self.worker_id)
+            self._office.meter.write(self._office.begin, now=True)
         except Orch8Error as problem:  # then its lease ends by itself
             log.warning("lease.not_released", worker_id=str(self.worker_id), error=problem.detail)
 
@@ -95,6 +96,7 @@ class Lease:
                 self.sends_until = 0.0
                 continue
             self.sends_until = began + settings.lease
+            self._office.meter.write(self._office.begin)
             if held.draining and not self.draining:
                 log.info("node.draining", worker_id=str(self.worker_id))
                 self.draining = True

@@ -16,11 +16,13 @@ from orch8.runtime.declines import policy_at
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.library import Library
 from orch8.runtime.loading import Contexts, Loader
+from orch8.runtime.meter import Meter
 from orch8.runtime.notices import receivers
 from orch8.runtime.preparing import Limits
 from orch8.runtime.routes import Routes
 from orch8.runtime.run import Claimer, Run
 from orch8.runtime.surroundings import Surroundings
+from orch8.runtime.sweep import Sweep
 from orch8.runtime.turns import weights
 from orch8.storage import fleet
 from orch8.storage.cipher import Cipher
@@ -48,7 +50,7 @@ class Office:
             settings, KeyMaker(settings.key_secret), self.routes.find, random.random, uuid7,
             self.cipher,
         )  # fmt: skip
-        self.ahead = Ahead()
+        self.ahead, self.sweep, self.meter = Ahead(), Sweep(), Meter()
         self._limits = Limits()
         self._limits_read_at = float("-inf")
 

@@ -10,7 +10,8 @@ import hashlib
 import hmac
 import threading
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -28,7 +29,7 @@ from orch8.handlers.http import Call, Caller
 from orch8.runtime.because import Because
 from orch8.runtime.notices import receivers
 from orch8.runtime.office import Office
-from orch8.storage import outbox
+from orch8.storage import buckets, outbox
 from orch8.storage.outbox import Attempt
 from orch8.storage.transaction import Row, Tx
 
@@ -41,9 +42,8 @@ FIRST_PAUSE: Final = 0.5  # seconds; doubled each time
 HELD: Final = timedelta(seconds=60)  # in flight for this long: its process is gone
 MOST_ATTEMPTS: Final = 100  # by whomever
 NEAR: Final = 5.0  # seconds: what is due that soon is waited for
-KEPT: Final = timedelta(days=30)
-FORGOTTEN_AT_ONCE: Final = 1000
 MAX_ANSWER: Final = 64 * 1024
+SENT, FAILED, PARKED = (f"orch8_webhooks_{what}" for what in ("sent", "failed", "parked"))
 _TRY_LATER: Final = frozenset({408, 429})
 _OK, _REDIRECT, _CLIENT, _SERVER = 200, 300, 400, 500
 
@@ -87,8 +87,7 @@ class Postman:
         if rows:
             carry = partial(attempt, self._caller, self._office.settings)
             attempts = list(self._pool.map(carry, rows))
-            with self._office.database.begin() as tx:
-                outbox.settle(tx, attempts)
+            _settle(self._office, attempts)
         return len(rows)
 
     def _serve(self, url: str) -> None:
@@ -98,7 +97,6 @@ class Postman:
                     continue
                 with self._office.database.begin() as tx:
                     wait = outbox.due_in(tx, url)
-                    outbox.forget(tx, KEPT, FORGOTTEN_AT_ONCE)
                 if wait is None or wait > NEAR:
                     return
                 self._stopping.wait(wait)
@@ -123,8 +121,7 @@ def redeliver(
             raise Conflict("the event is on its way right now; try again shortly")
         _note(tx, row, "webhook.redelivered", because)
     came = attempt(caller, office.settings, row, alone=True)
-    with office.database.begin() as tx:
-        outbox.settle(tx, [came])
+    _settle(office, [came])
     if not came.delivered:
         raise BadGateway(f"the receiver did not take it: {came.error}")
     return row_id
@@ -184,6 +181,16 @@ def headers_of(row: Row, settings: Settings, at: int) -> dict[str, str]:
         digest = hmac.digest(settings.webhook_secret.encode(), content, hashlib.sha256).hex()
         headers["X-Orch8-Signature"] = f"sha256={digest}"
     return headers
+
+
+def _settle(office: Office, attempts: Sequence[Attempt]) -> None:
+    counts: Counter[tuple[str, float]] = Counter()
+    for each in attempts:
+        counts[SENT if each.delivered else FAILED, buckets.LAST] += 1
+        counts[PARKED, buckets.LAST] += not each.delivered and each.retry_after is None
+    with office.database.begin() as tx:
+        outbox.settle(tx, attempts)
+        buckets.add(tx, counts)
 
 
 def _taken(response: Response) -> Answer:

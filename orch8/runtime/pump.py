@@ -65,7 +65,7 @@ class Pump:
         self._inbox: SimpleQueue[tuple[Item, Grant | None] | None] = SimpleQueue()
         self._crew = Crew(
             office.settings, lambda item, grant: self._inbox.put((item, grant)), send_task,
-            lambda task: reveal_now(office, task),
+            lambda task: reveal_now(office, task), office.meter.called,
         )  # fmt: skip
         self._gate = Gate(limiter, Standing(office))
         self._slots = Slots(self.width)
@@ -279,6 +279,7 @@ class Pump:
         """Each claimed step is on its way: to the gate, to the crew, or to be settled as it is."""
         limited = []
         self._unlimited.note(tasks)
+        self._office.meter.claimed(len(tasks))
         self._known.update((task.row.id, task.row.epoch) for task in tasks)
         for task in tasks:
             item = unsent(task)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 from orch8.errors import ConfigurationError
-from orch8.storage import credentials, instances, signals, steps, triggers
+from orch8.storage import credentials, instances, resealing, signals, steps, triggers
+from orch8.storage.instances import Page
 from orch8.storage.transaction import Database
 
 BATCH = 200
+_PAGED: Final[tuple[Callable[..., Page], ...]] = (
+    instances.reseal_contexts,
+    signals.reseal,
+    steps.reseal_requests,
+    *(partial(resealing.reseal, kept) for kept in resealing.KEPT),
+)
 
 
 def reseal(database: Database, *, progress: Callable[[int], None]) -> int:
@@ -27,7 +36,7 @@ def reseal(database: Database, *, progress: Callable[[int], None]) -> int:
             if not sealed:
                 break
             done += sealed
-    for many in (instances.reseal_contexts, signals.reseal, steps.reseal_requests):
+    for many in _PAGED:
         with database.begin() as tx:
             sealed, after = many(tx, BATCH)
         done += sealed

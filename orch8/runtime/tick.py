@@ -6,6 +6,7 @@ nothing to claim. What it takes back is locked row by row, and each pass is boun
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -46,8 +47,9 @@ def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
     """Each lane with due work has wake-ups under way, at most two for each live worker; claims of
     lost workers and silent pull workers are taken back; steps that take too long are told of;
     rate-limit queues are admitted, lines for places served; schedules that are due have fired; now
-    and then the months to come get their partitions.
+    and then the months to come get their partitions, and what was kept for long enough goes.
     """
+    began = time.perf_counter()
     taken_back = take_back_lost(office)
     silent = take_back_silent(office)
     alarms.ring(office)
@@ -57,6 +59,7 @@ def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
         places.serve(tx)
     fire_due(office)
     office.ahead.look(office.begin)
+    office.sweep.look(office.begin)
     with office.begin() as tx:
         due = {lane: steps.due_ids(tx, lane, MESSAGE_IDS) for lane in LANES}
         live = sum(1 for row in fleet.fleet(tx) if row.alive) if workers is None else workers
@@ -65,6 +68,8 @@ def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
         for _ in range(min(2 * max(live, 1), -(-len(ids) // 16))):
             wake(lane, "tick", ids)
             woken += 1
+    office.meter.ticked(time.perf_counter() - began)
+    office.meter.write(office.begin)
     return Ticked(woken, taken_back, silent)
 
 

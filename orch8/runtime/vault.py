@@ -6,8 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from orch8.config import Settings
 from orch8.errors import (
     AlreadyExists,
+    ConfigurationError,
     InvalidArgument,
     NotFound,
     PayloadTooLarge,
@@ -61,7 +63,7 @@ def change(
         url=given.get("refresh_url", before.refresh_url),
         has_token=before.has_refresh_token or "refresh_token" in given,
     )  # fmt: skip
-    row = credentials.update(tx, credential_id, given) if given else before
+    row: Row = credentials.update(tx, credential_id, given) if given else before
     _note(tx, row, "credential.changed", because, {"members": sorted(given)})
     return row
 
@@ -79,6 +81,19 @@ def show(tx: Tx, credential_id: str, tenant_id: str | None) -> Row:
     if row is None:
         raise NotFound(f"credential {credential_id[:MAX_ID]!r}")
     return row
+
+
+def check_storage(settings: Settings) -> None:
+    """ConfigurationError if what customers send would be kept in the clear unasked."""
+    if not settings.encryption_key and not _may_be_open(settings):
+        raise ConfigurationError(
+            "ORCH8_ENCRYPTION_KEY is not set: set it (openssl rand -hex 32), or set "
+            "ORCH8_INSECURE_STORAGE=1 to keep what customers send in the clear"
+        )
+
+
+def _may_be_open(settings: Settings) -> bool:
+    return settings.insecure or settings.insecure_storage
 
 
 def _found(tx: Tx, credential_id: str, tenant_id: str | None) -> Row:
@@ -100,7 +115,7 @@ def _check(
     if "refresh_url" in given:
         check_url(given["refresh_url"], allow_internal=office.settings.allow_internal_urls)
     secret = any(name in given for name in credentials.SECRETS)
-    if secret and not office.cipher.seals and not office.settings.insecure:
+    if secret and not office.cipher.seals and not _may_be_open(office.settings):
         raise Unavailable(
             "secrets are not kept in the clear: set ORCH8_ENCRYPTION_KEY (openssl rand -hex 32)"
         )

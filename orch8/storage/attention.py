@@ -174,18 +174,20 @@ def decisions_of(tx: Tx, instance_id: UUID, node_key: str) -> list[Row]:
     """What was proposed about a node, the newest first."""
     sql = f"""SELECT {_DECISION} FROM decisions
               WHERE instance_id = %(i)s AND node_key = %(k)s ORDER BY id DESC LIMIT 100"""
-    return tx.rows(sql, {"i": instance_id, "k": node_key})
+    return [_decided(tx, row) for row in tx.rows(sql, {"i": instance_id, "k": node_key})]
 
 
 def read_decision(tx: Tx, decision_id: UUID) -> Row | None:
     """What was proposed, and what became of it."""
-    return tx.one(f"SELECT {_DECISION} FROM decisions WHERE id = %(id)s", {"id": decision_id})
+    sql = f"SELECT {_DECISION} FROM decisions WHERE id = %(id)s"
+    row = tx.one(sql, {"id": decision_id})
+    return None if row is None else _decided(tx, row)
 
 
 def lock_decision(tx: Tx, decision_id: UUID) -> Row:
     """As read_decision, and the row is locked; the caller holds its instance's lock already."""
     sql = f"SELECT {_DECISION} FROM decisions WHERE id = %(id)s FOR UPDATE"
-    return tx.one(sql, {"id": decision_id})
+    return _decided(tx, tx.one(sql, {"id": decision_id}))
 
 
 def insert_decision(tx: Tx, row: Mapping[str, Any]) -> Row:
@@ -198,7 +200,9 @@ def insert_decision(tx: Tx, row: Mapping[str, Any]) -> Row:
     VALUES (%(id)s, %(tenant_id)s, %(instance_id)s, %(node_key)s, %(epoch)s, %(decision)s,
         %(output)s::jsonb, %(provider_ref)s, %(reason)s, %(proposed_by)s)
     RETURNING {_DECISION}"""
-    return tx.one(sql, {**row, "output": dumps(row["output"])})
+    place = decision_place(row["instance_id"], row["id"])
+    output = dumps(tx.cipher.seal_value(row["output"], place))
+    return _decided(tx, tx.one(sql, {**row, "output": output}))
 
 
 def end_decision(tx: Tx, decision_id: UUID, state: str, *, actor: str, note: str | None) -> Row:
@@ -206,7 +210,18 @@ def end_decision(tx: Tx, decision_id: UUID, state: str, *, actor: str, note: str
     sql = f"""UPDATE decisions SET state = %(state)s, decided_by = %(actor)s,
                 decided_at = clock_timestamp(), note = %(note)s WHERE id = %(id)s
               RETURNING {_DECISION}"""
-    return tx.one(sql, {"id": decision_id, "state": state, "actor": actor, "note": note})
+    params = {"id": decision_id, "state": state, "actor": actor, "note": note}
+    return _decided(tx, tx.one(sql, params))
+
+
+def decision_place(instance_id: UUID, decision_id: UUID) -> str:
+    """Where the output that somebody proposed is kept."""
+    return f"decisions/{instance_id}/{decision_id}"
+
+
+def _decided(tx: Tx, row: Row) -> Row:
+    place = decision_place(row.instance_id, row.id)
+    return row._replace(output=tx.cipher.open_value(row.output, place))
 
 
 def was_proposed(tx: Tx, instance_id: UUID, node_key: str, epoch: int) -> bool:

@@ -20,6 +20,7 @@ from orch8.storage.budgets import COUNT, JUDGE, Counted, Judged, counted_rows, j
 from orch8.storage.fences import Hold
 from orch8.storage.halts import Halt, halt
 from orch8.storage.ids import uuid7
+from orch8.storage.instances import state_place
 from orch8.storage.months import span, within
 from orch8.storage.outbox import TELL, Notice, notice_rows
 from orch8.storage.places import Place
@@ -296,11 +297,10 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
             parts.append(sql)
             params[name] = dumps(rows)
 
-    add(_SETTLE, "settled", [_columns(row, _SETTLED) for row in changes.settled])
-    add(
-        _UPDATE, "rewritten", [_columns(row, _UPDATED) | _request(row) for row in changes.rewritten]
-    )
-    add(_INSERT, "entered", [_columns(row, _PLAIN) | _request(row) for row in changes.entered])
+    add(_SETTLE, "settled", [_columns(tx, row, _SETTLED) for row in changes.settled])
+    rewritten = [_columns(tx, row, _UPDATED) | _request(row) for row in changes.rewritten]
+    add(_UPDATE, "rewritten", rewritten)
+    add(_INSERT, "entered", [_columns(tx, row, _PLAIN) | _request(row) for row in changes.entered])
     add(_ADVANCE, "advanced", [_present(row, _ADVANCED) for row in changes.advanced])
     add(_CREATE, "created", [_created(row) for row in changes.created])
     add(
@@ -308,7 +308,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
         "contexts",
         [_context(tx, *each) for each in changes.contexts],
     )
-    add(_STATE, "state", [_named(c, "instance_id key tenant_id value") for c in changes.state])
+    add(_STATE, "state", [_state(tx, *each) for each in changes.state])
     add(_FORGET, "forgotten", [_named(c, "instance_id key") for c in changes.forgotten])
     add(_CONSUME, "consumed", [_named(c, "id consumed_at consumed_by") for c in changes.consumed])
     add(_WAKE, "woken", [_named(c, "instance_id node_key") for c in changes.woken])
@@ -319,7 +319,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     add(COUNT, "counted", counted_rows(changes.counted))
     add(JUDGE, "judged", judged_rows(changes.judged))
     add(TELL, "told", notice_rows(changes.told))
-    add(TRACE, "traced", trace_rows(changes.traced))
+    add(TRACE, "traced", trace_rows(tx.cipher, changes.traced))
     add(ARM, "alarms", alarm_rows(changes.alarms))
     add(_INCIDENT, "incidents", [_entry(each, _INCIDENT_NAMES) for each in changes.incidents])
     add(_TAKE, "business_keys", [_named(c, _KEY_NAMES) for c in changes.business_keys])
@@ -346,10 +346,14 @@ def _months(changes: Changes) -> dict[str, Any]:
     return {**span(ids)} if ids else {}
 
 
-def _columns(row: StepRow, columns: tuple[str, ...]) -> dict[str, Any]:
+def _columns(tx: Tx, row: StepRow, columns: tuple[str, ...]) -> dict[str, Any]:
     values = row.__dict__
     out = {c: values[c] for c in columns if values[c] is not None}
     out["instance_id"], out["node_key"] = row.instance_id, row.node_key
+    if "output" in out:
+        out["output"] = tx.cipher.seal_output(row)
+    if "progress" in out:
+        out["progress"] = tx.cipher.seal_progress(row, row.progress)
     return out
 
 
@@ -367,6 +371,11 @@ def _context(
 ) -> dict[str, Any]:
     body = tx.cipher.seal_context(instance_id, context)
     return {"instance_id": instance_id, "version": version, "tenant_id": tenant_id, "body": body}
+
+
+def _state(tx: Tx, instance_id: UUID, key: str, tenant_id: str, value: Any) -> dict[str, Any]:
+    sealed = tx.cipher.seal_value(value, state_place(instance_id, key))
+    return {"instance_id": instance_id, "key": key, "tenant_id": tenant_id, "value": sealed}
 
 
 def _created(row: InstanceRow) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def insert(tx: Tx, checkpoint_id: UUID, instance_id: UUID, tenant_id: str, data:
         sql,
         {
             "instance": instance_id, "id": checkpoint_id, "tenant": tenant_id,
-            "data": dumps(data),
+            "data": dumps(tx.cipher.seal_value(data, checkpoint_place(instance_id, checkpoint_id))),
         },
     )  # fmt: skip
 
@@ -25,7 +25,7 @@ def newest(tx: Tx, instance_id: UUID, limit: int) -> list[Row]:
     """The instance's checkpoints, the newest first."""
     sql = """SELECT id, instance_id, checkpoint_data, created_at FROM checkpoints
              WHERE instance_id = %(id)s ORDER BY id DESC LIMIT %(limit)s"""
-    return tx.rows(sql, {"id": instance_id, "limit": limit})
+    return [_opened(tx, row) for row in tx.rows(sql, {"id": instance_id, "limit": limit})]
 
 
 def prune(tx: Tx, instance_id: UUID, keep: int) -> int:
@@ -35,3 +35,13 @@ def prune(tx: Tx, instance_id: UUID, keep: int) -> int:
                  ORDER BY id DESC OFFSET %(keep)s) old
              WHERE c.instance_id = %(instance)s AND c.id = old.id"""
     return tx.run(sql, {"instance": instance_id, "keep": keep})
+
+
+def checkpoint_place(instance_id: UUID, checkpoint_id: UUID) -> str:
+    """Where what a checkpoint says is kept."""
+    return f"checkpoints/{instance_id}/{checkpoint_id}"
+
+
+def _opened(tx: Tx, row: Row) -> Row:
+    place = checkpoint_place(row.instance_id, row.id)
+    return row._replace(checkpoint_data=tx.cipher.open_value(row.checkpoint_data, place))

@@ -23,6 +23,8 @@ from orch8.storage.rows import StepRow
 
 TEXT: Final = "enc:v1:"
 CONTEXT: Final = "enc:v2:"  # the data of a context
+PLAIN: Final = "enc:v0:"  # before a text that is in the clear and looks sealed
+_LOOKS_SEALED: Final = "enc:v"
 NONCE_BYTES: Final = 12
 _KEY: Final = re.compile(r"[0-9a-fA-F]{64}")
 _SEALED: Final = re.compile(r"enc:v[12]:(?:([0-9a-f]{8}):)?([A-Za-z0-9+/]+={0,2})")
@@ -119,6 +121,46 @@ class Cipher:
             return value
         return orjson.loads(self.open(value, place))
 
+    def seal_value(self, value: Any, place: str) -> Any:
+        """As seal_json, of a value that nobody chose to be kept: without a key it is kept in any
+        case, one that looks sealed with a mark before it. None stays None.
+        """
+        if value is None:
+            return None
+        if self._current is not None:
+            return self.seal(orjson.dumps(value).decode(), place)
+        looks_sealed = isinstance(value, str) and value.startswith(_LOOKS_SEALED)
+        return PLAIN + value if looks_sealed else value
+
+    def open_value(self, value: Any, place: str) -> Any:
+        """The value that seal_value sealed for this place, or that was kept before."""
+        if isinstance(value, str) and value.startswith(PLAIN):
+            return value.removeprefix(PLAIN)
+        return self.open_json(value, place)
+
+    def seal_output(self, row: StepRow) -> Any:
+        """The step's output as its row may keep it."""
+        output = row.output
+        if self._current is None and not isinstance(output, str):
+            return output
+        return self.seal_value(output, output_place(row.instance_id, row.node_key))
+
+    def seal_progress(self, row: StepRow, progress: Any) -> Any:
+        """What the step's row may keep of its progress: a worker's checkpoint is sealed."""
+        if not isinstance(progress, dict) or "checkpoint" not in progress:
+            return progress
+        place = progress_place(row.instance_id, row.node_key)
+        return {**progress, "checkpoint": self.seal_value(progress["checkpoint"], place)}
+
+    def open_step(self, row: StepRow) -> None:
+        """The row, as it was read, has its output and its worker's checkpoint opened."""
+        if isinstance(row.output, str):
+            row.output = self.open_value(row.output, output_place(row.instance_id, row.node_key))
+        if isinstance(row.progress, dict) and isinstance(row.progress.get("checkpoint"), str):
+            place = progress_place(row.instance_id, row.node_key)
+            opened = self.open_value(row.progress["checkpoint"], place)
+            row.progress = {**row.progress, "checkpoint": opened}
+
     def seal_request(self, row: StepRow, body: bytes) -> bytes:
         """The request as the row may keep it, sealed for its attempt if there is a key."""
         return self.seal(body.decode(), _attempt(row)).encode() if self.seals else body
@@ -145,6 +187,16 @@ class Cipher:
 
 
 OPEN: Final = Cipher()  # of a process without keys: texts stand as they are
+
+
+def output_place(instance_id: UUID, node_key: str) -> str:
+    """Where the output of a step is kept."""
+    return f"outputs/{instance_id}/{node_key}"
+
+
+def progress_place(instance_id: UUID, node_key: str) -> str:
+    """Where the checkpoint of a step's worker is kept."""
+    return f"progress/{instance_id}/{node_key}"
 
 
 def _attempt(row: StepRow) -> str:

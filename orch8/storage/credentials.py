@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from orch8.storage.transaction import Row, Tx
@@ -28,13 +30,73 @@ def insert(tx: Tx, credential_id: str, tenant_id: str, given: Mapping[str, Any])
     return tx.one(sql, {"id": credential_id, "tenant": tenant_id, **sealed})
 
 
-def update(tx: Tx, credential_id: str, given: Mapping[str, Any]) -> Row:
-    """The members that are given are kept instead of what was there; the row without secrets."""
+@dataclass(frozen=True, slots=True)
+class Renewable:
+    """An oauth2 credential whose token is to be renewed, with its secrets, as it was at
+    ``updated_at``.
+    """
+
+    id: str
+    tenant_id: str
+    value: str = field(repr=False)
+    refresh_token: str = field(repr=False)
+    refresh_url: str
+    updated_at: datetime
+    failures: int
+
+
+def update(
+    tx: Tx, credential_id: str, given: Mapping[str, Any], *, seen: datetime | None = None
+) -> Row | None:
+    """The members that are given are kept instead of what was there; the row without secrets. None,
+    and nothing has changed, if it was changed since it was ``seen``.
+    """
     names = [name for name in _MEMBERS if name in given]
     assigned = "".join(f"{name} = %({name})s, " for name in names)
-    sql = f"""UPDATE credentials SET {assigned}updated_at = clock_timestamp()
-              WHERE id = %(id)s RETURNING {_SHOWN}"""
-    return tx.one(sql, {**given, **_sealed(tx, credential_id, given), "id": credential_id})
+    sql = f"""UPDATE credentials SET {assigned}updated_at = clock_timestamp(),
+                  renewal_due_at = NULL, renewal_failures = 0
+              WHERE id = %(id)s AND (%(seen)s::timestamptz IS NULL OR updated_at = %(seen)s)
+              RETURNING {_SHOWN}"""
+    sealed = _sealed(tx, credential_id, given)
+    return tx.one(sql, {**given, **sealed, "id": credential_id, "seen": seen})
+
+
+def claim_renewable(tx: Tx, soon: timedelta, held: timedelta, most: int) -> list[Renewable]:
+    """Up to ``most`` oauth2 credentials that end ``soon``, those that end first; nobody else gets
+    them for as long as they are ``held``.
+    """
+    sql = """
+    UPDATE credentials c SET renewal_due_at = clock_timestamp() + %(held)s
+    FROM (SELECT id FROM credentials
+        WHERE kind = 'oauth2' AND enabled AND refresh_url IS NOT NULL
+            AND refresh_token IS NOT NULL AND expires_at < clock_timestamp() + %(soon)s
+            AND COALESCE(renewal_due_at, '-infinity') <= clock_timestamp()
+        ORDER BY expires_at, id LIMIT %(most)s FOR UPDATE SKIP LOCKED) due
+    WHERE c.id = due.id
+    RETURNING c.id, c.tenant_id, c.value, c.refresh_token, c.refresh_url, c.updated_at,
+        c.renewal_failures"""
+    return [
+        Renewable(
+            row.id,
+            row.tenant_id,
+            tx.cipher.open(row.value, _place(row.id, "value")),
+            tx.cipher.open(row.refresh_token, _place(row.id, "refresh_token")),
+            row.refresh_url,
+            row.updated_at,
+            row.renewal_failures,
+        )
+        for row in tx.rows(sql, {"soon": soon, "held": held, "most": most})
+    ]
+
+
+def not_renewed(tx: Tx, due: Renewable, pause: timedelta) -> None:
+    """The credential, unless it was changed meanwhile, is not renewed again before the pause is
+    over.
+    """
+    sql = """UPDATE credentials SET renewal_failures = renewal_failures + 1,
+                 renewal_due_at = clock_timestamp() + %(pause)s
+             WHERE id = %(id)s AND updated_at = %(seen)s"""
+    tx.run(sql, {"id": due.id, "seen": due.updated_at, "pause": pause})
 
 
 def credentials_of(tx: Tx, tenant_id: str | None, limit: int) -> list[Row]:

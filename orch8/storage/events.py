@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from orch8.storage.ids import first_of
 from orch8.storage.transaction import Row, Tx, dumps
 
 PENDING, CONSUMED, EXPIRED = STATES = ("pending", "consumed", "expired")
 KEPT_DAYS: Final = 30
+SHOWN_DAYS: Final = 1  # that an event is listed as expired, before it is forgotten
 
 _SHOWN: Final = f"""id, tenant_id, event_name, producer_event_id, correlation_key, payload,
     CASE WHEN consumed_by IS NOT NULL THEN '{CONSUMED}'
@@ -48,3 +51,17 @@ def list_events(tx: Tx, tenant_id: str, status: str | None, limit: int) -> list[
               WHERE %(status)s::text IS NULL OR status = %(status)s
               ORDER BY id DESC LIMIT %(limit)s"""
     return tx.rows(sql, {"tenant": tenant_id, "status": status, "limit": limit})
+
+
+def forget(tx: Tx, most: int) -> int:
+    """Up to ``most`` events that nobody consumed, and that expired a while ago, are forgotten; how
+    many. One of them that is told again is new.
+    """
+    # By their ids, which say when they were made: nothing younger is looked at.
+    sql = """DELETE FROM events WHERE id IN (
+                 SELECT id FROM events WHERE id < %(before)s AND consumed_by IS NULL
+                     AND received_at < orch8_now() - make_interval(days => %(days)s)
+                 ORDER BY id LIMIT %(most)s)"""
+    days = KEPT_DAYS + SHOWN_DAYS
+    before = first_of(datetime.now(UTC) - timedelta(days=days))
+    return tx.run(sql, {"before": before, "days": days, "most": most})

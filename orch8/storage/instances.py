@@ -244,8 +244,14 @@ def read_state(tx: Tx, ids: Iterable[UUID]) -> dict[UUID, dict[str, Any]]:
     kept: dict[UUID, dict[str, Any]] = {i: {} for i in ids}
     sql = "SELECT instance_id, key, value FROM instance_state WHERE instance_id = ANY(%(ids)s)"
     for row in tx.rows(sql, {"ids": list(kept)}) if kept else ():
-        kept[row.instance_id][row.key] = row.value
+        place = state_place(row.instance_id, row.key)
+        kept[row.instance_id][row.key] = tx.cipher.open_value(row.value, place)
     return kept
+
+
+def state_place(instance_id: UUID, key: str) -> str:
+    """Where what set_state kept is kept."""
+    return f"state/{instance_id}/{key}"
 
 
 def repoint(tx: Tx, instance_id: UUID, sequence_id: UUID, snapshot: Any) -> None:

@@ -29,9 +29,9 @@ def extend_pull(tx: Tx, row: StepRow, lease: float, progress: Any) -> bool:
     sql = """UPDATE steps SET lease_until = clock_timestamp() + %(lease)s * interval '1 second',
                  progress = COALESCE(COALESCE(progress, '{}') || %(progress)s::jsonb, progress)
              WHERE id = %(id)s AND pull AND epoch = %(epoch)s AND state = %(state)s"""
+    kept = None if progress is None else dumps(tx.cipher.seal_progress(row, progress))
     params = {
-        "lease": lease, "progress": None if progress is None else dumps(progress), "id": row.id,
-        "epoch": row.epoch, "state": row.state,
+        "lease": lease, "progress": kept, "id": row.id, "epoch": row.epoch, "state": row.state,
     }  # fmt: skip
     return tx.run(sql, params) == 1
 

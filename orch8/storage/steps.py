@@ -11,6 +11,7 @@ from uuid import UUID
 
 from orch8.engine.keys import NodeKey
 from orch8.engine.scope import OutputRef
+from orch8.storage.cipher import output_place
 from orch8.storage.instances import CLOCK, FIRST, INSTANCE_COLUMNS, LIVE, Page
 from orch8.storage.months import span, within
 from orch8.storage.rows import StepRow, with_outcome
@@ -40,13 +41,13 @@ def take_due(tx: Tx, lane: str, limit: int) -> list[StepRow]:
     """Up to ``limit`` due rows of a lane, the longest due first, locked; rows that somebody else is
     taking are passed over.
     """
-    return [_step(row) for row in tx.rows(_TAKE_DUE, {"lane": lane, "limit": limit})]
+    return [_step(tx, row) for row in tx.rows(_TAKE_DUE, {"lane": lane, "limit": limit})]
 
 
 def take_turns(tx: Tx, lane: str, turns: Mapping[str, int]) -> list[StepRow]:
     """As take_due, of each tenant as many rows as it has turns."""
     params = {"lane": lane, "turns": dumps(turns)}
-    return [_step(row) for row in tx.rows(_TAKE_TURNS, params)]
+    return [_step(tx, row) for row in tx.rows(_TAKE_TURNS, params)]
 
 
 def due_ids(tx: Tx, lane: str, limit: int) -> list[UUID]:
@@ -71,11 +72,16 @@ def mark_claimed(tx: Tx, rows: Iterable[StepRow]) -> None:
     columns = (
         "state", "due_at", "epoch", "claimed_by", "worker", "lease_until", "dispatches",
         "idempotency_key", "fingerprint", "first_dispatched_at", "context_version", "limit_key",
-        "queued_at", "pull", "waits_for", "fence", "last_dispatched_at", "money", "progress",
+        "queued_at", "pull", "waits_for", "fence", "last_dispatched_at", "money",
     )  # fmt: skip
     claimed = [
         {c: row.__dict__[c] for c in columns}
-        | {"i": row.instance_id, "k": row.node_key, "request": encoded(row.request)}
+        | {
+            "i": row.instance_id,
+            "k": row.node_key,
+            "request": encoded(row.request),
+            "progress": tx.cipher.seal_progress(row, row.progress),
+        }
         for row in rows
     ]
     if not claimed:
@@ -132,7 +138,7 @@ def set_aside(tx: Tx, row: StepRow, attention: Any) -> bool:
 def read_steps(tx: Tx, keys: Iterable[tuple[UUID, NodeKey | str]]) -> list[StepRow]:
     """The rows of these nodes; a node without a row is left out."""
     params = _wanted(keys)
-    return [_step(row) for row in tx.rows(_READ, params)] if params else []
+    return [_step(tx, row) for row in tx.rows(_READ, params)] if params else []
 
 
 def _wanted(keys: Iterable[tuple[UUID, NodeKey | str]]) -> dict[str, Any]:
@@ -176,13 +182,13 @@ def lock_steps(tx: Tx, keys: Iterable[tuple[UUID, NodeKey | str]]) -> list[StepR
     """As read_steps, and the rows are locked. The caller holds their instances' locks already."""
     params = _wanted(keys)
     sql = _READ + " ORDER BY s.instance_id, s.node_key FOR UPDATE OF s"
-    return [_step(row) for row in tx.rows(sql, params)] if params else []
+    return [_step(tx, row) for row in tx.rows(sql, params)] if params else []
 
 
 def step_by_id(tx: Tx, step_id: UUID) -> StepRow | None:
     """The row of a step, by the id that pull workers know it under."""
     row = tx.one(f"SELECT {_COLUMNS} FROM steps s WHERE s.id = %(id)s AND s.pull", {"id": step_id})
-    return None if row is None else _step(row)
+    return None if row is None else _step(tx, row)
 
 
 def steps_of(tx: Tx, instance_id: UUID, *, limit: int = 1000, offset: int = 0) -> list[StepRow]:
@@ -190,7 +196,7 @@ def steps_of(tx: Tx, instance_id: UUID, *, limit: int = 1000, offset: int = 0) -
     sql = f"""SELECT {_COLUMNS} FROM steps s WHERE s.instance_id = %(id)s
               ORDER BY s.id LIMIT %(limit)s OFFSET %(offset)s"""
     params = {"id": instance_id, "limit": limit, "offset": offset}
-    return [_step(row) for row in tx.rows(sql, params)]
+    return [_step(tx, row) for row in tx.rows(sql, params)]
 
 
 def first_steps(tx: Tx, ids: Iterable[UUID], limit: int) -> dict[UUID, list[StepRow]]:
@@ -202,7 +208,7 @@ def first_steps(tx: Tx, ids: Iterable[UUID], limit: int) -> dict[UUID, list[Step
                   SELECT * FROM steps f WHERE f.instance_id = r.id
                   ORDER BY f.instance_id, f.node_key LIMIT %(limit)s) s ORDER BY s.id"""
     for row in tx.rows(sql, {"ids": list(found), "limit": limit}) if found else ():
-        found[row.instance_id].append(_step(row))
+        found[row.instance_id].append(_step(tx, row))
     for instance_id, rows in found.items():
         if len(rows) == limit:  # perhaps not all, and not the first
             found[instance_id] = steps_of(tx, instance_id, limit=limit)
@@ -222,7 +228,7 @@ def silent_pulls(tx: Tx, limit: int, *, among: Sequence[UUID] | None = None) -> 
         AND s.held_due_at IS NULL AND s.waits_for IS DISTINCT FROM 'place' AND {mine}
         LIMIT %(limit)s)"""
     found = tx.rows(sql, {"limit": limit, "among": None if among is None else list(among)})
-    return [_step(row) for row in found]
+    return [_step(tx, row) for row in found]
 
 
 def take_pull(tx: Tx, lane: str, limit: int, *, exact: bool) -> list[StepRow]:
@@ -236,7 +242,7 @@ def take_pull(tx: Tx, lane: str, limit: int, *, exact: bool) -> list[StepRow]:
         AND s.due_at <= (SELECT orch8_now())
     ORDER BY s.due_at, s.id LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
     found = tx.rows(sql, {"lane": lane, "limit": limit, "exact": exact})
-    return sorted((_step(row) for row in found), key=attrgetter("id"))
+    return sorted((_step(tx, row) for row in found), key=attrgetter("id"))
 
 
 _LIVE_OF = f"instances i WHERE i.id = %(i)s AND s.instance_id = i.id AND {LIVE}"
@@ -279,15 +285,15 @@ def claimed_by(tx: Tx, worker_id: UUID, limit: int) -> list[tuple[UUID, str]]:
 # Both read by the primary key: an instance may have a hundred thousand steps. The keys of a block's
 # iterations stand together, so the last of them are looked for among these alone.
 _EXACT = f"""
-SELECT r.n, s.output, s.outcome, s.path, s.created_at, s.finished_at
+SELECT r.n, s.node_key, s.output, s.outcome, s.path, s.created_at, s.finished_at
 FROM json_to_recordset(%(refs)s::json) AS r(n integer, i uuid, k text)
 JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k
 WHERE s.state = 'completed' AND {within("s.instance_id")} ORDER BY s.round"""
 _LATEST = f"""
-SELECT r.n, o.output, o.outcome, o.path, o.created_at, o.finished_at
+SELECT r.n, o.node_key, o.output, o.outcome, o.path, o.created_at, o.finished_at
 FROM json_to_recordset(%(refs)s::json) AS r(n integer, i uuid, first text, behind text),
 LATERAL (
-    SELECT s.output, s.outcome, s.path, s.created_at, s.finished_at FROM steps s
+    SELECT s.node_key, s.output, s.outcome, s.path, s.created_at, s.finished_at FROM steps s
     WHERE s.instance_id = r.i AND s.node_key >= r.first AND s.node_key < r.behind
         AND s.state = 'completed' AND {within("s.instance_id")}
     ORDER BY s.path DESC, s.round DESC LIMIT 1) o"""
@@ -317,7 +323,11 @@ def read_outputs(
         if not refs:
             continue
         for row in tx.rows(sql, {"refs": dumps(refs)} | span(ref["i"] for ref in refs)):
-            seen = with_outcome(row.output, row.outcome, row.created_at, row.finished_at)
+            output = row.output
+            if isinstance(output, str):
+                place = output_place(wanted[row.n][0], row.node_key)
+                output = tx.cipher.open_value(output, place)
+            seen = with_outcome(output, row.outcome, row.created_at, row.finished_at)
             found[row.n] = seen, tuple(row.path)
     return found
 
@@ -349,10 +359,11 @@ def reseal_requests(tx: Tx, limit: int, after: tuple[Any, ...] = (FIRST, "")) ->
     return done, (rows[-1].instance_id, rows[-1].node_key) if len(rows) == limit else None
 
 
-def _step(row: Row) -> StepRow:
+def _step(tx: Tx, row: Row) -> StepRow:
     made = object.__new__(StepRow)
     made.__dict__.update(zip(_NAMES, row, strict=True))
     made.path = tuple(made.path)
     if made.request is not None:
         made.request = bytes(made.request)
+    tx.cipher.open_step(made)
     return made

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
+from orch8.storage.cipher import Cipher
 from orch8.storage.ids import uuid7
 from orch8.storage.transaction import Row, Tx
 
@@ -36,10 +37,20 @@ TRACE: Final = """traced AS (
         block_id text, output jsonb, attempt integer, after boolean, created_at timestamptz))"""
 
 
-def trace_rows(traces: list[Trace]) -> list[dict[str, Any]]:
+def trace_rows(cipher: Cipher, traces: list[Trace]) -> list[dict[str, Any]]:
     """The traces as that part takes them, each with an id of its own."""
-    names = ("instance_id", "tenant_id", "block_id", "output", "created_at", "attempt", "after")
-    return [{"id": uuid7()} | {name: getattr(each, name) for name in names} for each in traces]
+    return [_row(cipher, uuid7(), each) for each in traces]
+
+
+def trace_place(instance_id: UUID, trace_id: UUID) -> str:
+    """Where what a trace says is kept."""
+    return f"traces/{instance_id}/{trace_id}"
+
+
+def _row(cipher: Cipher, trace_id: UUID, trace: Trace) -> dict[str, Any]:
+    names = ("instance_id", "tenant_id", "block_id", "created_at", "attempt", "after")
+    sealed = cipher.seal_value(trace.output, trace_place(trace.instance_id, trace_id))
+    return {"id": trace_id, "output": sealed} | {name: getattr(trace, name) for name in names}
 
 
 def is_traced(tx: Tx, instance_id: UUID, block_id: str) -> bool:
@@ -52,4 +63,9 @@ def traces_of(tx: Tx, instance_id: UUID, limit: int = MOST) -> list[Row]:
     """The instance's traces, the oldest first."""
     sql = """SELECT id, block_id, output, attempt, after, created_at FROM traces
              WHERE instance_id = %(id)s ORDER BY created_at, id LIMIT %(limit)s"""
-    return tx.rows(sql, {"id": instance_id, "limit": limit})
+    rows = tx.rows(sql, {"id": instance_id, "limit": limit})
+    return [row._replace(output=_opened(tx, instance_id, row)) for row in rows]
+
+
+def _opened(tx: Tx, instance_id: UUID, row: Row) -> Any:
+    return tx.cipher.open_value(row.output, trace_place(instance_id, row.id))

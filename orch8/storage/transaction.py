@@ -21,7 +21,7 @@ import psycopg2.extras
 import sqlalchemy
 from sqlalchemy.pool import QueuePool
 
-from orch8.errors import Conflict, InvalidArgument, Unavailable
+from orch8.errors import AlreadyExists, InvalidArgument, Unavailable
 from orch8.storage.cipher import OPEN, Cipher
 
 DatabaseProblem = psycopg2.Error  # what statements raise inside a transaction
@@ -172,7 +172,7 @@ def _undo(connection: Any, problem: BaseException | None) -> None:
 
 def _translated(problem: psycopg2.Error) -> Exception:
     if isinstance(problem, psycopg2.errors.UniqueViolation):
-        return Conflict(_first_line(problem))
+        return AlreadyExists(f"an entry of {problem.diag.table_name or 'the database'} like this")
     if isinstance(problem, (psycopg2.OperationalError, psycopg2.InterfaceError)):
         return Unavailable(f"the database did not answer: {_first_line(problem)}", retry_after=1)
     return problem

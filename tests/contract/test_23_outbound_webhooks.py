@@ -326,6 +326,22 @@ def test_event_that_nobody_takes_is_parked(scene: Scene) -> None:
     assert len(scene.receiver.got) == 1 + RETRIES
 
 
+def test_deliveries_are_counted(scene: Scene) -> None:
+    """What was taken, what was in vain, and what nobody sends any more."""
+    scene.receiver.statuses = [500, 200, 404]
+    for _ in range(2):
+        scene.house.run(CHARGE)
+        for _ in range(2):
+            scene.house.sql(DUE)
+            scene.delivered()
+    (event,) = scene.waiting()
+    scene.receiver.statuses = [200]
+    scene.api.post(f"/webhooks/outbox/{event['id']}/redeliver", status=200)
+    told = scene.api.client.get("/metrics").text
+    for name, count in (("sent", 2), ("failed", 2), ("parked", 1)):
+        assert f"orch8_webhooks_{name}_total {count}.0" in told
+
+
 def test_event_of_a_lost_process_is_sent_again(scene: Scene) -> None:
     """It was claimed, and nothing was heard of it: at least once, and so perhaps twice."""
     scene.house.run(CHARGE)
@@ -472,8 +488,8 @@ def test_old_deliveries_are_forgotten(scene: Scene) -> None:
     scene.delivered()
     old = "01900000-0000-7000-8000-000000000000"  # made in 2024
     scene.house.sql("UPDATE deliveries SET id = %s", old)
-    scene.postman.go()
-    until(lambda: scene.api.get("/webhooks/deliveries") == [])
+    scene.house.tick()
+    assert scene.api.get("/webhooks/deliveries") == []
 
 
 def test_tenant_sees_no_others_events(scene: Scene) -> None:

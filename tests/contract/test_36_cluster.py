@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from api.tallies import Tallies
+from orch8.runtime.office import Office
+from orch8.runtime.sweep import Sweep
+from orch8.storage.ids import first_of
 from tests.support.api import NOOP, Api, serving
 from tests.support.house import LANE, House, until
 from tests.support.servers import Database
@@ -172,11 +177,18 @@ COUNTERS = (
     "orch8_steps_executed_total", "orch8_steps_failed_total", "orch8_steps_retried_total",
     "orch8_signals_delivered_total", "orch8_rate_limits_exceeded_total",
     "orch8_recovery_stale_instances_total", 'orch8_sla_breached_total{type="instance"}',
+    "orch8_instances_claimed_total", "orch8_webhooks_sent_total", "orch8_webhooks_failed_total",
+    "orch8_webhooks_parked_total",
 )  # fmt: skip
 GAUGES = ("orch8_queue_depth", "orch8_active_tasks")
+HISTOGRAMS = tuple(
+    f"orch8_{name}_seconds_{part}"
+    for name in ("tick_duration", "step_duration", "instance_processing")
+    for part in ("count", "sum", 'bucket{le="+Inf"}')
+)
 
 
-@pytest.mark.parametrize("name", [*COUNTERS, *GAUGES])
+@pytest.mark.parametrize("name", [*COUNTERS, *GAUGES, *HISTOGRAMS])
 def test_metric_has_the_name_that_dashboards_know(api: Api, name: str) -> None:
     """It is there from the first scrape on, so that a rate is, too."""
     lines = api.client.get("/metrics").text.splitlines()
@@ -210,6 +222,101 @@ def test_counters_wait_for_entries_that_may_still_be_written(house: House) -> No
     scrape.register(Tallies(house.office))
     assert "orch8_instances_completed_total 0.0" in generate_latest(scrape).decode()
     until(lambda: counted(house)["orch8_instances_completed_total"] == 1)
+
+
+def buckets_of(house: House, name: str) -> dict[str, float]:
+    """The buckets of a histogram, by their upper bounds, with what holds nothing left out."""
+    scrape = CollectorRegistry()
+    scrape.register(Tallies(house.office, behind=timedelta(0)))
+    samples = [s for metric in scrape.collect() for s in metric.samples]
+    return {s.labels["le"]: s.value for s in samples if s.name == f"{name}_bucket" and s.value}
+
+
+def test_calls_are_counted_and_timed_by_whoever_makes_them(houses: Callable[..., House]) -> None:
+    """Each process adds what it counted with its heartbeat, and the rest when it ends."""
+    house = houses(heartbeat=BEAT)
+    house.run(CHARGE, {"type": "step", "handler": "notify"})
+    house.office.meter.write(house.office.begin, now=True)
+    found = counted(house)
+    assert found["orch8_instances_claimed_total"] >= 2
+    assert found["orch8_step_duration_seconds_count"] == 2
+    assert 0 < found["orch8_step_duration_seconds_sum"] < 20
+    assert buckets_of(house, "orch8_step_duration_seconds")["+Inf"] == 2
+    house.run(CHARGE)
+    house.pump.lease.release()
+    assert counted(house)["orch8_step_duration_seconds_count"] == 3
+
+
+def test_ticks_are_timed(house: House) -> None:
+    """Each of them; what a process could not write it writes later."""
+    for _ in range(3):
+        house.tick()
+    away = replace(house.settings, database_url="postgresql://nobody@127.0.0.1:1/none")
+    nowhere = Office(away)
+    house.office.meter.write(nowhere.begin, now=True)
+    assert counted(house)["orch8_tick_duration_seconds_count"] == 0
+    house.office.meter.write(house.office.begin, now=True)
+    assert counted(house)["orch8_tick_duration_seconds_count"] == 3
+    house.office.meter.write(house.office.begin, now=True)
+    assert counted(house)["orch8_tick_duration_seconds_count"] == 3
+    nowhere.close()
+
+
+def test_ends_of_instances_are_timed_from_their_beginning(house: House) -> None:
+    """Waits and all, whoever ends them; a bucket holds those of the smaller ones, too."""
+    for hours in (0, 2, 50):
+        instance_id = house.run(CHARGE)
+        sql = """UPDATE audit_log SET at = at + make_interval(hours => %s)
+                 WHERE instance_id = %s AND action = 'instance.completed'"""
+        unlocked = "SET session_replication_role = replica;"
+        house.sql_as_admin(unlocked + sql, hours, instance_id)
+    name = "orch8_instance_processing_seconds"
+    assert until(lambda: counted(house)[f"{name}_count"] == 3)
+    found = buckets_of(house, name)
+    assert (found["3600.0"], found["21600.0"], found["604800.0"], found["+Inf"]) == (1, 2, 3, 3)
+    hour = 3600
+    assert 52 * hour <= counted(house)[f"{name}_sum"] < 52 * hour + 60
+
+
+# -- what is kept for a time -----------------------------------------------------------------------
+def test_old_deliveries_and_events_go(house: House) -> None:
+    """With the tick, after 30 days, unless they still matter to somebody."""
+    ages = {"old": 32, "young": 29}
+    for name, days in ages.items():
+        made = first_of(datetime.now(UTC) - timedelta(days=days))
+        for consumed in (None, uuid4()):
+            house.sql(
+                "INSERT INTO events (id, tenant_id, event_name, producer_event_id,"
+                " correlation_key, payload, received_at, consumed_by) VALUES (%s, 'acme', %s, %s,"
+                " 'k', '{}', orch8_now() - make_interval(days => %s), %s)",
+                UUID(int=made.int + (consumed is None)), name, str(consumed), days, consumed,
+            )  # fmt: skip
+        house.sql(
+            "INSERT INTO deliveries (id, tenant_id, url, event_type, instance_id, delivered,"
+            " attempts) VALUES (%s, 'acme', 'http://a', %s, %s, true, '[]')",
+            made, name, uuid4(),
+        )  # fmt: skip
+    house.tick()
+    kept = house.sql("SELECT event_name, consumed_by IS NULL AS waits FROM events")
+    assert sorted((row.event_name, row.waits) for row in kept) == [
+        ("old", False), ("young", False), ("young", True),
+    ]  # fmt: skip
+    assert [row.event_type for row in house.sql("SELECT event_type FROM deliveries")] == ["young"]
+
+
+def test_sweep_is_bounded(house: House) -> None:
+    """A thousand rows at once, every five minutes."""
+    house.sql(
+        "INSERT INTO events (id, tenant_id, event_name, producer_event_id, correlation_key,"
+        " payload, received_at)"
+        " SELECT ('01900000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid, 'acme', 'e',"
+        " n::text, 'k', '{}',"
+        " orch8_now() - interval '40 days' FROM generate_series(1, 1500) n"
+    )
+    sweep = Sweep()
+    assert sweep.look(house.office.begin)["events"] == 1000
+    assert sweep.look(house.office.begin) == {}
+    assert Sweep().look(house.office.begin)["events"] == 500
 
 
 def test_tenant_sees_no_others_metrics(api: Api) -> None:

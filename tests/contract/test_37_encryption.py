@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from click.testing import CliRunner
 
+from api.wsgi import wire
 from orch8.cli import main
+from orch8.config import Settings
 from orch8.errors import ConfigurationError, Unavailable
 from orch8.runtime import attention, vault
 from orch8.runtime import reseal as resealing
@@ -18,10 +24,14 @@ from orch8.runtime.because import Because
 from orch8.runtime.claim import claim_now
 from orch8.runtime.office import Office
 from orch8.runtime.signal import SignalRequest, signal
-from orch8.storage import credentials, steps
-from orch8.storage.cipher import Cipher
+from orch8.storage import attention as stored_attention
+from orch8.storage import credentials, instances, steps
+from orch8.storage.changes import Changes, write
+from orch8.storage.cipher import CannotOpen, Cipher
+from orch8.storage.traces import Trace
 from orch8.testing.misbehaviour import Do
 from tests.support.api import NOOP, WAITING, Api, serving
+from tests.support.desk import seated
 from tests.support.house import LANE, House
 from tests.support.servers import Database
 
@@ -121,9 +131,178 @@ def test_payloads_of_signals_are_sealed(houses: Callable[..., House]) -> None:
     kept = [row.payload for row in house.sql("SELECT payload FROM signals")]
     assert [text[:7] for text in kept] == ["enc:v1:"] * 2
     house.another_pump(sealing).work(LANE)
-    assert [house.step(each, "w").output["payload"] for each in (first, second)] == [
-        {"customer": PLANTED}
-    ] * 2
+    with sealing.begin() as tx:
+        read = steps.read_steps(tx, [(each, "w") for each in (first, second)])
+    assert [row.output["payload"] for row in read] == [{"customer": PLANTED}] * 2
+
+
+# -- what steps leave behind -----------------------------------------------------------------------
+ECHO: dict[str, Any] = {"type": "step", "id": "a", "handler": "echo", "effect": "none"}
+LEFT = (
+    "SELECT output::text AS text FROM steps WHERE output IS NOT NULL",
+    "SELECT value::text AS text FROM instance_state",
+    "SELECT output::text AS text FROM traces",
+)
+NEXT: dict[str, Any] = {
+    "type": "step", "id": "b", "handler": "echo", "effect": "none",
+    "params": {"said": "{{ outputs.a.said }}"},
+}  # fmt: skip
+EACH: dict[str, Any] = {
+    "type": "for_each", "id": "f", "collection": "context.data.items", "body": [
+        {"type": "step", "id": "s", "handler": "set_state",
+         "params": {"key": "last", "value": "{{ item }}"}},
+    ],
+}  # fmt: skip
+
+
+def echoing(house: House, said: Any = PLANTED) -> House:
+    """The house with a handler that answers what it is asked, or else ``said``."""
+    house.handler("echo", lambda asked: asked.params or {"said": said})
+    return house
+
+
+def kept(house: House) -> list[str]:
+    """What there is of outputs and kept state, as JSON text."""
+    return [row.text for sql in LEFT for row in house.sql(sql)]
+
+
+def test_outputs_and_kept_state_are_sealed(houses: Callable[..., House]) -> None:
+    """Those of steps and what loops keep of their collections; later steps read them all the
+    same.
+    """
+    house = echoing(houses(encryption_key=NEW))
+    instance_id = house.run(ECHO, NEXT, EACH, data={"items": [PLANTED, PLANTED]})
+    assert house.state(instance_id) == "completed"
+    found = kept(house)
+    assert len(found) >= 5
+    assert {text[:8] for text in found} == {'"enc:v1:'}
+    assert house.step(instance_id, "b").output == {"said": PLANTED}
+    with house.office.begin() as tx:
+        assert instances.read_state(tx, [instance_id]) == {instance_id: {"last": PLANTED}}
+
+
+def test_output_opens_for_its_step_only(houses: Callable[..., House]) -> None:
+    """What another step answered cannot be put in its place."""
+    house = echoing(houses(encryption_key=NEW))
+    instance_id = house.run(ECHO, NEXT)
+    house.sql(
+        "UPDATE steps SET output = (SELECT output FROM steps WHERE node_key = 'a')"
+        " WHERE node_key = 'b'"
+    )
+    with pytest.raises(CannotOpen):
+        house.step(instance_id, "b")
+
+
+def test_api_shows_outputs_as_they_were(houses: Callable[..., House]) -> None:
+    """Also the marks among them, and in the timeline."""
+    house = echoing(houses(encryption_key=NEW))
+    with seated(house) as desk:
+        done = desk.run({"id": "t", "blocks": [ECHO]})
+        with house.office.begin() as tx:
+            mark = Trace(UUID(done["id"]), "default", "a", {"mark": PLANTED}, datetime.now(UTC))
+            write(tx, Changes(traced=[mark]))
+        shown = desk.api.get(f"/instances/{done['id']}/outputs")
+        assert [each["output"] for each in shown] == [{"said": PLANTED}, {"mark": PLANTED}]
+        told = desk.api.get(f"/instances/{done['id']}/timeline")
+    assert told["entries"][0]["output"] == {"said": PLANTED}
+    assert PLANTED not in "".join(kept(house))
+
+
+def test_checkpoints_are_sealed(houses: Callable[..., House]) -> None:
+    """Those of operators, and those of workers that a task goes on from."""
+    house = houses(encryption_key=NEW, handler_url="")
+    with seated(house) as desk:
+        task = {"type": "step", "handler": "by_hand", "effect": "none"}
+        done = desk.run({"id": "t", "blocks": [task]})
+        path = f"/instances/{done['id']}/checkpoints"
+        desk.api.post(path, {"checkpoint_data": {"at": PLANTED}})
+        assert desk.api.get(f"{path}/latest")["checkpoint_data"] == {"at": PLANTED}
+        asked = {"handler_name": "by_hand", "worker_id": "w"}
+        (first,) = desk.api.post("/workers/tasks/poll", asked, status=200)
+        claim = {"worker_id": "w", "claim_epoch": first["claim_epoch"]}
+        beat = {**claim, "checkpoint": {"at": PLANTED}, "checkpoint_seq": 0}
+        desk.api.post(f"/workers/tasks/{first['id']}/heartbeat", beat, status=200)
+        texts = [row[0] for row in desk.api.rows("SELECT checkpoint_data::text FROM checkpoints")]
+        texts += [row[0] for row in desk.api.rows("SELECT progress::text FROM steps")]
+        assert PLANTED not in "".join(map(str, texts))
+        house.sql("UPDATE steps SET lease_until = '-infinity'")
+        house.tick()
+        (second,) = desk.api.post("/workers/tasks/poll", asked, status=200)
+    assert second["resume_checkpoint"] == {"at": PLANTED}
+
+
+@pytest.mark.parametrize("key", ["", NEW])
+@pytest.mark.parametrize("text", ["enc:v1:" + "A" * 60, "enc:v0:x", "enc:v2:?"])
+def test_output_that_looks_sealed_comes_back(
+    houses: Callable[..., House], key: str, text: str
+) -> None:
+    """No answer of a handler can stop its instance by looking like one, with a key or without."""
+    house = houses(encryption_key=key)
+    house.handler("echo", lambda _: text)
+    instance_id = house.run(ECHO, {**NEXT, "params": {"said": "{{ outputs.a }}"}})
+    assert house.step(instance_id, "a").output == text
+    assert house.state(instance_id) == "completed"
+
+
+def test_outputs_from_before_the_key_are_read(houses: Callable[..., House]) -> None:
+    """And sealed by reseal, as is what steps keep."""
+    house = echoing(houses())
+    instance_id = house.run(ECHO, EACH, data={"items": [PLANTED]})
+    assert PLANTED in "".join(kept(house))
+    sealing = house.another_office(encryption_key=NEW)
+    assert output_of(sealing, instance_id) == {"said": PLANTED}
+    reseal(house, encryption_key=NEW)
+    assert {text[:8] for text in kept(house)} == {'"enc:v1:'}
+    assert output_of(sealing, instance_id) == {"said": PLANTED}
+    assert reseal(house, encryption_key=NEW).startswith("0 rows")
+
+
+def output_of(office: Office, instance_id: UUID) -> Any:
+    """What a process reads of the output of step a."""
+    with office.begin() as tx:
+        (row,) = steps.read_steps(tx, [(instance_id, "a")])
+    return row.output
+
+
+def test_proposed_output_is_sealed(houses: Callable[..., House]) -> None:
+    """What one person says an attempt came to, for another to confirm."""
+    house = houses(encryption_key=NEW)
+    with house.office.begin() as tx:
+        asked = {
+            "id": uuid4(), "tenant_id": "default", "instance_id": uuid4(), "node_key": "a",
+            "epoch": 1, "decision": "happened", "output": {"said": PLANTED}, "provider_ref": None,
+            "reason": "seen", "proposed_by": "ann",
+        }  # fmt: skip
+        assert stored_attention.insert_decision(tx, asked).output == {"said": PLANTED}
+        found = stored_attention.read_decision(tx, asked["id"])
+        assert found is not None
+        assert found.output == {"said": PLANTED}
+    ((text,),) = house.sql("SELECT output::text FROM decisions")
+    assert text.startswith('"enc:v1:')
+
+
+# -- refusing to start -----------------------------------------------------------------------------
+SERVES: dict[str, Any] = {
+    "broker_url": "redis://127.0.0.1:1/0", "redis_url": "redis://127.0.0.1:1/1",
+    "database_url": "postgresql://nobody@127.0.0.1:1/none", "key_secret": "s", "api_key": "k",
+}  # fmt: skip
+
+
+def test_server_does_not_start_without_a_key() -> None:
+    """Unless somebody said that what customers send may be kept in the clear."""
+    with pytest.raises(ConfigurationError, match="ORCH8_INSECURE_STORAGE"):
+        wire(Settings(**SERVES))
+    for said in ({"insecure_storage": True}, {"insecure": True}, {"encryption_key": NEW}):
+        wire(Settings(**SERVES, **said)).extensions["orch8"].office.close()
+
+
+def test_worker_does_not_start_without_a_key() -> None:
+    """It ends at once, with the name of what is missing."""
+    env = {**os.environ, "ORCH8_BROKER_URL": "redis://127.0.0.1:1/0"}
+    line = [sys.executable, "-m", "celery", "-A", "workers.app", "worker", "-P", "threads"]
+    ended = subprocess.run(line, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "ORCH8_ENCRYPTION_KEY" in ended.stderr
 
 
 def test_rows_from_before_the_key_are_read(postgres: Database) -> None:
@@ -230,6 +409,19 @@ def reseal(house: House, *, encryption_key: str = "", old_encryption_key: str = 
     done = CliRunner().invoke(main, ["reseal"], env=env)
     assert done.exit_code == 0, done.stderr
     return done.stdout
+
+
+def test_page_of_large_outputs_is_short(
+    houses: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reseal holds a bounded number of bytes at a time, and at least one output."""
+    monkeypatch.setattr("orch8.storage.resealing.MOST_BYTES", 1)
+    house = echoing(houses())
+    instance_id = house.run(ECHO, EACH, data={"items": [PLANTED]})
+    reseal(house, encryption_key=NEW)
+    assert {text[:8] for text in kept(house)} == {'"enc:v1:'}
+    sealing = house.another_office(encryption_key=NEW)
+    assert output_of(sealing, instance_id) == {"said": PLANTED}
 
 
 def test_reseal_goes_through_everything_page_by_page(

@@ -18,10 +18,10 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 
+from orch8.client import Client
 from orch8.client.caller import Caller
 from orch8.client.celery import install
 from orch8.client.reports import Dispatch, Reports
-from orch8.dev.demo.stage import Site
 from orch8.dev.redis import EmbeddedRedis
 from orch8.dev.stack import Stack, StackOptions
 from orch8.errors import ConfigurationError
@@ -370,19 +370,15 @@ def test_step_is_done_by_the_users_celery_worker(tmp_path: Path) -> None:
     worker = None
     try:
         stack.start()
-        api = Site(stack.urls.http)
+        api = Client(stack.urls.http)
         worker = UsersWorker(tmp_path, stack.urls.broker, stack.urls.http, "default")
-        api.send("POST", "/sequences", sequence)
-        body = {"context": {"data": {"amount": 5}}}
-        _, started = api.send("POST", "/sequences/billed/instances", body)
-        deadline = time.monotonic() + WITHIN
-        while not (found := api.get(f"/instances/{started['id']}"))["finished_at"]:
-            assert time.monotonic() < deadline, api.get(f"/instances/{started['id']}/timeline")
-            time.sleep(0.05)
-        outputs = {row["block_id"]: row for row in api.get(f"/instances/{started['id']}/outputs")}
-        assert found["state"] == "failed"
-        assert outputs["pay"]["output"]["amount"] == 5
-        assert outputs["refused"]["error"]["code"] == "no_card"
+        api.sequences.publish(sequence)
+        started = api.instances.start("billed", {"amount": 5})
+        found = api.instances.wait(started.id, within=WITHIN)
+        outputs = {row.block_id: row for row in api.instances.outputs(started.id)}
+        assert found.state == "failed"
+        assert outputs["pay"].output["amount"] == 5
+        assert outputs["refused"].error["code"] == "no_card"
     finally:
         if worker is not None:
             worker.stop()

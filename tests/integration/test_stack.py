@@ -133,6 +133,19 @@ def test_stack_with_an_api_key_is_not_insecure(make: Callable[..., Stack]) -> No
     assert "ORCH8_INSECURE" not in make({**ELSEWHERE, "ORCH8_API_KEY": "k"}).start().env
 
 
+def test_stack_without_an_encryption_key_keeps_data_in_the_clear(
+    make: Callable[..., Stack],
+) -> None:
+    """Its programs are told that this is meant, or they would not start."""
+    assert make().start().env["ORCH8_INSECURE_STORAGE"] == "1"
+
+
+def test_stack_with_an_encryption_key_seals(make: Callable[..., Stack]) -> None:
+    """Nothing is said about storage in the clear."""
+    stack = make({**ELSEWHERE, "ORCH8_ENCRYPTION_KEY": "b2" * 32}).start()
+    assert "ORCH8_INSECURE_STORAGE" not in stack.env
+
+
 def test_key_secret_is_made_once_and_kept_private(
     make: Callable[..., Stack], tmp_path: Path
 ) -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import psycopg2
 import pytest
 
-from orch8.errors import AlreadyExists, Conflict, InvalidArgument, Unavailable
+from orch8.errors import AlreadyExists, InvalidArgument, Unavailable
 from orch8.runtime.prune import prune
 from orch8.runtime.publish import publish
 from orch8.storage import gauges, instances
@@ -42,10 +42,10 @@ def test_transaction_is_rolled_back_when_its_block_raises(house: House) -> None:
 
 
 def test_transaction_says_what_is_wrong_in_our_words(house: House) -> None:
-    """A taken key is a Conflict, a slow or lost server Unavailable, a NUL the caller's mistake."""
+    """A taken key exists already, a slow or lost server is Unavailable, a NUL the caller's."""
     twice = """INSERT INTO workers (id, node, lease_until)
                SELECT %(i)s, 'n', now() FROM generate_series(1, 2)"""
-    with pytest.raises(Conflict), house.office.begin() as tx:
+    with pytest.raises(AlreadyExists, match="an entry of workers"), house.office.begin() as tx:
         tx.run(twice, {"i": UUID(int=1)})
     with pytest.raises(Unavailable) as slow, house.office.begin() as tx:
         tx.run("SET LOCAL statement_timeout = 50; SELECT pg_sleep(5)")

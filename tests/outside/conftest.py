@@ -1,6 +1,6 @@
 """The server as clients of the contract run it: one process tree, started by its command.
 
-``ORCH8_JUDGED_URL`` names one that runs already, on this machine or elsewhere.
+``JUDGED_URL`` names one that runs already, on this machine or elsewhere.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SETTINGS = {
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server that is ready."""
-    judged = os.environ.get("ORCH8_JUDGED_URL")
+    judged = os.environ.get("JUDGED_URL")
     if judged:
         yield judged
         return

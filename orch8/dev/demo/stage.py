@@ -10,12 +10,15 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
+from orch8.client import Client
+from orch8.client.answers import Instance
 from orch8.dev.address import Address
 from orch8.dev.place import place_of
 from orch8.dev.process import Command
@@ -38,33 +41,28 @@ class Stuck(Orch8Error):
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """An HTTP server that speaks JSON."""
+class PretendProvider:
+    """The payment provider of the demo, as those who play with it ask it."""
 
     url: str
 
-    def get(self, path: str) -> Any:
-        """What GET answers. Stuck if it is no success."""
-        return self._ask("GET", path, None)[1]
+    def ledger(self) -> list[dict[str, Any]]:
+        """Its own book, the oldest entry first."""
+        return list(self._ask("GET", "/ledger")["entries"])
 
-    def send(self, method: str, path: str, body: Any) -> tuple[int, Any]:
-        """The status and the answer to a body. Stuck if it is no success."""
-        return self._ask(method, path, body)
+    def misbehave(self, rules: Sequence[Mapping[str, Any]]) -> None:
+        """It follows these rules from now on."""
+        self._ask("PUT", "/script", rules)
 
-    def answers(self, path: str) -> bool:
-        """Whether GET succeeds."""
+    def answers(self) -> bool:
+        """Whether it is there."""
         try:
-            self.get(path)
+            self._ask("GET", "/health")
         except Stuck:
             return False
         return True
 
-    def curl(self, method: str, path: str, data: str) -> str:
-        """What a person would type to send the same; ``data`` is JSON or @file."""
-        json_header = "-H 'Content-Type: application/json'"
-        return f"curl -X {method} {self.url}{path} {json_header} -d {shlex.quote(data)}"
-
-    def _ask(self, method: str, path: str, body: Any) -> tuple[int, Any]:
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
         at = urlsplit(self.url)
         connection = http.client.HTTPConnection(at.hostname or "", at.port, timeout=_TIMEOUT)
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -79,7 +77,13 @@ class Site:
             connection.close()
         if answer.status // 100 != 2:  # noqa: PLR2004
             raise Stuck(f"{method} {self.url}{path} answers {answer.status}: {text[:500]}")
-        return answer.status, json.loads(text)
+        return json.loads(text)
+
+
+def curl(url: str, method: str, path: str, data: str) -> str:
+    """What a person would type to send a request; ``data`` is JSON or @file."""
+    json_header = "-H 'Content-Type: application/json'"
+    return f"curl -X {method} {url}{path} {json_header} -d {shlex.quote(data)}"
 
 
 class Stage:
@@ -91,7 +95,7 @@ class Stage:
     def __init__(self, on_event: Callable[[str], None]) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="orch8-demo-"))
         self._provider_at = Address("127.0.0.1", 0).claim()
-        self.provider = Site(self._provider_at.url)
+        self.provider = PretendProvider(self._provider_at.url)
         # Whatever orch8 the environment speaks of is a real one, and not for playing.
         environ = {name: v for name, v in os.environ.items() if not name.startswith("ORCH8_")}
         environ |= {"ORCH8_LEASE_SECS": str(LEASE), "ORCH8_HEARTBEAT_SECS": str(HEARTBEAT)}
@@ -104,10 +108,10 @@ class Stage:
         )
         self.stack = Stack(options, environ, on_event=on_event)
 
-    @property
-    def api(self) -> Site:
-        """The REST API of orch8."""
-        return Site(self.stack.urls.http)
+    @cached_property
+    def api(self) -> Client:
+        """orch8, once the stage is built."""
+        return Client(self.stack.urls.http, timeout=_TIMEOUT)
 
     def build(self) -> None:
         """Everything runs and answers. Raises ConfigurationError or Stuck."""
@@ -118,7 +122,7 @@ class Stage:
         )
         command = Command("provider", argv, self.stack.env)
         self.stack.add(Program(command, _PROVIDER_TIER, _PROVIDER_GRACE))
-        self.until("the provider to answer", lambda: self.provider.answers("/health"))
+        self.until("the provider to answer", self.provider.answers)
         workers = [self.stack.logs / f"worker-{n}.log" for n in range(1, WORKERS + 1)]
         self.until("both workers", lambda: all(b" ready." in log.read_bytes() for log in workers))
 
@@ -139,10 +143,10 @@ class Stage:
             time.sleep(_POLL)
         return found
 
-    def ended(self, instance_id: str) -> dict[str, Any] | None:
+    def ended(self, instance_id: str) -> Instance | None:
         """The instance if it has ended."""
-        found: dict[str, Any] = self.api.get(f"/instances/{instance_id}")
-        return found if found["finished_at"] else None
+        found = self.api.instances.get(instance_id)
+        return found if found.ended else None
 
     def crash_workers(self) -> list[int]:
         """Every worker was killed with SIGKILL at one moment; the pids that they had."""

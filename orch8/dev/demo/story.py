@@ -10,18 +10,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from orch8.client.answers import Instance
 from orch8.dev.demo.book import KEY_SHOWN, Moment, count, moments, opened_at, time_of
 from orch8.dev.demo.screen import DAY, Screen
-from orch8.dev.demo.stage import LEASE, WORKERS, Stage, Stuck
+from orch8.dev.demo.stage import LEASE, WORKERS, Stage, Stuck, curl
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 SEQUENCE: Final = "payment_dunning"
-INSTANCES: Final = f"/sequences/{SEQUENCE}/instances"
 CHARGE, BACKUP = "charge_payment_method", "retry_with_backup_method"
 CALLED: Final = [CHARGE, BACKUP, "send_payment_reminder", "downgrade_account"]
 DUNNING_DAYS: Final = 3 + 7 + 30
 DUNNING_WITHIN: Final = 40.0  # seconds
-REPEATED: Final = 200  # the status of a call that started nothing new
 ASKED_AND_MADE: Final = [(1, 1), (2, 0), (2, 1)]
 _PACE: Final = 0.06  # seconds that a day takes, so that it can be watched
 
@@ -59,17 +58,17 @@ class Story:
     def _publish(self) -> None:
         path = EXAMPLES / f"{SEQUENCE}.json"
         self._screen.step("Publish the dunning sequence")
-        self._screen.command(self._stage.api.curl("POST", "/sequences", f"@{_near(path)}"))
-        _, published = self._stage.api.send("POST", "/sequences", _read(path))
-        self._screen.say(f"published {published['name']}, version {published['version']}")
+        self._curl("POST", "/sequences", f"@{_near(path)}")
+        published = self._stage.api.sequences.publish(_read(path))
+        self._screen.say(f"published {published.name}, version {published.version}")
 
     def _succeed(self) -> None:
         stage, screen = self._stage, self._screen
         screen.step("A payment that succeeds")
         path = EXAMPLES / "create_instance.json"
         instance = self._open("succeeds", path)
-        status, repeated = stage.api.send("POST", INSTANCES, _read(path))
-        same = status == REPEATED and repeated["id"] == instance["id"]
+        repeated = stage.api.instances.start(SEQUENCE, **_read(path))
+        same = repeated.deduplicated and repeated.id == instance.id
         self._expect(same, "the same call twice started two instances")
         screen.say("the same call again: the same idempotency key, so the same instance")
         with screen.waiting("waiting for its end"):
@@ -78,18 +77,18 @@ class Story:
             screen.say("deferred: a limiter that has just started lets one window pass", "dim")
 
     def _dun(self) -> None:
-        stage, screen = self._stage, self._screen
+        screen = self._screen
         screen.step(f"A card that is declined: {DUNNING_DAYS} days of dunning on a fast clock")
         self._script([{"do": "decline", "handler": name} for name in (CHARGE, BACKUP)])
         instance = self._open("is declined", self._invoice("2026-05"))
-        screen.command(stage.api.curl("POST", "/clock", '{"advance": "24h"}') + "    # and so on")
+        self._curl("POST", "/clock", '{"advance": "24h"}', "    # and so on")
         with screen.days(DUNNING_DAYS) as show:
             for day in self._days(instance):
                 show(day)
         ended = self._end(instance)
-        days = (time_of(ended["finished_at"]) - time_of(ended["created_at"])) / DAY
+        days = ((ended.finished_at or ended.created_at) - ended.created_at) / DAY
         self._expect(round(days) == DUNNING_DAYS, f"the dunning took {days:.1f} days")
-        called = [entry["handler"] for entry in self._book(instance["id"])]
+        called = [entry["handler"] for entry in self._book(instance.id)]
         self._expect(called == CALLED, f"the dunning called {', '.join(called)}")
         self._tell(instance)
 
@@ -99,16 +98,14 @@ class Story:
         self._script([{"do": "commit_then_time_out", "handler": CHARGE, "times": 1}])
         instance = self._open("meets a crash", self._invoice("2026-06"))
         with screen.waiting("waiting until the provider has charged the card"):
-            stage.until(
-                "the charge", lambda: [e for e in self._book(instance["id"]) if e["charged"]]
-            )
+            stage.until("the charge", lambda: [e for e in self._book(instance.id) if e["charged"]])
         pids = stage.crash_workers()
         killed_at = time.time()
         screen.command(f"kill -9 {' '.join(map(str, pids))}    # every worker")
         screen.say("The card is charged, and whoever was to write that down is dead.", "yellow")
         with screen.waiting(f"waiting for new workers and the end of the lease of {LEASE:g} s"):
             self._end(instance)
-        entry = next(e for e in self._book(instance["id"]) if e["handler"] == CHARGE)
+        entry = next(e for e in self._book(instance.id) if e["handler"] == CHARGE)
         key = entry["key"][:KEY_SHOWN]
         self._tell(
             instance,
@@ -124,10 +121,9 @@ class Story:
         self._screen.command(f"curl {self._stage.provider.url}/ledger")
         rows = []
         for name, instance_id in self._payments:
-            path = f"/instances/{instance_id}"
-            outputs = self._stage.api.get(f"{path}/outputs")
-            instance = self._stage.api.get(path)
-            rows.append(count(name, instance, outputs, self._book(instance_id)))
+            outputs = [each.raw for each in self._stage.api.instances.outputs(instance_id)]
+            instance = self._stage.api.instances.get(instance_id)
+            rows.append(count(name, instance.raw, outputs, self._book(instance_id)))
         self._screen.counts(rows)
         numbers = [(row.asked, row.made) for row in rows]
         self._expect(
@@ -136,45 +132,46 @@ class Story:
         self._expect(not any(row.duplicates for row in rows), "a card was charged twice")
         self._expect(not any(row.lost for row in rows), "a payment was lost")
 
-    def _open(self, becomes: str, path: Path) -> dict[str, Any]:
+    def _open(self, becomes: str, path: Path) -> Instance:
         """A new instance runs, started with the body in the file."""
-        self._screen.command(self._stage.api.curl("POST", INSTANCES, f"@{_near(path)}"))
-        _, instance = self._stage.api.send("POST", INSTANCES, _read(path))
-        self._payments.append((becomes, instance["id"]))
-        return dict(instance)
+        self._curl("POST", f"/sequences/{SEQUENCE}/instances", f"@{_near(path)}")
+        instance = self._stage.api.instances.start(SEQUENCE, **_read(path))
+        self._payments.append((becomes, instance.id))
+        return instance
 
-    def _end(self, instance: dict[str, Any]) -> dict[str, Any]:
+    def _end(self, instance: Instance) -> Instance:
         """The instance, which has come to its end."""
         ended = self._stage.until(
-            f"the end of instance {instance['id']}", lambda: self._stage.ended(instance["id"])
+            f"the end of instance {instance.id}", lambda: self._stage.ended(instance.id)
         )
-        self._expect(
-            ended["state"] == "completed", f"instance {instance['id']} has {ended['state']}"
-        )
+        self._expect(ended.state == "completed", f"instance {instance.id} has {ended.state}")
         return ended
 
-    def _days(self, instance: dict[str, Any]) -> Iterator[float]:
+    def _days(self, instance: Instance) -> Iterator[float]:
         """Days pass until the instance has ended, at most up to its next timer at a time."""
-        api, path = self._stage.api, f"/instances/{instance['id']}"
-        opened = time_of(instance["created_at"])
+        api = self._stage.api
         deadline = time.monotonic() + DUNNING_WITHIN
-        while not (found := api.get(path))["finished_at"]:
+        while not (found := api.instances.get(instance.id)).ended:
             if time.monotonic() >= deadline:
-                raise Stuck(f"the dunning did not end: {path} is {found['state']}")
-            now = time_of(api.get("/clock")["now"])
-            left = time_of(found["next_fire_at"]) - now if found["next_fire_at"] else timedelta()
+                raise Stuck(f"the dunning did not end: instance {found.id} is {found.state}")
+            now = time_of(api.ask("GET", "/clock")["now"])
+            left = found.next_fire_at - now if found.next_fire_at else timedelta()
             if left > DAY:
-                api.send("POST", "/clock", {"advance": "24h"})
-            elif left > timedelta(seconds=1):
-                api.send("POST", "/clock", {"at": found["next_fire_at"]})
-            yield (now - opened) / DAY
+                api.ask("POST", "/clock", {"advance": "24h"})
+            elif found.next_fire_at and left > timedelta(seconds=1):
+                api.ask("POST", "/clock", {"at": found.next_fire_at.isoformat()})
+            yield (now - instance.created_at) / DAY
             time.sleep(_PACE)
 
     def _script(self, rules: list[dict[str, Any]]) -> None:
         """The provider misbehaves like this from now on."""
         provider = self._stage.provider
-        self._screen.command(provider.curl("PUT", "/script", json.dumps(rules)))
-        provider.send("PUT", "/script", rules)
+        self._screen.command(curl(provider.url, "PUT", "/script", json.dumps(rules)))
+        provider.misbehave(rules)
+
+    def _curl(self, method: str, path: str, data: str, remark: str = "") -> None:
+        """What a person would type to ask orch8 is on the screen."""
+        self._screen.command(curl(self._stage.api.url, method, path, data) + remark)
 
     def _invoice(self, month: str) -> Path:
         """A file like the example, for another month."""
@@ -183,20 +180,21 @@ class Story:
 
     def _book(self, instance_id: str) -> list[dict[str, Any]]:
         """What the provider's book says about an instance, the oldest first."""
-        entries = self._stage.provider.get("/ledger")["entries"]
+        entries = self._stage.provider.ledger()
         return [entry for entry in entries if entry["subject"].startswith(instance_id)]
 
-    def _tell(self, instance: dict[str, Any], *heard: tuple[float, str, str, str]) -> list[Moment]:
+    def _tell(self, instance: Instance, *heard: tuple[float, str, str, str]) -> list[Moment]:
         """The timeline, with what was heard elsewhere: Unix time, who, what, why."""
-        path = f"/instances/{instance['id']}"
-        self._screen.command(f"curl {self._stage.api.url}{path}/timeline")
-        told = self._stage.api.get(f"{path}/timeline")
+        api = self._stage.api
+        self._screen.command(f"curl {api.url}/instances/{instance.id}/timeline")
+        told = api.instances.timeline(instance.id).raw
         opened = opened_at(told).timestamp()
         more = [
             Moment(timedelta(seconds=at - opened), who, what, CHARGE, why, mark=True)
             for at, who, what, why in heard
         ]
-        lines = [*moments(told, self._stage.api.get(f"{path}/tree")), *more]
+        nodes = [each.raw for each in api.instances.tree(instance.id)]
+        lines = [*moments(told, nodes), *more]
         self._screen.timeline(lines)
         return lines
 
