@@ -42,6 +42,7 @@ from api import (
     origins,
     outbox,
     plugins,
+    pools,
     preflight,
     problems,
     releases,
@@ -72,7 +73,7 @@ _BUSINESS = (
     sequences, instances, bulk, edits, failures, signals, attempts, attention, fences, workers,
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
-    sessions, checkpoints, doctor, detours, tasks, fleet, routing, approvals,
+    sessions, checkpoints, doctor, detours, tasks, fleet, routing, approvals, pools,
     plugins, rollbacks, releases, usage, artifacts,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)

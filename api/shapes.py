@@ -37,7 +37,7 @@ def instance(row: Row) -> dict[str, Any]:
     for member in _OMITTED:
         if shown[member] is None:
             del shown[member]
-    return shown
+    return shown | (shown.pop("terms") or {})
 
 
 def output(instance_id: Any, row: Shown) -> dict[str, Any]:

@@ -50,7 +50,7 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "orch8_cron_triggered": ("Fires of schedules that started an instance.", ("cron.fired",)),
     "orch8_cron_skipped": ("Fires of schedules that were passed over.", ("cron.skipped",)),
 }
-SLA: Final = "instance.sla_breached"
+SLA: Final = {"instance": "instance.sla_breached", "step": "step.sla_breached"}
 # What processes count and time themselves, and add up in Postgres.
 METERED: Final[Mapping[str, str]] = {
     CLAIMED: "Claims of an instance's steps by worker processes.",
@@ -101,9 +101,10 @@ class Tallies(Collector):
         ages = {bound: counts.get(lasted(bound), 0.0) for bound in (*LASTED_BOUNDS, LAST)}
         yield _histogram(*PROCESSING, {**ages, SUM: counts.get(LASTED, 0.0)})
         breached = CounterMetricFamily(
-            "orch8_sla_breached", "Runs that took longer than promised.", labels=("type",)
+            "orch8_sla_breached", "Runs and steps that took longer than promised.", labels=("type",)
         )
-        breached.add_metric(("instance",), counts.get(SLA, 0))
+        for kind, action in SLA.items():
+            breached.add_metric((kind,), counts.get(action, 0))
         depth = GaugeMetricFamily("orch8_queue_depth", "Steps due now, in every lane.")
         depth.add_metric((), due)
         active = GaugeMetricFamily(

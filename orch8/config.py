@@ -22,10 +22,6 @@ IGNORED: Final[Mapping[str, str]] = {
     "MAX_INSTANCES_PER_TENANT": "tenants take turns instead (ORCH8_TENANT_WEIGHTS)",
     "ORCH8_ARTIFACT_BACKEND": "there are no artifacts: what a step answers is its output",
 }
-# Names whose promise is not kept here: to go on without it in silence could cost money.
-REFUSED: Final[Mapping[str, str]] = {
-    "ORCH8_MAX_STEPS_PER_INSTANCE": "the steps of an instance are not limited; unset it, or set 0",
-}
 # Names that are no settings of a process: the command line's, and compose.yaml's.
 ELSEWHERE: Final = frozenset(
     {
@@ -157,6 +153,11 @@ class Settings:
         5,
         "A step whose worker died this often without an answer is parked; 0 = never.",
     )
+    max_steps: int = _var(
+        "ORCH8_MAX_STEPS_PER_INSTANCE",
+        0,
+        "An instance that has run so many steps and would run another fails; 0 = no bound.",
+    )
     decline_policy: str = _var(
         "ORCH8_DECLINE_POLICY", "", "JSON file with meanings of decline codes, over the built-in."
     )
@@ -183,12 +184,9 @@ class Settings:
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
         """The settings that the environment describes. ConfigurationError names a variable whose
-        value is of the wrong type, or that asks for what there is not.
+        value is of the wrong type.
         """
         env = os.environ if env is None else env
-        for name, why in REFUSED.items():
-            if env.get(name, "").strip() not in {"", "0"}:
-                raise ConfigurationError(f"{name} is not supported: {why}")
         given: dict[str, Any] = {}
         for f in fields(cls):
             raw = env.get(f.metadata["env"]) or env.get(f.metadata["alias"])
@@ -200,7 +198,7 @@ class Settings:
 def remarks(env: Mapping[str, str]) -> list[str]:
     """A line for every variable that is set and changes nothing: not known, or of no use here."""
     settings = {f.metadata[name] for f in fields(Settings) for name in ("env", "alias")}
-    known = {*settings, *IGNORED, *REFUSED, *ELSEWHERE} - {""}
+    known = {*settings, *IGNORED, *ELSEWHERE} - {""}
     lines = [f"{name} has no effect: {why}" for name, why in IGNORED.items() if env.get(name)]
     for name in sorted(env):
         if name.startswith("ORCH8_") and name not in known:

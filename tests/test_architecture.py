@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from orch8.blocks import BLOCKS, SCHEMAS
-from orch8.config import ELSEWHERE, IGNORED, REFUSED, Settings
+from orch8.config import ELSEWHERE, IGNORED, Settings
 from orch8.definition import load
 from orch8.definition.header import HeaderSchema
 from orch8.engine.expressions.filters import SEED_FILTERS
@@ -276,7 +276,7 @@ def test_settings_are_documented() -> None:
 def test_variables_in_documents_exist() -> None:
     """Every ORCH8_ variable that a document names is in config.py."""
     known = {f.metadata[name] for f in fields(Settings) for name in ("env", "alias")}
-    known |= {*IGNORED, *REFUSED, *ELSEWHERE}
+    known |= {*IGNORED, *ELSEWHERE}
     named = {
         name
         for document in (*DOCUMENTS, "deploy/compose.yaml", "deploy/Dockerfile", "Makefile")

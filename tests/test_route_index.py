@@ -46,14 +46,6 @@ PENDING = routes("""\
 20 GET /tenants/{t}/circuit-breakers/{handler}
 20 POST /tenants/{t}/circuit-breakers/{handler}/reset
 13 POST /continuity/effects/{id}/resolve
-14 POST /pools
-14 GET /pools
-14 GET /pools/{id}
-14 DELETE /pools/{id}
-14 POST /pools/{id}/resources
-14 GET /pools/{id}/resources
-14 PUT /pools/{id}/resources/{rid}
-14 DELETE /pools/{id}/resources/{rid}
 """)
 
 

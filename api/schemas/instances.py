@@ -23,7 +23,7 @@ from api.schemas.base import (
     Words,
     described,
 )
-from orch8.blocks.fields import NAME, wrong
+from orch8.blocks.fields import NAME, Part, wrong
 from orch8.runtime.resolve import Decision
 
 STATES = ("scheduled", "running", "waiting", "paused", "completed", "failed", "cancelled")
@@ -31,6 +31,7 @@ PRIORITIES = ("Low", "Normal", "High", "Critical")
 LANES = ("interactive", "renewal", "bulk", "backfill")
 MAX_PAGE = 1000
 LONGEST = 200
+LARGEST_BUDGET = 2**63 - 1
 
 
 class Filled(Text):
@@ -41,6 +42,21 @@ class Filled(Text):
         if not text.strip():
             raise wrong(f"{NAME} must not be empty")
         return text
+
+
+class BudgetSchema(Body):
+    """What an instance may use up. Of these ``max_steps`` is enforced, the others are kept."""
+
+    max_steps = described(Whole(), "When more have ended, the instance is paused", 1000)
+    max_input_tokens = Whole(most=LARGEST_BUDGET)
+    max_output_tokens = Whole(most=LARGEST_BUDGET)
+    max_total_tokens = Whole(most=LARGEST_BUDGET)
+    max_cost_microunits = Whole(most=LARGEST_BUDGET)
+    max_wall_time_ms = Whole(most=LARGEST_BUDGET)
+    max_external_calls = Whole(most=LARGEST_BUDGET)
+    max_bytes_transferred = Whole(most=LARGEST_BUDGET)
+    max_energy_millijoules = Whole(most=LARGEST_BUDGET)
+    max_attention_units = Whole(most=LARGEST_BUDGET)
 
 
 class CreationSchema(Body):
@@ -62,6 +78,13 @@ class CreationSchema(Body):
     metadata = described(Anything(), "Kept as it is; lists can be filtered by it")
     next_fire_at = described(Timestamp(), "Nothing happens before")
     session_id = described(Id(), "The session that it belongs to")
+    concurrency_key = described(
+        Text(blank=False, longest=255),
+        "Instances with the same key run at most max_concurrency at a time, the oldest first",
+        "customer-8kT3mW",
+    )
+    max_concurrency = described(Whole(least=1), "Left out: no bound")
+    budget = Part(BudgetSchema)
     dry_run = described(Flag(), "Nobody is called: steps put out what they would do")
     dry_run_auto_approve = described(Flag(), "With dry_run: its gates open by themselves")
     actor = described(Text(longest=LONGEST), "Who asks, for the audit log; X-Actor wins")
@@ -160,6 +183,9 @@ class InstanceSchema(Shown):
     idempotency_key = fields.String()
     parent_instance_id = fields.UUID()
     session_id = fields.UUID()
+    concurrency_key = fields.String()
+    max_concurrency = fields.Integer()
+    budget = fields.Dict()
     created_at = fields.AwareDateTime(required=True)
     updated_at = fields.AwareDateTime(required=True)
     finished_at = fields.AwareDateTime(required=True, allow_none=True)

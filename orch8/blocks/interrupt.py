@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from orch8.blocks.end import End
@@ -74,6 +75,7 @@ class Root(Block):
     interrupts: tuple[Interrupt, ...] = ()
     sla: Block | None = None
     on_breach: Breach = "alert"
+    longest_step: timedelta | None = None  # a step that takes longer is told of
 
     def chains(self) -> Iterable[Block]:
         bodies = tuple(each for each in self.interrupts if each.body is not None)
@@ -214,7 +216,7 @@ class SlaSchema(Base):
 
     max_duration = Span(positive=True)
     max_runtime = Span(positive=True)
-    max_step_runtime = Span(later="give steps a deadline")
+    max_step_runtime = Span(fixed=True, positive=True)
     on_breach = Choice("alert", "cancel", "fail")
 
 
@@ -226,5 +228,13 @@ def rooted(main: Chain, interrupts: Sequence[Interrupt], sla: Mapping[str, Any] 
     longest = None if sla is None else sla.get("max_duration", sla.get("max_runtime"))
     if longest is not None:
         clock = Step(id=SLA, handler="wait", delay=Delay(longest))
-    on_breach: Breach = (sla or {}).get("on_breach") or "alert"
-    return Root(id="@root", main=main, interrupts=tuple(interrupts), sla=clock, on_breach=on_breach)
+    given = sla or {}
+    step = given.get("max_step_runtime")
+    return Root(
+        id="@root",
+        main=main,
+        interrupts=tuple(interrupts),
+        sla=clock,
+        on_breach=given.get("on_breach") or "alert",
+        longest_step=None if step is None else timedelta(milliseconds=step.total_ms()),
+    )

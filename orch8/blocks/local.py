@@ -46,11 +46,20 @@ def read_dates(draft: Draft, given: Any, pointer: str) -> frozenset[date]:
     """The dates in a list; what is none is noted in the draft."""
     found = []
     for i, text in enumerate(given or ()):
-        try:
-            found.append(date.fromisoformat(text))
-        except (ValueError, TypeError):
+        day = date_of(text)
+        if day is not None:
+            found.append(day)
+        else:
             _loose(draft, f"{pointer}/{i}", f"{text!r} is no date", 'write "2026-12-25"')
     return frozenset(found)
+
+
+def date_of(text: Any) -> date | None:
+    """The date that is written like 2026-12-25; None if it is none."""
+    try:
+        return date.fromisoformat(text)
+    except (ValueError, TypeError):
+        return None
 
 
 def read_local(draft: Draft, text: str | None, pointer: str) -> datetime | None:

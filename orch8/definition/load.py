@@ -120,7 +120,7 @@ def _check_sla(sla: Mapping[str, Any] | None, findings: Findings) -> None:
     if (
         sla is None
         or findings.contract
-        or not sla.keys().isdisjoint(("max_duration", "max_runtime"))
+        or not sla.keys().isdisjoint(("max_duration", "max_runtime", "max_step_runtime"))
     ):
         return
     message, hint = "max_duration is required", 'such as {"days": 45}'

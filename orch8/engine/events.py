@@ -41,4 +41,11 @@ class Interrupted:
     signal: Mapping[str, Any]  # JSON: {"name", "payload", "received_at"}
 
 
-Event = Started | LeafSettled | CancelRequested | Retried | Interrupted
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """The run has used up what it may use: it fails with this error; what is live is cancelled."""
+
+    error: Mapping[str, Any]
+
+
+Event = Started | LeafSettled | CancelRequested | Retried | Interrupted | Exhausted

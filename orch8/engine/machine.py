@@ -29,6 +29,7 @@ from orch8.engine.block import Index, Leaf
 from orch8.engine.events import (
     CancelRequested,
     Event,
+    Exhausted,
     Interrupted,
     LeafSettled,
     Retried,
@@ -101,6 +102,8 @@ def advance(index: Index, snapshot: Snapshot, event: Event, values: Values) -> D
         turn.todo.append((event.key, event.outcome))
     elif isinstance(event, CancelRequested) and snapshot.frames:
         turn.cancel(_root(snapshot.frames), Stop.CANCEL)
+    elif isinstance(event, Exhausted) and snapshot.frames:
+        turn.fail(event.error)
     elif isinstance(event, Interrupted) and not (snapshot.frames and turn.interrupt(event)):
         return Decision(snapshot, ())
     turn.run()
@@ -264,6 +267,13 @@ class _Turn:
         self.frames[key] = replace(self.frames[key], closing=outcome)
         for child in live:
             self.cancel(child, Stop.CANCEL)
+
+    def fail(self, error: Mapping[str, Any]) -> None:
+        """The run fails, unless it is coming to its end already; shielded parts run out."""
+        root = _root(self.frames)
+        frame = self.frames[root]
+        if not frame.cancelling and frame.closing is None:
+            self.close(root, Outcome(Status.FAILED, error))
 
     def end(self, key: NodeKey, name: str) -> None:
         """The instance finishes under the first such ``name``.

@@ -12,7 +12,7 @@ import structlog
 from orch8.engine.lifecycle import StepState
 from orch8.engine.scope import StepRef
 from orch8.errors import Unavailable
-from orch8.runtime import budgets, fencing
+from orch8.runtime import budgets, fencing, places
 from orch8.runtime.doubts import in_doubt
 from orch8.runtime.loading import for_all
 from orch8.runtime.office import Office
@@ -105,10 +105,12 @@ def claim(
 
 
 def _taken(office: Office, tx: Tx, rows: Sequence[StepRow], worker_id: UUID) -> list[Task]:
+    found, moment = instances.read_now(tx, {row.instance_id for row in rows})
+    waiting = places.stand_back(tx, found, rows)
     by_instance: dict[UUID, list[StepRow]] = defaultdict(list)
     for row in rows:
-        by_instance[row.instance_id].append(row)
-    found, moment = instances.read_now(tx, by_instance)
+        if row not in waiting:
+            by_instance[row.instance_id].append(row)
     limits = office.limits(tx)
     tasks: dict[UUID, list[Task]] = {}
     works = []
@@ -122,7 +124,7 @@ def _taken(office: Office, tx: Tx, rows: Sequence[StepRow], worker_id: UUID) -> 
     office.loader.carry_out(tx, works)
     taken = [task for own in tasks.values() for task in own]
     behind = fencing.stand_back(fencing.TxFences(tx), taken, moment)
-    steps.mark_claimed(tx, [task.row for task in taken])
+    steps.mark_claimed(tx, [*waiting, *(task.row for task in taken)])
     sent = [task for task in taken if task not in behind]
     write(tx, Changes(counted=budgets.counted(sent, moment.at)))
     return sent

@@ -13,6 +13,7 @@ from uuid import UUID
 from orch8.blocks.approval import UNANSWERED
 from orch8.engine.lifecycle import ENDED, LIVE, InstanceState, StepState
 from orch8.engine.snapshot import Snapshot
+from orch8.runtime import holdups
 from orch8.runtime.approval_findings import unanswered
 from orch8.runtime.attention import next_move
 from orch8.runtime.doubts import in_doubt
@@ -33,6 +34,7 @@ from orch8.runtime.pinned import below_pin
 from orch8.runtime.preflight import ALIVE_SECONDS
 from orch8.runtime.run import CHILD
 from orch8.storage import fences, fleet, instances, signals, steps
+from orch8.storage.places import PLACE
 from orch8.storage.rows import InstanceRow, StepRow
 from orch8.storage.transaction import Tx
 
@@ -122,6 +124,7 @@ def _open(case: _Case) -> Iterator[Finding]:
                 remedies=(resume,), evidence=(since,),
             )
         )  # fmt: skip
+        found += holdups.over_budget(case.direct, case.row)
     for row in live[:MOST_STEPS]:
         found += _step(case, row, paused=paused)
     if len(live) > MOST_STEPS or len(frames) > MOST_FRAMES:
@@ -170,6 +173,8 @@ def _step(case: _Case, row: StepRow, *, paused: bool) -> Iterator[Finding]:
         )  # fmt: skip
     elif row.waits_for == FENCE:
         yield _fenced(case, direct, row)
+    elif row.waits_for == PLACE and row.state == StepState.SCHEDULED:
+        yield holdups.in_line(direct, case.tx, row)
     elif row.waits_for == CHILD and row.state == StepState.WAITING:
         yield _child(case, direct, row)
     elif row.waits_for in UNANSWERED and row.state == StepState.WAITING:

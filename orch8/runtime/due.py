@@ -7,16 +7,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from orch8.blocks.calendars import EXAMPLES, calendar_named
+from orch8.blocks.local import date_of
 from orch8.blocks.step import Step
 from orch8.engine.calendar import WEEKDAYS, Calendar
 from orch8.engine.keys import NodeKey
+from orch8.engine.scope import CONTEXT
 from orch8.engine.spread import Spread, place, spread_from
-from orch8.engine.timing import Rules, admissible, due_after, jittered
+from orch8.engine.timing import Delay, Rules, admissible, due_after, jittered
 from orch8.errors import ExpressionError
 
 if TYPE_CHECKING:
     from orch8.engine.expressions import Template
     from orch8.runtime.run import Run
+    from orch8.storage.rows import StepRow
 
 
 def due_at(run: Run, block: Step, key: NodeKey) -> datetime:
@@ -31,6 +34,15 @@ def due_at(run: Run, block: Step, key: NodeKey) -> datetime:
         return _Entered(run, block, key).due_at()
     except (ValueError, OverflowError) as problem:
         raise ExpressionError(f"block {block.id!r} never becomes due: {problem}") from None
+
+
+def postpone(run: Run, row: StepRow, at: datetime) -> None:
+    """The step, which has not begun, begins at ``at`` or later; its deadline counts from then."""
+    due = row.due_at or row.held_due_at
+    if due is not None and at > due:
+        if row.deadline_at is not None:
+            row.deadline_at += at - due
+        run.schedule(row, at)
 
 
 class _Entered:
@@ -53,7 +65,7 @@ class _Entered:
         )
         due = not_before
         if delay is not None:
-            due = due_after(delay, run.now, run.zone, self._calendar(delay.calendar))
+            due = due_after(self._closed(delay), run.now, run.zone, self._calendar(delay.calendar))
         elif block.schedule is not None:
             anchor = self._moment(block.schedule.anchor, "the anchor")
             iteration = self.key.path[-1] + 1 if self.key.path else 1
@@ -78,6 +90,19 @@ class _Entered:
             )
         begin = admissible(begin, rules)
         return spread_from(begin, spread.over, place(row.tenant_id, str(subject)), rules)
+
+    def _closed(self, delay: Delay) -> Delay:
+        """The delay with the holidays of the instance's own configuration; what is no date there
+        is passed over.
+        """
+        if not delay.business_days_only:
+            return delay
+        config = self.run.known.get(CONTEXT).get("config")
+        given = config.get("holidays") if isinstance(config, dict) else None
+        if not isinstance(given, list):
+            return delay
+        days = (date_of(each) for each in given)
+        return replace(delay, holidays=delay.holidays.union(day for day in days if day is not None))
 
     def _moment(self, template: Template | None, name: str) -> datetime:
         """What the template renders to; now if there is none, or null."""

@@ -13,6 +13,7 @@ from orch8.errors import NotFound
 from orch8.runtime.library import Published
 from orch8.runtime.marks import Iterations, Mark, is_output, iterates
 from orch8.runtime.office import Office, only
+from orch8.runtime.performing import BREACHED
 from orch8.storage import audit, collections, instances, signals, steps, traces
 from orch8.storage.rows import StepRow
 from orch8.storage.transaction import Row, Tx
@@ -32,8 +33,8 @@ def outputs(
     office: Office, tx: Tx, instance_id: UUID, *, tenant_id: str | None, limit: int = 1000
 ) -> list[Shown]:
     """The steps of an instance that completed, the oldest first, with their outputs, and among them
-    the traces and what loops leave. Of a sequence that is one list of steps, also the one that
-    failed, until it is tried again.
+    the traces and what loops leave. Also those whose deadline passed; of a sequence that is one
+    list of steps also the one that failed, until it is tried again.
     """
     row = only(instances.read_instances(tx, [instance_id]), instance_id, tenant_id)
     rows = standing(steps.steps_of(tx, instance_id, limit=limit, pages=False))
@@ -51,7 +52,9 @@ def outputs(
     newest = [
         row
         for row in ended
-        if row.state == StepState.COMPLETED or last[row.block_id, row.path] == row.id
+        if row.state == StepState.COMPLETED
+        or _is_breach(row)
+        or last[row.block_id, row.path] == row.id
     ]
     return in_order(newest, told)
 
@@ -61,12 +64,19 @@ def standing(rows: Iterable[StepRow]) -> list[StepRow]:
     return [row for row in rows if row.state != StepState.SUPERSEDED]
 
 
+def _is_breach(row: StepRow) -> bool:
+    """Whether the step failed because its deadline passed, which its output tells of."""
+    output = row.output
+    return isinstance(output, dict) and output.get("_error") == BREACHED
+
+
 def is_told(row: StepRow, published: Published) -> bool:
-    """Whether a row that ended stands among the outputs: it completed; or else it failed, where
-    every block is a step. A block that runs after the end is told of if it went well.
+    """Whether a row that ended stands among the outputs: it completed, or its deadline passed; or
+    else it failed, where every block is a step. A hook is told of if it went well.
     """
     failed = published.flat and row.state == StepState.FAILED and "/" not in row.block_id
-    return is_output(row) and (row.state == StepState.COMPLETED or failed)
+    told = row.state == StepState.COMPLETED or failed or _is_breach(row)
+    return told and is_output(row)
 
 
 def in_order(ended: Sequence[StepRow], told: Sequence[Row | Mark]) -> list[Shown]:

@@ -6,6 +6,7 @@ Pure: a notice is one more row among a run's changes. The postman carries it out
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from orch8.config import Settings
@@ -49,20 +50,17 @@ def ended(run: Run, state: str, outcome: Outcome) -> None:
         _tell(run, FAILED, _failure(run, outcome))
 
 
-def breached(run: Run) -> None:
-    """Receivers will be told that the run takes longer than its sequence allows."""
+def breached(
+    run: Run, kind: str, limit: timedelta | None, elapsed: timedelta, step_id: str | None
+) -> None:
+    """Receivers will be told that the run, or one of its steps, takes longer than it should."""
     if not run.around.settings.webhook_urls:
         return
-    started_at = run.row.created_at
-    sla = getattr(run.index.root, "sla", None)
-    delay = None if sla is None else sla.delay
-    limit = None if delay is None else delay.duration.after(started_at, run.zone) - started_at
-    elapsed = run.now - started_at
     _tell(run, SLA_BREACHED, {
-        "type": "runtime",
+        "type": kind,
         "limit_ms": None if limit is None else round(limit.total_seconds() * 1000),
         "elapsed_ms": round(elapsed.total_seconds() * 1000),
-        "step_id": None,
+        "step_id": step_id,
         "sequence_id": str(run.published.shown_id),
         "tenant_id": run.row.tenant_id,
     })  # fmt: skip

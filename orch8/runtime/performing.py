@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from orch8.blocks.step import Effect, Step
 from orch8.blocks.sub_sequence import SubSequence
@@ -27,6 +27,8 @@ from orch8.runtime.run import Run
 from orch8.runtime.visible import scope_of
 from orch8.storage.rows import StepRow
 from orch8.storage.task_events import RECLAIMED, TIMED_OUT
+
+BREACHED: Final = "sla_deadline_breached"  # what the output of a step says whose deadline passed
 
 
 def perform(run: Run, row: StepRow) -> None:
@@ -88,12 +90,12 @@ def _ready(run: Run, row: StepRow, params: Any) -> Mapping[str, Any]:
 
 
 def _breach(run: Run, row: StepRow, *, in_flight: bool = False) -> None:
-    elapsed = run.now - row.created_at
-    limit = row.deadline_at - row.created_at if row.deadline_at else timedelta()
+    limit = _deadline(run, row)
+    late = run.now - row.deadline_at if row.deadline_at else timedelta()
     output = {
-        "_error": "sla_deadline_breached",
+        "_error": BREACHED,
         "_deadline_ms": round(limit.total_seconds() * 1000),
-        "_elapsed_ms": round(elapsed.total_seconds() * 1000),
+        "_elapsed_ms": round((limit + late).total_seconds() * 1000),
     }
     if in_doubt(row) or in_flight:
         park(run, row, "outcome_unknown", Verdict.UNKNOWN)
@@ -101,6 +103,14 @@ def _breach(run: Run, row: StepRow, *, in_flight: bool = False) -> None:
     _escalate(run, row, output)
     error = {"message": "the step's deadline passed", "code": "deadline", "details": output}
     run.end(row, Outcome(Status.FAILED, error), output=output, verdict=Verdict.FAILED)
+
+
+def _deadline(run: Run, row: StepRow) -> timedelta:
+    """How long the step may take from when it begins."""
+    block = run.block(row)
+    if not isinstance(block, Step) or block.deadline is None:
+        return timedelta()
+    return block.deadline.after(row.created_at, run.zone) - row.created_at
 
 
 def _escalate(run: Run, row: StepRow, breach: Mapping[str, Any]) -> None:

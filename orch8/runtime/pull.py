@@ -20,7 +20,7 @@ from orch8.errors import (
     PayloadTooLarge,
 )
 from orch8.handlers.classify import spoken
-from orch8.runtime import budgets, pins
+from orch8.runtime import budgets, pins, places
 from orch8.runtime.claim import dispatched
 from orch8.runtime.fencing import TxFences, stand_back
 from orch8.runtime.offering import event_of, note
@@ -68,15 +68,16 @@ def poll(
     rows = steps.take_pull(tx, lane, min(limit, MAX_TASKS), exact=queue is not None)
     if not rows:
         return []
-    found = instances.read_instances(tx, {row.instance_id for row in rows})
-    moment = instances.now(tx)
+    found, moment = instances.read_now(tx, {row.instance_id for row in rows})
+    waiting = places.stand_back(tx, found, rows)
+    steps.mark_claimed(tx, waiting)
     taken: list[PullTask] = []
     sent: list[Task] = []
     failed: list[Item] = []
     works = []
     for instance_id in found:
         run = office.run(tx, found[instance_id], moment)
-        own = [row for row in rows if row.instance_id == instance_id]
+        own = [row for row in rows if row.instance_id == instance_id and row not in waiting]
         for row in own:
             run.known.values[StepRef(row.key)] = row
         works.append((run, partial(_offered, own=own, worker_id=worker_id)))

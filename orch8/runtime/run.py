@@ -26,11 +26,12 @@ from orch8.engine.outcome import CANCELLED, Outcome, Status, Verdict
 from orch8.engine.scope import Known, Part, Scope, StepRef
 from orch8.engine.snapshot import Snapshot
 from orch8.errors import ExpressionError
-from orch8.runtime import consent, doubts, identity, interceptors, notices, offering
+from orch8.runtime import alarms, consent, doubts, identity, interceptors, notices, offering, stops
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.due import due_at
 from orch8.runtime.errand import Errand
 from orch8.runtime.library import Published
+from orch8.runtime.places import place_of
 from orch8.runtime.readable import runtime_of
 from orch8.runtime.routes import LOOK, Kind, Route
 from orch8.runtime.sandbox import stubbed
@@ -76,6 +77,7 @@ class Run:
         self.claimer = claimer
         self.created = created
         self.zone = ZoneInfo(row.timezone)
+        self.stops = stops.stops_of(row, around.settings.max_steps)
         self._base_snapshot = Snapshot.from_json(row.snapshot)
         self._published, self._instance_id = published, str(row.id)
         self.attempt = 0  # how often values were loaded for it
@@ -163,6 +165,8 @@ class Run:
                         refused = self._enter(key)
                         if refused is not None:
                             events.append(LeafSettled(key, refused))
+                        elif self.stops is not None:
+                            events += stops.entered(self, key, self.stops)
                     case CancelLeaf(key):
                         if self.call_off(key):
                             events.append(LeafSettled(key, CANCELLED))
@@ -207,6 +211,8 @@ class Run:
         if row.pull:
             row.expires_at = row.lease_until = None
         self.audit(f"step.{row.state}", row.outcome, row, actor=actor, reason=_said(outcome))
+        if self.stops is not None:
+            stops.ended(self, row, outcome)
         self.fire(LeafSettled(row.key, outcome))
 
     def _enter(self, key: NodeKey) -> Outcome | None:
@@ -232,7 +238,7 @@ class Run:
                 self.entered[key] = row
                 return Outcome(Status.FAILED, row.error)
             if block.deadline is not None:
-                row.deadline_at = block.deadline.after(self.now, self.zone)
+                row.deadline_at = block.deadline.after(due, self.zone)
         if key.round > 1:
             self._inherit(row, key)
         if self.row.dry_run:
@@ -362,6 +368,8 @@ class Run:
         """Everything to be written about the instance and its steps."""
         changes = self.changes
         changes.entered.extend(self.entered.values())
+        if self.arrivals:
+            alarms.arm(self, self.arrivals)
         for key, step in self.touched.items():
             before = self.known.get(StepRef(key))
             check(STEP_MOVES, before.state, step.state, "step", key)
@@ -379,6 +387,9 @@ class Run:
             )  # fmt: skip
             self.audit(f"instance.{state}", state, reason=_said(outcome))
             notices.ended(self, state, outcome)
+            place = place_of(row)
+            if place is not None:
+                changes.left.append(place)
             if self.published.fenced:
                 changes.let_go.append(Hold(row.tenant_id, "", row.id, None))
             if row.parent_instance_id is not None and row.parent_node_key is not None:

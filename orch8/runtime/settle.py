@@ -36,7 +36,7 @@ from orch8.runtime.routes import Kind
 from orch8.runtime.ruling import Again, Ask, Park
 from orch8.runtime.run import ENGINE, Claimer, Run
 from orch8.runtime.showing import shown
-from orch8.storage import fences, steps
+from orch8.storage import fences, places, steps
 from orch8.storage.changes import Changes, write
 from orch8.storage.instances import instance_of
 from orch8.storage.rows import Evidence, InstanceRow, Moment, StepRow
@@ -147,6 +147,8 @@ def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | Non
         changes.extend(run.collected)
         result.tasks += run.tasks
         result.errands += run.errands
+    places.leave(tx, changes.left)  # before any lock on fences
+    changes.left = []
     if result.tasks:
         _follow(tx, [run for run, _ in works], changes, result)
     write(tx, changes)

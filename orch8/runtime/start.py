@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -27,6 +27,7 @@ from orch8.errors import (
     Unprocessable,
 )
 from orch8.runtime import sessions
+from orch8.runtime.due import postpone
 from orch8.runtime.hooks import concluded
 from orch8.runtime.identity import claim, holder_of
 from orch8.runtime.library import Published
@@ -60,6 +61,9 @@ class StartRequest:
     metadata: Any = None
     next_fire_at: datetime | None = None
     session_id: UUID | None = None
+    concurrency_key: str | None = None
+    max_concurrency: int | None = None
+    budget: Mapping[str, int] | None = None
     actor: str = "api"
     request_id: str | None = None
     strict_key: bool = True
@@ -81,6 +85,15 @@ class StartRequest:
         """Whether a real run is asked for under a key that would find a dry one."""
         return not self.dry_run and (self.idempotency_key or "").startswith(DRY)
 
+    @property
+    def terms(self) -> dict[str, Any] | None:
+        """What is asked for besides the run itself; None if that is nothing."""
+        asked = {
+            "concurrency_key": self.concurrency_key, "max_concurrency": self.max_concurrency,
+            "budget": self.budget,
+        }  # fmt: skip
+        return {name: value for name, value in asked.items() if value is not None} or None
+
     def fingerprint(self) -> bytes:
         """SHA-256 of the canonical JSON of what was asked, without the key and the version."""
         asked = {
@@ -90,6 +103,7 @@ class StartRequest:
         }  # fmt: skip
         if self.session_id is not None:
             asked["session_id"] = self.session_id
+        asked |= self.terms or {}
         return hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).digest()
 
 
@@ -176,6 +190,7 @@ def newborn(office: Office, request: StartRequest, published: Published, moment:
         created_at=moment.at, updated_at=moment.at, metadata=request.metadata,
         idempotency_key=request.key, dry_run=request.dry_run,
         request_sha256=request.fingerprint(), session_id=request.session_id,
+        terms=request.terms,
     )  # fmt: skip
     run = Run(office.around, row, published, moment, created=True)
     run.known.values[CONTEXT] = request.context
@@ -198,8 +213,7 @@ def begin(request: StartRequest) -> Callable[[Run], None]:
         run.fire(Started())
         if request.next_fire_at is not None:
             for row in run.entered.values():
-                if row.due_at is not None:
-                    run.schedule(row, max(row.due_at, request.next_fire_at))
+                postpone(run, row, request.next_fire_at)
         run.changes.contexts.append((run.row.id, 1, run.row.tenant_id, request.context))
         run.audit("instance.created", "success", actor=request.actor, request_id=request.request_id)
         run.collected = concluded(run)

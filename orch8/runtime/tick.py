@@ -15,14 +15,14 @@ from uuid import UUID
 import structlog
 
 from orch8.errors import Orch8Error
-from orch8.runtime import lanes
+from orch8.runtime import alarms, lanes
 from orch8.runtime.admission import admit_waiting
 from orch8.runtime.firing import fire_due
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
 from orch8.runtime.run import JANITOR
 from orch8.runtime.settle import Expired, Item, Lost, settle
-from orch8.storage import fleet, steps
+from orch8.storage import fleet, places, steps
 from orch8.storage.rows import StepRow
 
 log = structlog.get_logger(__name__)
@@ -45,15 +45,18 @@ class Ticked:
 
 def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
     """Each lane with due work has wake-ups under way, at most two for each live worker; claims of
-    lost workers and silent pull workers are taken back; rate-limit queues are admitted; schedules
-    that are due have fired; now and then the months to come get their partitions, and what was kept
-    for long enough goes.
+    lost workers and silent pull workers are taken back; steps that take too long are told of;
+    rate-limit queues are admitted, lines for places served; schedules that are due have fired; now
+    and then the months to come get their partitions, and what was kept for long enough goes.
     """
     began = time.perf_counter()
     taken_back = take_back_lost(office)
     silent = take_back_silent(office)
+    alarms.ring(office)
     with office.begin() as tx:
         admit_waiting(office, tx)
+    with office.begin() as tx:
+        places.serve(tx)
     fire_due(office)
     office.ahead.look(office.begin)
     office.sweep.look(office.begin)

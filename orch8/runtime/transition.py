@@ -19,6 +19,7 @@ from orch8.engine.lifecycle import InstanceState as State
 from orch8.engine.scope import CONTEXT
 from orch8.errors import InvalidArgument, PayloadTooLarge, Problem
 from orch8.runtime.because import Because
+from orch8.runtime.due import postpone
 from orch8.runtime.office import Office, only
 from orch8.runtime.retry import again
 from orch8.runtime.run import Run
@@ -83,8 +84,7 @@ def move(
         def retried(run: Run) -> None:
             again(run, actor=because.actor, reason=because.reason, request_id=because.request_id)
             for step in run.entered.values():
-                if step.due_at is not None:
-                    run.schedule(step, max(step.due_at, at))
+                postpone(run, step, at)
 
         return change(office, tx, row, moment, retried).row
     # Of one that completed, and into which nothing was injected since, there is nothing left to do.

@@ -29,7 +29,7 @@ def matching(tx: Tx, wanted: Filter, *, limit: int, after: UUID | None = None) -
 
 def set_due(tx: Tx, instance_id: UUID, at: datetime, but: Sequence[str]) -> set[UUID]:
     """What the instance is to do later, it does at this time, the steps of the blocks in ``but``
-    left out; no deadline is passed by that.
+    left out; their deadlines count from then.
     """
     return _move(tx, [instance_id], "%(at)s::timestamptz", {"at": at}, but)
 
@@ -45,14 +45,12 @@ def shift_due(tx: Tx, ids: Sequence[UUID], seconds: float) -> set[UUID]:
 def _move(
     tx: Tx, ids: Sequence[UUID], later: str, params: dict[str, object], but: Sequence[str] = ()
 ) -> set[UUID]:
-    # A pull step's time to live counts from its due time, so it moves along.
-    at = f"CASE WHEN s.pull THEN {later} ELSE LEAST({later}, s.deadline_at) END"
+    # A deadline, and the time in which a pull step is offered, count from the due time.
+    by = f"({later} - COALESCE(s.due_at, s.held_due_at))"
     sql = f"""
-    UPDATE steps s SET due_at = CASE WHEN s.due_at IS NOT NULL THEN {at} END,
-        held_due_at = CASE WHEN s.held_due_at IS NOT NULL THEN {at} END,
-        expires_at = CASE WHEN s.pull AND s.expires_at IS NOT NULL THEN
-            LEAST(s.expires_at + ({at} - COALESCE(s.due_at, s.held_due_at)), s.deadline_at)
-            ELSE s.expires_at END
+    UPDATE steps s SET due_at = CASE WHEN s.due_at IS NOT NULL THEN {later} END,
+        held_due_at = CASE WHEN s.held_due_at IS NOT NULL THEN {later} END,
+        deadline_at = s.deadline_at + {by}, expires_at = s.expires_at + {by}
     FROM instances i WHERE i.id = ANY(%(ids)s) AND s.instance_id = i.id AND {LIVE}
         AND {within("s.instance_id")}
         AND NOT s.block_id = ANY(%(but)s) AND {_MOVABLE}

@@ -14,16 +14,19 @@ from typing import Any
 from uuid import UUID
 
 from orch8.errors import BusinessKeyTaken
-from orch8.storage import derived, event_waits, fences
+from orch8.storage import derived, event_waits, fences, places
+from orch8.storage.alarms import ARM, Alarm, alarm_rows
 from orch8.storage.budgets import COUNT, JUDGE, Counted, Judged, counted_rows, judged_rows
 from orch8.storage.derived import Repointed
 from orch8.storage.emissions import EMIT, Emission, emission_rows
 from orch8.storage.event_waits import EventWait, WaitOver
 from orch8.storage.fences import Hold
+from orch8.storage.halts import Halt, halt
 from orch8.storage.ids import uuid7
 from orch8.storage.instances import state_place
 from orch8.storage.months import span, within
 from orch8.storage.outbox import TELL, Notice, notice_rows
+from orch8.storage.places import Place
 from orch8.storage.pushes import PUSH, Push, push_rows
 from orch8.storage.rows import AuditEntry, Doubt, Evidence, Incident, InstanceRow, StepRow
 from orch8.storage.steps import encoded
@@ -97,17 +100,17 @@ _INSERT = f"""entered AS (
         AS r(request text, {_record(_PLAIN)}))"""
 _ADVANCED = (
     "id", "snapshot", "state", "updated_at", "cancelling", "paused_at", "paused_as", "attention",
-    "outcome", "error", "round", "context_version", "finished_at",
+    "outcome", "error", "round", "context_version", "finished_at", "executed",
 )  # fmt: skip
 _ADVANCE = f"""advanced AS (
     UPDATE instances i SET snapshot = r.snapshot, state = r.state, updated_at = r.updated_at,
         cancelling = r.cancelling, paused_at = r.paused_at, paused_as = r.paused_as,
         attention = r.attention, outcome = r.outcome, error = r.error, round = r.round,
-        context_version = r.context_version, finished_at = r.finished_at
+        context_version = r.context_version, finished_at = r.finished_at, executed = r.executed
     FROM json_to_recordset(%(advanced)s::json) AS r(id uuid, snapshot jsonb, state text,
         updated_at timestamptz, cancelling boolean, paused_at timestamptz, paused_as text,
         attention jsonb, outcome text, error jsonb, round smallint, context_version integer,
-        finished_at timestamptz)
+        finished_at timestamptz, executed integer)
     WHERE i.id = r.id AND {within("i.id")})"""
 # A key that is taken keeps its instance; the rest of the statement then lacks the new one.
 _CREATE = """new AS MATERIALIZED (
@@ -116,7 +119,7 @@ _CREATE = """new AS MATERIALIZED (
         metadata jsonb, idempotency_key text, request_sha256 text, fork_id uuid,
         parent_instance_id uuid, parent_node_key text, depth smallint, created_at timestamptz,
         updated_at timestamptz, finished_at timestamptz, outcome text, error jsonb,
-        context_version integer, session_id uuid, dry_run boolean)),
+        context_version integer, session_id uuid, dry_run boolean, terms jsonb)),
 keyed AS (
     INSERT INTO instance_keys (tenant_id, key, instance_id)
     SELECT tenant_id, idempotency_key, id FROM new WHERE idempotency_key IS NOT NULL
@@ -126,11 +129,11 @@ created AS (
     INSERT INTO instances (id, tenant_id, namespace, sequence_id, state, snapshot, lane, priority,
         timezone, metadata, idempotency_key, request_sha256, fork_id, parent_instance_id,
         parent_node_key, depth, created_at, updated_at, finished_at, outcome, error,
-        context_version, session_id, dry_run)
+        context_version, session_id, dry_run, terms)
     SELECT id, tenant_id, namespace, sequence_id, state, snapshot, lane, priority, timezone,
         metadata, idempotency_key, decode(request_sha256, 'hex'), fork_id, parent_instance_id,
         parent_node_key, depth, created_at, updated_at, finished_at, outcome, error,
-        context_version, session_id, dry_run
+        context_version, session_id, dry_run, terms
     FROM new WHERE idempotency_key IS NULL OR id IN (SELECT instance_id FROM keyed)
     RETURNING id)"""
 _CONTEXT = """contexts_kept AS (
@@ -251,8 +254,11 @@ class Changes:
     taken: list[tuple[UUID, UUID]]  # events, each with the wait that has it
     waits_over: list[WaitOver]
     emitted: list[Emission]
-    let_go: list[Hold]  # fences, by a statement of their own
-    repointed: list[Repointed]  # versions of instances' own, by statements of their own
+    alarms: list[Alarm]
+    let_go: list[Hold]  # fences, by a statement of their own; so the next three
+    repointed: list[Repointed]  # versions of instances' own
+    left: list[Place]
+    halted: list[Halt]
 
     def __init__(self, **given: list[Any]) -> None:
         self.__dict__.update(given)
@@ -293,6 +299,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     missing, must roll back, or its steps would stay behind. Raises BusinessKeyTaken when another
     instance took a business key meanwhile, or emitted something under the same key.
     """
+    places.leave(tx, changes.left)  # before any other lock, as storage.places says
     fences.release(tx, changes.let_go)
     for moved in sorted(changes.repointed, key=lambda each: each.by.id):
         derived.repoint(tx, moved)
@@ -332,6 +339,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     for part in event_waits.parts(changes.waits, changes.taken, changes.waits_over):
         add(*part)
     add(EMIT, "emitted", emission_rows(changes.emitted))
+    add(ARM, "alarms", alarm_rows(changes.alarms))
     add(_INCIDENT, "incidents", [_entry(each, _INCIDENT_NAMES) for each in changes.incidents])
     add(_TAKE, "business_keys", [_named(c, _KEY_NAMES) for c in changes.business_keys])
     add(_FREE, "freed_keys", [{"id": instance_id} for instance_id in changes.freed_keys])
@@ -347,6 +355,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     rows = tx.rows("WITH " + ",\n".join(parts) + "\n" + tail, params)
     if sum(row.keyed for row in rows) < len(changes.business_keys) + len(changes.emitted):
         raise BusinessKeyTaken
+    halt(tx, changes.halted)
     return frozenset(row.id for row in rows if not row.keyed)
 
 

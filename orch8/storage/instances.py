@@ -99,7 +99,7 @@ def now(tx: Tx) -> Moment:
 _SHOWN_NAMES = (
     "id", "tenant_id", "namespace", "sequence_id", "state", "cancelling", "attention", "outcome",
     "error", "lane", "priority", "timezone", "metadata", "idempotency_key", "parent_instance_id",
-    "round", "created_at", "updated_at", "finished_at", "session_id",
+    "round", "created_at", "updated_at", "finished_at", "session_id", "terms",
 )  # fmt: skip
 # Of an instance with a version of its own, the published one that this is derived from is shown.
 _SHOWN_AS = {"sequence_id": "COALESCE(q.derived_from, i.sequence_id) AS sequence_id"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from orch8.storage.rows import StepRow
 from orch8.storage.steps import mark_claimed
@@ -45,10 +45,14 @@ def offer_to_push(tx: Tx, lane: str) -> int:
     """waiting -> scheduled: what waits in a handler's pull lane, in whatever queue, and that no
     worker has, goes to its instance's lane, since the handler has an address now.
     """
-    sql = """
-    UPDATE steps s SET lane = i.lane, state = 'scheduled', pull = false, waits_for = NULL,
-        expires_at = NULL
-    FROM instances i
-    WHERE i.id = s.instance_id AND s.due_at IS NOT NULL AND s.state IN ('waiting', 'scheduled')
-        AND (s.lane = %(lane)s OR (s.lane >= %(lane)s || '/' AND s.lane < %(lane)s || '0'))"""
-    return tx.run(sql, {"lane": lane})
+    waiting = "s.due_at IS NOT NULL", "s.due_at IS NULL AND s.waits_for = 'place'"
+    return sum(tx.run(_OFFER.format(waits=each), {"lane": lane}) for each in waiting)
+
+
+# Two statements, since each has an index of its own.
+_OFFER: Final = """
+UPDATE steps s SET lane = i.lane, state = 'scheduled', pull = false,
+    waits_for = CASE WHEN s.waits_for = 'place' THEN 'place' END, expires_at = NULL
+FROM instances i
+WHERE i.id = s.instance_id AND {waits} AND s.state IN ('waiting', 'scheduled')
+    AND (s.lane = %(lane)s OR (s.lane >= %(lane)s || '/' AND s.lane < %(lane)s || '0'))"""

@@ -107,6 +107,8 @@ class InstanceRow:
     finished_at: datetime | None = None
     session_id: UUID | None = None
     dry_run: bool = False
+    terms: Any = None  # what was asked for besides: a concurrency key, a budget
+    executed: int | None = None  # steps that ended, counted where something depends on it
 
     def but(self, **changes: Any) -> InstanceRow:
         """The same row with these members changed (dataclasses.replace takes ten times as long)."""

@@ -237,7 +237,8 @@ def silent_pulls(tx: Tx, limit: int, *, among: Sequence[UUID] | None = None) -> 
         AND {mine} LIMIT %(limit)s)
     UNION ALL
     (SELECT {_COLUMNS} FROM steps s WHERE s.pull AND s.expires_at <= (SELECT orch8_now())
-        AND s.held_due_at IS NULL AND {mine} LIMIT %(limit)s)"""
+        AND s.held_due_at IS NULL AND s.waits_for IS DISTINCT FROM 'place' AND {mine}
+        LIMIT %(limit)s)"""
     found = tx.rows(sql, {"limit": limit, "among": None if among is None else list(among)})
     return [_step(tx, row) for row in found]
 
@@ -262,7 +263,8 @@ _LIVE_OF = f"instances i WHERE i.id = %(i)s AND s.instance_id = i.id AND {LIVE}"
 def hold_due(tx: Tx, instance_id: UUID) -> int:
     """The instance's due times are held: nothing of it is claimed until they are released."""
     sql = f"""UPDATE steps s SET held_due_at = COALESCE(due_at, orch8_now()), due_at = NULL
-              FROM {_LIVE_OF} AND (due_at IS NOT NULL OR limit_key IS NOT NULL)
+              FROM {_LIVE_OF} AND (
+                      due_at IS NOT NULL OR limit_key IS NOT NULL OR waits_for = 'place')
                   AND held_due_at IS NULL AND asking IS NULL"""
     return tx.run(sql, {"i": instance_id})
 

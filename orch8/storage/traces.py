@@ -53,6 +53,12 @@ def _row(cipher: Cipher, trace_id: UUID, trace: Trace) -> dict[str, Any]:
     return {"id": trace_id, "output": sealed} | {name: getattr(trace, name) for name in names}
 
 
+def is_traced(tx: Tx, instance_id: UUID, block_id: str) -> bool:
+    """Whether the instance has a trace about this block already."""
+    sql = "SELECT 1 FROM traces WHERE instance_id = %(id)s AND block_id = %(block)s LIMIT 1"
+    return tx.one(sql, {"id": instance_id, "block": block_id}) is not None
+
+
 def traces_of(tx: Tx, instance_id: UUID, limit: int = MOST) -> list[Row]:
     """The instance's traces, the oldest first."""
     sql = """SELECT id, block_id, output, attempt, after, created_at FROM traces

@@ -94,7 +94,7 @@ def test_deadline_fails_a_step_that_nobody_took(house: House) -> None:
     step = {**CHARGE, "delay": "2d", "deadline": "1d", "on_deadline_breach": breach}
     catch = {"type": "try_catch", "try": [step], "catch": [NOTIFY]}
     instance_id = house.run(catch)
-    house.advance(DAY)
+    house.advance(3 * DAY)
     house.work()
     row = house.step(instance_id)
     assert (row.state, row.output["_error"]) == ("failed", "sla_deadline_breached")

@@ -27,7 +27,8 @@ TABLES = (
     "incidents", "decisions", "tenant_policies", "network_attempts", "api_keys",
     "unlimited_keys", "credentials", "outbox", "deliveries",
     "schedules", "schedule_runs", "triggers", "events", "sessions", "checkpoints",
-    "traces", "event_waits", "declarations", "emissions",
+    "traces", "event_waits", "declarations", "emissions", "places", "alarms", "pools",
+    "pool_resources",
     "task_events", "task_logs", "worker_commands", "version_pins", "routing_rules",
     "queue_dispatch", "task_pushes",
 )  # fmt: skip

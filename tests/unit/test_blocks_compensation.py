@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -45,5 +46,13 @@ def test_longest_run_has_two_names() -> None:
     assert "@sla" not in load(contract(blocks, sla={})).index
     status, (problem,) = refusal(seed(blocks, sla={}))
     assert (status, problem.pointer) == (422, "/sla/max_duration")
-    _, (later,) = refusal(contract(blocks, sla={"max_step_runtime": 1}))
-    assert later.code == "not_yet"
+
+
+def test_longest_step_needs_no_longest_run() -> None:
+    """It has no clock of its own: each step that is entered is looked at later."""
+    blocks = {"type": "step", "id": "a", "handler": "noop"}
+    for form in (seed, contract):
+        index = load(form(blocks, sla={"max_step_runtime": 1500})).index
+        assert "@sla" not in index
+        assert index.root.longest_step == timedelta(milliseconds=1500)
+    assert load(contract(blocks, sla={})).index.root.longest_step is None

@@ -1,4 +1,4 @@
-"""The names of the contract's settings: each has an effect, is refused, or is told to have none."""
+"""The names of the contract's settings: each has an effect, or is told to have none."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from orch8.cli import main
-from orch8.config import IGNORED, REFUSED, Settings, remarks
-from orch8.errors import ConfigurationError
+from orch8.config import IGNORED, Settings, remarks
 
 ROOT = Path(__file__).parents[2]
 # Every name in the contract: what is set, and the setting that it becomes.
@@ -34,6 +33,7 @@ CONTRACT: Mapping[str, tuple[str, str, object]] = {
     "ORCH8_WEBHOOK_SECRET": ("s", "webhook_secret", "s"),
     "ORCH8_ALLOW_INTERNAL_URLS": ("true", "allow_internal_urls", True),
     "ORCH8_SSE_MAX": ("2", "sse_max", 2),
+    "ORCH8_MAX_STEPS_PER_INSTANCE": ("9", "max_steps", 9),
     "ORCH8_ENV_LABEL": ("prod", "env_label", "prod"),
     "ORCH8_ENV_COLOR": ("red", "env_color", "red"),
 }
@@ -70,14 +70,6 @@ def test_name_without_effect_is_told(name: str) -> None:
     Settings.from_env({name: "1"})
     (remark,) = remarks({name: "1"})
     assert remark == f"{name} has no effect: {IGNORED[name]}"
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_promise_that_is_not_kept_is_refused(name: str) -> None:
-    """Unless it is turned off."""
-    Settings.from_env({name: "0"})
-    with pytest.raises(ConfigurationError, match=f"{name} is not supported"):
-        Settings.from_env({name: "10"})
 
 
 def test_unknown_name_is_told_with_the_one_that_was_meant() -> None:
