@@ -13,6 +13,7 @@ from api import (
     attempts,
     attention,
     auth,
+    breakers,
     bulk,
     capacity,
     changes,
@@ -24,6 +25,7 @@ from api import (
     debugger,
     doctor,
     edits,
+    effects,
     events,
     failures,
     fences,
@@ -67,7 +69,7 @@ _BUSINESS = (
     sequences, instances, bulk, edits, failures, signals, attempts, attention, fences, workers,
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
-    sessions, checkpoints, doctor,
+    sessions, checkpoints, doctor, breakers, effects,
     plugins, rollbacks, releases, usage, artifacts,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)

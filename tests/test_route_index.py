@@ -40,7 +40,6 @@ def shape(path: str) -> str:
 
 # Routes whose section is not built yet. In the end there are none.
 PENDING = routes("""\
-13 GET /instances/{id}/effects
 31 POST /instances/{id}/resume-from/{block}
 31 POST /instances/{id}/fork
 31 POST /instances/{id}/inject-blocks
@@ -61,11 +60,6 @@ PENDING = routes("""\
 19 POST /queues/dispatch
 19 GET /queues/dispatch
 19 DELETE /queues/dispatch/{tenant}/{queue}
-20 GET /circuit-breakers
-20 GET /tenants/{t}/circuit-breakers
-20 GET /tenants/{t}/circuit-breakers/{handler}
-20 POST /tenants/{t}/circuit-breakers/{handler}/reset
-13 POST /continuity/effects/{id}/resolve
 14 POST /pools
 14 GET /pools
 14 GET /pools/{id}

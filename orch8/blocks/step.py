@@ -23,6 +23,7 @@ from orch8.blocks.fields import (
     Text,
     Whole,
 )
+from orch8.blocks.instead import read_cache_key, with_fallback
 from orch8.blocks.money import (
     NO_KEY_WISHES,
     Idempotency,
@@ -122,6 +123,8 @@ class Step(Leaf):
     money: Template | None = None
     outcome_map: tuple[Rule, ...] = ()
     context_access: Mapping[str, Any] | None = None
+    cache_key: Template | None = None
+    fallback: Step | None = None  # this step, as it calls its fallback_handler
 
 
 MAX_IN_FLIGHT: Final = 10_000
@@ -208,8 +211,8 @@ class StepSchema(LeafSchema, MoneyMembers):
     context_access = Part(AccessSchema)
 
     wait_for_input = Object(later="use a wait_signal block")
-    cache_key = Text(later="outputs are memoized: read outputs.<id> of the step that has run")
-    fallback_handler = Text(later="put the step in a try_catch and call the other handler there")
+    cache_key = Text(blank=False, longest=1000)
+    fallback_handler = Text(blank=False, printable=True, longest=200)
     compensation = Part(CompensationSchema)
     record = Many(Text(), later="the output is kept whole")
     on_exhausted = Text(later="use a try_catch block")
@@ -231,7 +234,7 @@ class StepSchema(LeafSchema, MoneyMembers):
         check_compensation(draft)
         timeout = values.get("timeout")
         effect = values.get("effect")
-        return Step(
+        step = Step(
             handler=values.get("handler", ""),
             params=draft.template(params, "/params"),
             references=references(params),
@@ -249,9 +252,11 @@ class StepSchema(LeafSchema, MoneyMembers):
             effect=Effect(effect) if effect is not None else None,
             provider=values.get("provider"),
             context_access=values.get("context_access"),
+            cache_key=read_cache_key(draft),
             **read_money(draft),
             **read_leaf(draft),
         )
+        return with_fallback(step, draft)
 
 
 def read_leaf(draft: Draft) -> dict[str, Any]:

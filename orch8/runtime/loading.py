@@ -11,6 +11,7 @@ from uuid import UUID
 
 from orch8.blocks.for_each import is_page, pages_from
 from orch8.engine.scope import CONTEXT, STATE, NeedsValues, OutputRef, Part, Ref, StepRef
+from orch8.runtime.breakers import PROBE, permit
 from orch8.runtime.budgets import asked_history
 from orch8.runtime.identity import holder_key
 from orch8.runtime.library import Library
@@ -158,6 +159,8 @@ class Loader:
         attempts = asked_history(ref)
         if attempts is not None:
             return budgets.attempts_on(tx, run.row.tenant_id, *attempts)
+        if ref.name.startswith(PROBE):
+            return permit(tx, run, ref)
         kind, _, rest = ref.name.partition(":")
         assert kind == "sequence", ref
         name, _, version = rest.rpartition(":")

@@ -18,6 +18,7 @@ from orch8.handlers.builtin import Pure
 from orch8.handlers.registry import HANDLERS
 from orch8.runtime.answering import answer, park
 from orch8.runtime.builtins import DURABLE
+from orch8.runtime.cached import recalled
 from orch8.runtime.doubts import in_doubt
 from orch8.runtime.routes import Kind
 from orch8.runtime.run import Run
@@ -32,6 +33,9 @@ def perform(run: Run, row: StepRow) -> None:
         return
     kind = run.route(row).kind
     try:
+        if kind is not Kind.DURABLE and (known := recalled(run, row)) is not None:
+            answer(run, row.key, known)
+            return
         params = _params(run, row)
         if kind is Kind.PURE:
             builtin = run.route(row).builtin

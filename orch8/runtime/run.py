@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -24,11 +24,11 @@ from orch8.engine.outcome import CANCELLED, Outcome, Status, Verdict
 from orch8.engine.scope import Known, Part, Scope, StepRef
 from orch8.engine.snapshot import Snapshot
 from orch8.errors import ExpressionError
-from orch8.runtime import doubts, identity, notices
+from orch8.runtime import doubts, identity, notices, placing
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.due import due_at
 from orch8.runtime.library import Published
-from orch8.runtime.routes import Kind, Route, pull_lane
+from orch8.runtime.routes import Kind, Route
 from orch8.runtime.showing import shown
 from orch8.runtime.sla import breach
 from orch8.runtime.surroundings import Surroundings
@@ -118,7 +118,8 @@ class Run:
         """The definition of a leaf."""
         block = self.index[row.block_id]
         assert isinstance(block, Step | SubSequence)
-        return block
+        fallback = getattr(block, "fallback", None)
+        return fallback if fallback is not None and row.handler == fallback.handler else block
 
     def route(self, row: StepRow) -> Route:
         """How the handler is reached that is called next: the step's own, or the one that is asked
@@ -222,7 +223,7 @@ class Run:
             self._inherit(row, key)
         self.entered[key] = row
         self.arrivals.append(row)
-        if route.kind is Kind.PULL:
+        if route.kind is Kind.PULL and getattr(block, "cache_key", None) is None:
             self.offer(row, due)
         else:
             row.pull = route.kind is Kind.CELERY  # its worker completes it by its id
@@ -230,19 +231,8 @@ class Run:
         return None
 
     def offer(self, row: StepRow, due: datetime | None = None) -> None:
-        """The step waits for a pull worker from ``due`` on, until its time-out or deadline."""
-        block = self.block(row)
-        assert isinstance(block, Step)
-        due = due or self.now
-        row.pull, row.waits_for = True, "pull worker"
-        row.state = StepState.WAITING if due <= self.now else StepState.SCHEDULED
-        queue = None if row.asking else block.queue_name
-        row.lane = pull_lane(row.tenant_id, row.asking or row.handler, queue)
-        ends = [row.deadline_at] if row.deadline_at else []
-        if block.timeout is not None:
-            ends.append(due + timedelta(seconds=block.timeout))
-        row.expires_at = min(ends, default=None)
-        self.schedule(row, due)
+        """The step waits for a pull worker from ``due`` on, or for what stands in for its call."""
+        placing.offer(self, row, due or self.now)
 
     def _inherit(self, row: StepRow, key: NodeKey) -> None:
         """A step entered again keeps the key, and the frozen request, of an attempt that surely had
@@ -252,6 +242,7 @@ class Run:
         if (
             before is not None
             and before.outcome in _KEEPS_KEY
+            and before.handler == row.handler
             and before.context_version == self.row.context_version
         ):
             row.idempotency_key, row.generation = before.idempotency_key, before.generation

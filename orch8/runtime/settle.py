@@ -19,7 +19,7 @@ from orch8.engine.lifecycle import LIVE, StepState
 from orch8.engine.outcome import CANCELLED, Answer, Verdict
 from orch8.engine.scope import NeedsValues, Ref, StepRef
 from orch8.limits import Limit
-from orch8.runtime import budgets
+from orch8.runtime import breakers, budgets
 from orch8.runtime.answering import answer, ask, lost, park
 from orch8.runtime.claim import own_claim
 from orch8.runtime.doubts import UNRESOLVED, contradiction, doubt, told
@@ -28,6 +28,7 @@ from orch8.runtime.horizon import still_known
 from orch8.runtime.loading import for_all
 from orch8.runtime.office import Office
 from orch8.runtime.performing import expire, perform
+from orch8.runtime.placing import may_go
 from orch8.runtime.preparing import Limits, Task
 from orch8.runtime.reconcile import heard
 from orch8.runtime.routes import Kind
@@ -147,6 +148,7 @@ def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | Non
         result.cancel_children += run.cancel_children
     if result.tasks:
         _follow(tx, [run for run, _ in works], changes, result)
+        office.breakers.meet(tx, result.tasks)
     write(tx, changes)
     result.settled, result.late = len(items) - len(late), len(late)
     return result
@@ -243,6 +245,7 @@ def _give_back(run: Run, row: StepRow, came: Deferral) -> None:
         run.schedule(row, run.now + timedelta(seconds=came.after * run.moment.rate))
         return
     unsend(row)
+    breakers.unsent(run, row)
     budgets.void(run, row)
     if run.cancelling(row.key) and row.outcome not in UNRESOLVED:
         run.end(row, CANCELLED)
@@ -319,7 +322,8 @@ def _follow_up(run: Run, claimer: Claimer, limits: Limits, allowance: int) -> No
     wanted: set[Ref] = set()
     for row in islice(calls, allowance):
         try:
-            run.tasks.append(own_claim(run, row, claimer.worker_id, limits))
+            if may_go(run, row):
+                run.tasks.append(own_claim(run, row, claimer.worker_id, limits))
         except NeedsValues as need:  # so do the others, perhaps
             wanted |= need.refs
     if wanted:

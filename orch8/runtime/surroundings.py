@@ -6,10 +6,11 @@ The pump fills it with the real things, the Simulator with its own. Nothing here
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from orch8.runtime.breakers import Breakers
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.routes import Route
 from orch8.storage.cipher import OPEN, Cipher
@@ -28,3 +29,4 @@ class Surroundings:
     entropy: Callable[[], float]
     new_id: Callable[[], UUID]
     cipher: Cipher = OPEN
+    breakers: Breakers = field(default_factory=Breakers)

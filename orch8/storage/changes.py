@@ -14,7 +14,8 @@ from typing import Any
 from uuid import UUID
 
 from orch8.errors import BusinessKeyTaken
-from orch8.storage import fences
+from orch8.storage import breakers, fences
+from orch8.storage.breakers import Felt
 from orch8.storage.budgets import COUNT, JUDGE, Counted, Judged, counted_rows, judged_rows
 from orch8.storage.fences import Hold
 from orch8.storage.ids import uuid7
@@ -240,6 +241,7 @@ class Changes:
     told: list[Notice]
     traced: list[Trace]
     let_go: list[Hold]  # fences, by a statement of their own
+    felt: list[Felt]  # what answers said of their handlers, by statements of their own
 
     def __init__(self, **given: list[Any]) -> None:
         self.__dict__.update(given)
@@ -325,6 +327,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     rows = tx.rows("WITH " + ",\n".join(parts) + "\n" + tail, params)
     if sum(row.keyed for row in rows) < len(changes.business_keys):
         raise BusinessKeyTaken
+    breakers.record(tx, changes.felt)  # which never come alone
     return frozenset(row.id for row in rows if not row.keyed)
 
 

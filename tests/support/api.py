@@ -27,7 +27,7 @@ TABLES = (
     "incidents", "decisions", "tenant_policies", "network_attempts", "api_keys",
     "unlimited_keys", "credentials", "outbox", "deliveries",
     "schedules", "schedule_runs", "triggers", "events", "sessions", "checkpoints",
-    "traces", "declarations",
+    "traces", "declarations", "circuit_breakers",
 )  # fmt: skip
 NOOP = {"id": "noop_once", "blocks": [{"type": "step", "handler": "noop"}]}
 CHARGE = {"id": "charge_once", "blocks": [{"type": "step", "handler": "charge", "timeout": "30s"}]}

@@ -1,0 +1,96 @@
+"""placing: where a step waits until it is called: in a lane of ours, or for a pull worker."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from orch8.blocks.step import Step
+from orch8.engine.lifecycle import StepState
+from orch8.runtime import breakers
+from orch8.runtime.routes import Kind, pull_lane
+from orch8.storage.breakers import WAITING
+from orch8.storage.rows import StepRow
+
+if TYPE_CHECKING:
+    from orch8.runtime.run import Run
+
+PULL_WORKER: Final = "pull worker"  # what a step waits for that nothing holds up
+
+
+def place(run: Run, row: StepRow, due: datetime) -> None:
+    """The step is due then, wherever its handler is reached now."""
+    if run.route(row).kind is Kind.PULL:
+        offer(run, row, due)
+        return
+    row.state, row.expires_at, row.lane = StepState.SCHEDULED, None, run.lane(row)
+    row.pull = run.route(row).kind is Kind.CELERY
+    run.schedule(row, due)
+
+
+def offer(run: Run, row: StepRow, due: datetime) -> None:
+    """The step waits for a pull worker from ``due`` on, until its time-out or deadline; or its
+    fallback is called, while its handler is left alone.
+    """
+    until = breakers.held_until(run, row, due)
+    if until is None:
+        offer_at(run, row, due)
+    elif breakers.fall_back(run, row):
+        place(run, row, due)
+    else:
+        put_off(run, row, until)
+
+
+def offer_at(run: Run, row: StepRow, due: datetime, waits_for: str = PULL_WORKER) -> None:
+    """As offer, whatever the state of its handler."""
+    block = run.block(row)
+    assert isinstance(block, Step)
+    row.pull, row.waits_for = True, waits_for
+    row.state = StepState.WAITING if due <= run.now else StepState.SCHEDULED
+    queue = None if row.asking else block.queue_name
+    row.lane = pull_lane(row.tenant_id, row.asking or row.handler, queue)
+    ends = [row.deadline_at] if row.deadline_at else []
+    if block.timeout is not None:
+        ends.append(due + timedelta(seconds=block.timeout))
+    row.expires_at = min(ends, default=None)
+    run.schedule(row, due)
+
+
+def put_off(run: Run, row: StepRow, until: datetime) -> None:
+    """The step asks again then; nothing was sent, no attempt used up."""
+    breakers.note_wait(run, row)
+    if run.route(row).kind is Kind.PULL:
+        offer_at(run, row, until, WAITING)
+    else:
+        row.state, row.waits_for = StepState.SCHEDULED, WAITING
+        run.schedule(row, until)
+
+
+def may_go(run: Run, row: StepRow) -> bool:
+    """Whether a due step is called now by whoever has claimed it. If not, it has been put off, or
+    offered to the pull workers of its fallback.
+    """
+    until = breakers.held_up(run, row)
+    if until is None:
+        return True
+    if not breakers.fall_back(run, row):
+        put_off(run, row, until)
+        return False
+    if run.route(row).kind is Kind.PULL:
+        offer(run, row, run.now)
+        return False
+    return True
+
+
+def may_be_taken(run: Run, row: StepRow) -> bool:
+    """Whether the pull worker that asks for a step may have it. If not, it has been put off, or is
+    where its fallback is reached.
+    """
+    until = breakers.held_up(run, row)
+    if until is None:
+        return True
+    if breakers.fall_back(run, row):
+        place(run, row, run.now)
+    else:
+        put_off(run, row, until)
+    return False
