@@ -8,6 +8,7 @@ from typing import IO, Any
 import click
 
 from orch8.commands_attention import attention, fences
+from orch8.commands_breakers import breakers
 from orch8.commands_client import evidence, publish, retry, show, signal, start
 from orch8.commands_config import config
 from orch8.commands_dev import dev
@@ -85,7 +86,7 @@ def instance() -> None:
 instance.add_command(retry)
 for command in (
     config, dev, publish, start, show, signal, evidence, retry, attention, fences, limits, prune,
-    reseal,
+    reseal, breakers,
 ):  # fmt: skip
     main.add_command(command)
 

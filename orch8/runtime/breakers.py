@@ -61,7 +61,7 @@ class Breakers:
         self.on = threshold > 0 and cooldown > 0
         self.troubled: Mapping[At, Breaker] = {}
         self._met: set[At] = set()
-        self._slots: dict[At, tuple[datetime, int]] = {}
+        self._slots: dict[At, tuple[datetime, int, UUID | None]] = {}
         self._read_at = self._alert_until = float("-inf")
 
     def refresh(self, tx: Tx, *, now: bool = False) -> None:
@@ -104,14 +104,15 @@ class Breakers:
         found = self.troubled.get((tenant_id, handler))
         return None if found is None or found.opened_at is None else found
 
-    def later(self, found: Breaker, until: datetime) -> datetime:
-        """When one more step asks again whether it may go: the first of them ``until`` then, the
-        others spread over one more cooldown, in which the first finds out and wakes them.
+    def later(self, row: StepRow, until: datetime) -> datetime:
+        """When a step asks again whether it may go: the first one ``until`` then, the others spread
+        over one more cooldown, in which the first finds out and wakes them.
         """
-        at = (found.tenant_id, found.handler)
-        since, place = self._slots.get(at, (until, 0))
-        place = place + 1 if since == until else 0
-        self._slots[at] = (until, place)
+        at = (row.tenant_id, row.handler)
+        same, place, last = self._slots.get(at, (until, -1, None))
+        if row.id != last:  # a transition that lacked values asks once more
+            place = place + 1 if same == until else 0
+        self._slots[at] = (until, place, row.id)
         return until + timedelta(seconds=self.cooldown * (place % SLOTS) / SLOTS)
 
 
@@ -194,7 +195,7 @@ def held_until(run: Run, row: StepRow, due: datetime) -> datetime | None:
     found = breakers.open(row.tenant_id, row.handler)
     if found is None or found.retry_at is None or found.retry_at <= due:
         return None
-    return breakers.later(found, found.retry_at)
+    return breakers.later(row, found.retry_at)
 
 
 def fall_back(run: Run, row: StepRow) -> bool:
@@ -231,7 +232,7 @@ def held_up(run: Run, row: StepRow) -> datetime | None:
     found = breakers.open(row.tenant_id, row.handler)
     if until is None and found is not None and row.asking is None and not in_doubt(row):
         again_at: datetime | None = run.known.get(probe_of(row))
-        until = None if again_at is None else breakers.later(found, again_at)
+        until = None if again_at is None else breakers.later(row, again_at)
     if until is None and row.waits_for == WAITING:
         row.waits_for = None
     return until

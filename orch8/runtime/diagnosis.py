@@ -27,6 +27,7 @@ from orch8.runtime.finding import (
     in_order,
 )
 from orch8.runtime.office import only
+from orch8.runtime.open_breakers import open_breakers
 from orch8.runtime.preflight import ALIVE_SECONDS
 from orch8.runtime.run import CHILD
 from orch8.storage import fences, fleet, instances, signals, steps
@@ -123,6 +124,7 @@ def _open(case: _Case) -> Iterator[Finding]:
         text = f"{len(frames)} blocks are live, the first {MOST_STEPS} steps were looked at"
         found.append(case.warning("EVIDENCE_INCOMPLETE", text, confidence=Confidence.CERTAIN))
     found += _unread(case)
+    found += open_breakers(case.tx, case.row.tenant_id, live, case.now)
     if not found:
         text = "nothing holds the instance up: its next transition is on its way"
         found.append(case.probable("NO_BLOCKER_FOUND", text, confidence=Confidence.LOW))

@@ -54,6 +54,8 @@ KINDS: Final[Mapping[str, str]] = {
     "self_modify": "custom",
 }  # fmt: skip
 WORKER: Final = "worker"
+# Carried out in the transaction that settles them, so never dispatched.
+_WITHIN: Final = frozenset({"emit_event", "send_signal", "self_modify"})
 _REFERENCES: Final = ("provider_receipt_id", "receipt_id", "request_id")
 _DECIDES: Final[Mapping[State, Decision]] = {
     State.COMMITTED: Decision.HAPPENED,
@@ -130,7 +132,7 @@ def state_of(row: StepRow, doubt: Row | None = None) -> State | None:
 
     ``doubt`` tells how it was found out about, if it was in doubt.
     """
-    if row.dispatches == 0 and (row.handler not in HANDLERS or row.state in LIVE):
+    if row.dispatches == 0 and (row.handler not in _WITHIN or row.state in LIVE):
         return None
     if row.state == StepState.COMPLETED:
         if row.outcome == Status.SKIPPED:
