@@ -233,8 +233,6 @@ NOT_YET: list[tuple[dict[str, Any], str]] = [
         (charge(**{name: value}), f"/blocks/0/{name}")
         for name, value in {
             "wait_for_input": {"prompt": ""},
-            "cache_key": "k",
-            "fallback_handler": "h",
             "compensation": {"handler": "h"},
             "output_schema": "invoice.v1",
         }.items()
