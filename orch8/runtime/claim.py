@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -131,12 +131,19 @@ def _taken(office: Office, tx: Tx, rows: Sequence[StepRow], worker_id: UUID) -> 
     steps.mark_claimed(tx, [task.row for task in taken])
     sent = [task for task in taken if task not in behind]
     changes = Changes(counted=budgets.counted(sent, moment.at))
-    if turned:
-        changes.rewritten += [row for own in turned.values() for row in own]
-        changes.audit += [entry for run, _ in works for entry in run.changes.audit]
+    turn_aside(changes, turned, (run for run, _ in works))
     write(tx, changes)
     office.breakers.meet(tx, sent)
     return sent
+
+
+def turn_aside(
+    changes: Changes, turned: Mapping[UUID, Sequence[StepRow]], runs: Iterable[Run]
+) -> None:
+    """Steps that were put off, or have another handler now, will be written as they are."""
+    if turned:
+        changes.rewritten += [row for own in turned.values() for row in own]
+        changes.audit += [entry for run in runs for entry in run.changes.audit]
 
 
 def _take(
@@ -175,10 +182,10 @@ def own_claim(run: Run, row: StepRow, worker_id: UUID, limits: Limits) -> Task:
     row.due_at = row.limit_key = None  # its place in the queue, queued_at, stays its own
     if not run.route(row).kind.calls_out or overdue:
         return Task(row, run.route(row))
+    known = cached.recalled(run, row)
+    if known is not None:
+        return Task(row, run.route(row), answer=known)
     if row.asking is None:
-        known = cached.recalled(run, row)
-        if known is not None:
-            return Task(row, run.route(row), answer=known)
         dispatched(run, row)
     return prepare(run, row, limits)
 

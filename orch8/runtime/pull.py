@@ -13,7 +13,7 @@ from orch8.engine.scope import StepRef
 from orch8.errors import Conflict, CredentialUnusable, LeaseLost, NotFound, PayloadTooLarge
 from orch8.handlers.classify import spoken
 from orch8.runtime import budgets, cached
-from orch8.runtime.claim import dispatched
+from orch8.runtime.claim import dispatched, turn_aside
 from orch8.runtime.fencing import TxFences, stand_back
 from orch8.runtime.office import Office
 from orch8.runtime.placing import may_be_taken
@@ -83,9 +83,7 @@ def poll(
                 sent.append(task)
                 taken.append(_pull_task(run, task, params))
     changes = Changes(counted=budgets.counted(sent, moment.at))
-    if turned:
-        changes.rewritten += [row for own in turned.values() for row in own]
-        changes.audit += [entry for run, _ in works for entry in run.changes.audit]
+    turn_aside(changes, turned, (run for run, _ in works))
     write(tx, changes)
     office.breakers.meet(tx, sent)
     claimed = [task.row for run, _ in works for task in run.tasks]
@@ -190,7 +188,7 @@ def _offered(
             worker_id,
             None,
         )
-        known = cached.recalled(run, row) if row.asking is None else None
+        known = cached.recalled(run, row)
         if known is not None:
             run.tasks.append(Task(row, run.route(row), answer=known))
             continue

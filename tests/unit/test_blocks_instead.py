@@ -52,7 +52,8 @@ def test_fallback_is_the_step_with_another_handler() -> None:
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
-        ({"policy": "reconcile", "handler": "find"}, Policy.PARK), ({"policy": "park"}, Policy.PARK),
+        ({"policy": "reconcile", "handler": "find"}, Policy.PARK),
+        ({"policy": "park"}, Policy.PARK),
         ({"policy": "retry_same_key", "then": "reconcile", "handler": "find"},
          Policy.RETRY_SAME_KEY),
     ],
