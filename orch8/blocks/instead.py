@@ -46,6 +46,11 @@ def with_fallback(step: Step, draft: Draft) -> Step:
         message = "fallback_handler is the step's own handler"
         draft.problem("/fallback_handler", message, "name another one, or leave it out")
     unknown, ttl = step.on_unknown, step.idempotency.ttl
+    known = step.provider or (unknown and unknown.handler)
+    if known and draft.values.get("effect") in _MOVES_MONEY:
+        message = "provider, outcome_map and the read handler are not believed of the fallback"
+        hint = "watch for its attempts in doubt: nobody is asked about them, a person decides"
+        draft.warn("/fallback_handler", message, hint, code="fallback")
     if unknown is not None:
         resend = unknown.policy is Policy.RETRY_SAME_KEY
         policy = Policy.RETRY_SAME_KEY if resend else Policy.PARK

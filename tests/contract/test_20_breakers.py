@@ -407,3 +407,32 @@ def test_open_breakers_are_a_metric(desk: Desk) -> None:
     failed(desk, 5)
     text = desk.api.client.get("/metrics").get_data(as_text=True)
     assert 'orch8_circuit_breakers_open{handler="flaky",tenant="default"} 1.0' in text
+
+
+# -- the doctor ----------------------------------------------------------------------------------
+def found_out(desk: Desk, instance: Any) -> list[Any]:
+    """What the doctor finds out about breakers."""
+    found = desk.api.get(f"/instances/{instance['id']}/diagnosis")["diagnoses"]
+    return [each for each in found if each["code"] == "OPEN_CIRCUIT_BREAKER"]
+
+
+def test_doctor_names_the_breaker_that_holds_an_instance_up(desk: Desk) -> None:
+    """With the handler, when calls resume, and since when it is open; gone after a reset."""
+    failed(desk, 5)
+    instance = desk.api.started(sequence())
+    (found,) = found_out(desk, instance)
+    assert (found["category"], found["confidence"]) == ("direct_evidence", "high")
+    assert (found["severity"], found["health"]) == ("warning", "degraded")
+    assert "handler 'flaky'" in found["summary"]
+    assert "retries resume in " in found["summary"]
+    assert [each["label"] for each in found["evidence"]] == ["opened_at"]
+    desk.api.post(f"{ONE}/reset", status=200)
+    assert found_out(desk, instance) == []
+
+
+def test_doctor_warns_of_other_breakers(desk: Desk) -> None:
+    """An instance that does not call the handler may not care."""
+    failed(desk, 5)
+    instance = desk.api.started({"id": "wait", "blocks": [{"type": "wait_signal", "signal": "x"}]})
+    (found,) = found_out(desk, instance)
+    assert (found["category"], found["confidence"]) == ("health_warning", "low")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orch8.blocks.money import Policy
-from tests.support.documents import CHARGE, refusal, seed, step
+from tests.support.documents import CHARGE, loaded, refusal, seed, step
 
 
 def test_step_without_them_has_none() -> None:
@@ -75,6 +75,24 @@ def test_keys_of_the_fallback_are_believed_for_a_day_at_most(
     spare = step(fallback_handler="spare", idempotency={"ttl": ttl} if ttl else {}).fallback
     assert spare is not None
     assert spare.idempotency.ttl == expected
+
+
+@pytest.mark.parametrize(
+    ("members", "told"),
+    [
+        ({"effect": "money", "provider": "stripe_v1"}, True),
+        ({"effect": "money", "on_unknown": {"policy": "reconcile", "handler": "find"}}, True),
+        ({"effect": "money", "on_unknown": {"policy": "park"}}, False),
+        ({"effect": "money"}, False),
+        ({"effect": "read", "provider": "stripe_v1"}, False),
+    ],
+)
+def test_publisher_is_told_what_is_not_believed_of_the_fallback(
+    members: dict[str, object], told: bool
+) -> None:
+    """Where a call of it in doubt would need a person."""
+    warnings = loaded({**CHARGE, "fallback_handler": "spare", **members}).warnings
+    assert ("fallback" in {each.code for each in warnings}) is told
 
 
 def test_fallback_to_the_handler_itself_is_refused() -> None:
