@@ -89,7 +89,12 @@ class Breakers:
         """Every handler that is about to be called has a breaker."""
         if not self.on:
             return
-        new = {(task.row.tenant_id, task.row.handler) for task in tasks if task.sends} - self._met
+        met = self._met
+        new = {
+            at
+            for task in tasks
+            if (at := (task.row.tenant_id, task.row.handler)) not in met and task.sends
+        }
         if not new:
             return
         tracked = [at for at in new if at[1] not in UNTRACKED]
@@ -135,9 +140,11 @@ def note(run: Run, row: StepRow, got: Answer) -> None:
     can be said either way.
     """
     breakers = run.around.breakers
-    well = got.verdict in _WELL
-    if not breakers.on or (well and not breakers.troubled and row.worker is None):
+    if got.verdict is Verdict.SUCCEEDED and not breakers.troubled and row.worker is None:
+        return  # nearly always
+    if not breakers.on:
         return
+    well = got.verdict in _WELL
     if row.handler in UNTRACKED or not row.dispatches:
         return
     if not well and _is_ill(got):

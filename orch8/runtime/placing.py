@@ -70,6 +70,8 @@ def may_go(run: Run, row: StepRow) -> bool:
     """Whether a due step is called now by whoever has claimed it. If not, it has been put off, or
     offered to the pull workers of its fallback.
     """
+    if row.waits_for is None and not run.around.breakers.troubled:  # nearly always
+        return True
     until = breakers.held_up(run, row)
     if until is None:
         return True
