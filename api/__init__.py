@@ -14,6 +14,7 @@ from api import (
     attempts,
     attention,
     auth,
+    breakers,
     bulk,
     capacity,
     changes,
@@ -26,6 +27,7 @@ from api import (
     detours,
     doctor,
     edits,
+    effects,
     events,
     failures,
     fences,
@@ -74,6 +76,7 @@ _BUSINESS = (
     handlers, forecast, limits, tenants, clock, keys, cluster, credentials, changes,
     outbox, cron, triggers, events, debugger, preflight, versions,
     sessions, checkpoints, doctor, detours, tasks, fleet, routing, approvals, pools,
+    breakers, effects,
     plugins, rollbacks, releases, usage, artifacts,
 )  # fmt: skip
 _ROOT = (health, metrics, openapi)

@@ -19,7 +19,8 @@ from api.tallies import Tallies
 from orch8.errors import Orch8Error
 from orch8.runtime.forecast import MOST_KEYS, forecast
 from orch8.runtime.office import Office
-from orch8.storage import fleet, gauges
+from orch8.storage import breakers, fleet, gauges
+from orch8.storage.breakers import Breaker
 from orch8.storage.transaction import Row
 
 blueprint: Final = Blueprint("metrics", __name__)
@@ -97,6 +98,7 @@ class Backlog(Collector):
             queues, unlimited = gauges.waiting(tx), fleet.unlimited(tx, None, gauges.LANES)
             in_doubt, resolved = gauges.doubts(tx), gauges.resolutions(tx)
             people = gauges.needing_people(tx)
+            open_breakers = breakers.opened(tx)
         due = GaugeMetricFamily(
             "orch8_due_steps", f"Steps due now, counted up to {gauges.MOST}.", labels=("lane",)
         )
@@ -117,7 +119,7 @@ class Backlog(Collector):
         )
         for row in queues:
             waiting.add_metric((row.tenant_id, row.limit_key), row.waiting)
-        yield from (due, oldest, workers, waiting, _unlimited(unlimited))
+        yield from (due, oldest, workers, waiting, _unlimited(unlimited), _open(open_breakers))
         yield from self._ahead()
         yield from _doubts(in_doubt, resolved)
         yield from _people(people)
@@ -193,6 +195,17 @@ def _unlimited(rows: Sequence[Row]) -> Metric:
     for row in rows:
         calls.add_metric((row.tenant_id, row.key), row.calls)
     return calls
+
+
+def _open(found: Sequence[Breaker]) -> Metric:
+    gauge = GaugeMetricFamily(
+        "orch8_circuit_breakers_open",
+        "1 for each handler that is left alone, since it failed too often in a row.",
+        labels=("tenant", "handler"),
+    )
+    for each in found:
+        gauge.add_metric((each.tenant_id, each.handler), 1)
+    return gauge
 
 
 def _people(row: Row) -> Iterator[Metric]:

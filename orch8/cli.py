@@ -9,6 +9,7 @@ import click
 
 from orch8.commands_approvals import approvals, approve
 from orch8.commands_attention import attention, fences
+from orch8.commands_breakers import breakers
 from orch8.commands_client import evidence, publish, retry, show, signal, start
 from orch8.commands_config import config
 from orch8.commands_detours import fork, inject, resume_from
@@ -88,7 +89,7 @@ for command in (retry, inject, resume_from, fork):
     instance.add_command(command)
 for command in (
     config, dev, publish, start, show, signal, evidence, retry, approvals, approve, attention,
-    fences, limits, prune, reseal,
+    fences, breakers, limits, prune, reseal,
 ):  # fmt: skip
     main.add_command(command)
 

@@ -158,6 +158,14 @@ class Settings:
         0,
         "An instance that has run so many steps and would run another fails; 0 = no bound.",
     )
+    breaker_threshold: int = _var(
+        "ORCH8_BREAKER_THRESHOLD",
+        5,
+        "A handler that failed this often in a row is left alone for a while; 0 = never.",
+    )
+    breaker_cooldown: float = _var(
+        "ORCH8_BREAKER_COOLDOWN_SECS", 60.0, "For how long; then one call finds out. 0 = never."
+    )
     decline_policy: str = _var(
         "ORCH8_DECLINE_POLICY", "", "JSON file with meanings of decline codes, over the built-in."
     )

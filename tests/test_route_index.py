@@ -40,12 +40,6 @@ def shape(path: str) -> str:
 
 # Routes whose section is not built yet. In the end there are none.
 PENDING = routes("""\
-13 GET /instances/{id}/effects
-20 GET /circuit-breakers
-20 GET /tenants/{t}/circuit-breakers
-20 GET /tenants/{t}/circuit-breakers/{handler}
-20 POST /tenants/{t}/circuit-breakers/{handler}/reset
-13 POST /continuity/effects/{id}/resolve
 """)
 
 

@@ -24,6 +24,7 @@ from orch8.blocks.fields import (
     Text,
     Whole,
 )
+from orch8.blocks.instead import read_cache_key, with_fallback
 from orch8.blocks.money import (
     NO_KEY_WISHES,
     Idempotency,
@@ -124,6 +125,8 @@ class Step(Leaf):
     outcome_map: tuple[Rule, ...] = ()
     context_access: Mapping[str, Any] | None = None
     approval: Approval | None = None  # what has to be answered before its handler is called
+    cache_key: Template | None = None
+    fallback: Step | None = None  # this step, as it calls its fallback_handler
 
 
 MAX_IN_FLIGHT: Final = 10_000
@@ -210,8 +213,8 @@ class StepSchema(LeafSchema, MoneyMembers):
     context_access = Part(AccessSchema)
 
     wait_for_input = Part(ApprovalSchema)
-    cache_key = Text(later="outputs are memoized: read outputs.<id> of the step that has run")
-    fallback_handler = Text(later="put the step in a try_catch and call the other handler there")
+    cache_key = Text(blank=False, longest=1000)
+    fallback_handler = Text(blank=False, printable=True, longest=200)
     compensation = Part(CompensationSchema)
     record = Many(Text(), later="the output is kept whole")
     on_exhausted = Text(later="use a try_catch block")
@@ -233,7 +236,7 @@ class StepSchema(LeafSchema, MoneyMembers):
         check_compensation(draft)
         timeout = values.get("timeout")
         effect = values.get("effect")
-        return Step(
+        step = Step(
             handler=values.get("handler", ""),
             params=draft.template(params, "/params"),
             references=references(params),
@@ -252,9 +255,11 @@ class StepSchema(LeafSchema, MoneyMembers):
             provider=values.get("provider"),
             context_access=values.get("context_access"),
             approval=read_approval(draft),
+            cache_key=read_cache_key(draft),
             **read_money(draft),
             **read_leaf(draft),
         )
+        return with_fallback(step, draft)
 
 
 def read_leaf(draft: Draft) -> dict[str, Any]:

@@ -9,15 +9,17 @@ from typing import Any
 from orch8.blocks.step import Effect, Step
 from orch8.engine.keys import NodeKey
 from orch8.engine.lifecycle import StepState
-from orch8.engine.outcome import COMPLETED, Answer, Status, Verdict
+from orch8.engine.outcome import COMPLETED, Answer, Verdict
 from orch8.engine.retry import RetryPolicy
 from orch8.errors import ExpressionError
 from orch8.money.evidence import Observation, judge
-from orch8.runtime import declines, doubts, interceptors
+from orch8.runtime import breakers, cached, declines, doubts, interceptors
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.horizon import key_ttl, on_unknown, timeout_of
+from orch8.runtime.keys import new_attempt
 from orch8.runtime.merging import merge
 from orch8.runtime.pacing import spared
+from orch8.runtime.placing import place
 from orch8.runtime.routes import Kind
 from orch8.runtime.ruling import (
     PUSH_DEFAULT,
@@ -56,6 +58,8 @@ def answer(run: Run, key: NodeKey, got: Answer, *, actor: str = ENGINE, by: str 
     if got.verdict not in _QUIET:
         run.observe(row, "answer", got.verdict, {"error": got.error, **got.evidence})
     row.provider_ref = got.evidence.get("provider_ref") or row.provider_ref
+    if by == "retry":  # the call's own answer
+        breakers.note(run, row, got)
     if got.verdict is Verdict.SUCCEEDED:  # nearly always, and then nothing else matters
         ruling: Ruling = Complete(COMPLETED, got.output)
         if got.evidence.get("fetch") and on_unknown(run, row).handler is not None:
@@ -68,8 +72,8 @@ def answer(run: Run, key: NodeKey, got: Answer, *, actor: str = ENGINE, by: str 
     row.claimed_by = row.lease_until = row.asking = None
     match ruling:
         case Complete(outcome, output):
-            if row.pull and outcome.status is Status.COMPLETED:
-                merge(run, row, output)
+            cached.keep(run, row, got)
+            merge(run, row, outcome, output)
             run.end(row, outcome, output=output, verdict=got.verdict, actor=actor, by=by)
         case Again(after, counted, fresh):
             again(run, row, after, counted=counted, fresh=fresh, got=got, actor=actor, by=by)
@@ -114,24 +118,10 @@ def again(
     )
 
 
-def new_attempt(row: StepRow) -> None:
-    """The next dispatch is a new attempt: its key and its request are made anew."""
-    row.generation += 1
-    row.progress = {**(row.progress or {}), "previous_key": row.idempotency_key}
-    row.idempotency_key = row.fingerprint = row.request = row.first_dispatched_at = None
-    row.last_dispatched_at = row.provider_ref = None
-    row.dispatches = 0
-
-
 def send_again(run: Run, row: StepRow, after: timedelta) -> None:
     """The step is due again after a while, wherever its handler is reached now."""
     row.worker = row.asking = row.waits_for = row.attention = None
-    if run.route(row).kind is Kind.PULL:
-        run.offer(row, run.now + after)
-        return
-    row.state, row.expires_at, row.lane = StepState.SCHEDULED, None, run.lane(row)
-    row.pull = run.route(row).kind is Kind.CELERY
-    run.schedule(row, run.now + after)
+    place(run, row, run.now + after)
 
 
 def ask(run: Run, row: StepRow, after: timedelta, reason: str) -> None:

@@ -23,6 +23,7 @@ from orch8.runtime.resolve import Decision, cannot_ask, why_not
 from orch8.runtime.run import Run
 from orch8.storage import attention, fences, instances, signals, steps
 from orch8.storage.attention import Wanted
+from orch8.storage.breakers import WAITING
 from orch8.storage.changes import Changes, write
 from orch8.storage.cipher import Cipher
 from orch8.storage.fences import Hold
@@ -110,6 +111,8 @@ def next_move(row: StepRow | None) -> Shown:
         return {"does": f"{asked}: the answer is on its way, or its lease ends", "at": None}
     if row.waits_for == FENCE:
         does = f"waits for the fence {row.fence}, and looks again"
+    elif row.waits_for == WAITING:
+        does = f"waits for the circuit breaker of {row.handler}, and asks again"
     elif row.asking:
         does = f"asks {row.asking} again" if row.outcome in UNRESOLVED else f"asks {row.asking}"
     elif row.state == StepState.WAITING and not row.pull:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from uuid import UUID
 
@@ -12,10 +12,11 @@ import structlog
 from orch8.engine.lifecycle import StepState
 from orch8.engine.scope import StepRef
 from orch8.errors import Unavailable
-from orch8.runtime import budgets, fencing, places
+from orch8.runtime import budgets, cached, fencing, places
 from orch8.runtime.doubts import in_doubt
 from orch8.runtime.loading import for_all
 from orch8.runtime.office import Office
+from orch8.runtime.placing import may_go
 from orch8.runtime.preparing import Limits, Task, prepare
 from orch8.runtime.routes import Kind
 from orch8.runtime.run import ENGINE, Run
@@ -113,21 +114,39 @@ def _taken(office: Office, tx: Tx, rows: Sequence[StepRow], worker_id: UUID) -> 
             by_instance[row.instance_id].append(row)
     limits = office.limits(tx)
     tasks: dict[UUID, list[Task]] = {}
+    turned: dict[UUID, list[StepRow]] = {}
     works = []
     for instance_id, own in by_instance.items():
         run = office.run(tx, found[instance_id], moment)
         for row in own:
             run.known.values[StepRef(row.key)] = row
         works.append(
-            (run, partial(_take, own=own, worker_id=worker_id, limits=limits, tasks=tasks))
+            (
+                run,
+                partial(
+                    _take, own=own, worker_id=worker_id, limits=limits, tasks=tasks, turned=turned
+                ),
+            )
         )
     office.loader.carry_out(tx, works)
     taken = [task for own in tasks.values() for task in own]
     behind = fencing.stand_back(fencing.TxFences(tx), taken, moment)
     steps.mark_claimed(tx, [*waiting, *(task.row for task in taken)])
     sent = [task for task in taken if task not in behind]
-    write(tx, Changes(counted=budgets.counted(sent, moment.at)))
+    changes = Changes(counted=budgets.counted(sent, moment.at))
+    turn_aside(changes, turned, (run for run, _ in works))
+    write(tx, changes)
+    office.breakers.meet(tx, sent)
     return sent
+
+
+def turn_aside(
+    changes: Changes, turned: Mapping[UUID, Sequence[StepRow]], runs: Iterable[Run]
+) -> None:
+    """Steps that were put off, or have another handler now, will be written as they are."""
+    if turned:
+        changes.rewritten += [row for own in turned.values() for row in own]
+        changes.audit += [entry for run in runs for entry in run.changes.audit]
 
 
 def _take(
@@ -137,9 +156,20 @@ def _take(
     worker_id: UUID,
     limits: Limits,
     tasks: dict[UUID, list[Task]],
+    turned: dict[UUID, list[StepRow]],
 ) -> None:
     mine = tasks[run.row.id] = []
-    for_all(run, own, lambda row: mine.append(own_claim(run, run.step(row.key), worker_id, limits)))
+    turned.pop(run.row.id, None)
+
+    def take(due: StepRow) -> None:
+        row = run.step(due.key)
+        goes = may_go(run, row)
+        if goes:
+            mine.append(own_claim(run, row, worker_id, limits))
+        if not goes or row.handler != due.handler:
+            turned.setdefault(run.row.id, []).append(row)
+
+    for_all(run, own, take)
 
 
 def own_claim(run: Run, row: StepRow, worker_id: UUID, limits: Limits) -> Task:
@@ -156,6 +186,9 @@ def own_claim(run: Run, row: StepRow, worker_id: UUID, limits: Limits) -> Task:
     route = run.route(row)
     if not route.kind.calls_out or overdue:
         return Task(row, route)
+    known = cached.recalled(run, row)
+    if known is not None:
+        return Task(row, route, answer=known)
     if row.pull and route.kind is not Kind.CELERY:  # it has an address since it was a task
         row.pull, row.expires_at = False, None
     if row.asking is None:

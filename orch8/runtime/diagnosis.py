@@ -30,6 +30,7 @@ from orch8.runtime.finding import (
     in_order,
 )
 from orch8.runtime.office import only
+from orch8.runtime.open_breakers import open_breakers
 from orch8.runtime.pinned import below_pin
 from orch8.runtime.preflight import ALIVE_SECONDS
 from orch8.runtime.run import CHILD
@@ -131,6 +132,7 @@ def _open(case: _Case) -> Iterator[Finding]:
         text = f"{len(frames)} blocks are live, the first {MOST_STEPS} steps were looked at"
         found.append(case.warning("EVIDENCE_INCOMPLETE", text, confidence=Confidence.CERTAIN))
     found += _unread(case)
+    found += open_breakers(case.tx, case.row.tenant_id, live, case.now)
     if not found:
         text = "nothing holds the instance up: its next transition is on its way"
         found.append(case.probable("NO_BLOCKER_FOUND", text, confidence=Confidence.LOW))
@@ -171,14 +173,8 @@ def _step(case: _Case, row: StepRow, *, paused: bool) -> Iterator[Finding]:
             f"the engine {does}",
             health=Health.DEGRADED, severity=Severity.WARNING, evidence=_attempt(row),
         )  # fmt: skip
-    elif row.waits_for == FENCE:
-        yield _fenced(case, direct, row)
-    elif row.waits_for == PLACE and row.state == StepState.SCHEDULED:
-        yield holdups.in_line(direct, case.tx, row)
-    elif row.waits_for == CHILD and row.state == StepState.WAITING:
-        yield _child(case, direct, row)
-    elif row.waits_for in UNANSWERED and row.state == StepState.WAITING:
-        yield unanswered(case.tx, direct, row)
+    elif (awaited := _awaited(case, direct, row)) is not None:
+        yield awaited
     elif row.waits_for and row.waits_for.startswith(_SIGNAL):
         yield _signal(case, row)
     elif row.pull and row.state == StepState.RUNNING:
@@ -195,6 +191,19 @@ def _step(case: _Case, row: StepRow, *, paused: bool) -> Iterator[Finding]:
         )  # fmt: skip
     elif not paused:
         yield _scheduled(case, direct, row)
+
+
+def _awaited(case: _Case, direct: Make, row: StepRow) -> Finding | None:
+    """What in this installation the step waits for, if anything."""
+    if row.waits_for == FENCE:
+        return _fenced(case, direct, row)
+    if row.waits_for == PLACE and row.state == StepState.SCHEDULED:
+        return holdups.in_line(direct, case.tx, row)
+    if row.waits_for == CHILD and row.state == StepState.WAITING:
+        return _child(case, direct, row)
+    if row.waits_for in UNANSWERED and row.state == StepState.WAITING:
+        return unanswered(case.tx, direct, row)
+    return None
 
 
 def _parked(direct: Make, row: StepRow) -> Finding:

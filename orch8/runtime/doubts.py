@@ -28,7 +28,7 @@ def doubt(run: Run, row: StepRow, reason: str) -> None:
     """The step's present attempt is in doubt."""
     if Effect(row.effect).repeatable:
         return
-    block = run.index[row.block_id]
+    block = run.block(row)
     provider = block.provider if isinstance(block, Step) else None
     run.changes.doubted.append(
         Doubt(

@@ -13,6 +13,15 @@ from orch8.errors import ConfigurationError
 from orch8.storage.rows import InstanceRow, StepRow
 
 
+def new_attempt(row: StepRow) -> None:
+    """The next dispatch is a new attempt: its key and its request are made anew."""
+    row.generation += 1
+    row.progress = {**(row.progress or {}), "previous_key": row.idempotency_key}
+    row.idempotency_key = row.fingerprint = row.request = row.first_dispatched_at = None
+    row.last_dispatched_at = row.provider_ref = None
+    row.dispatches = 0
+
+
 class KeyMaker:
     """Derives keys from the secret: nobody can guess one, and nothing needs to be stored to make
     the same one again. The secret must outlive the database.

@@ -13,6 +13,7 @@ from uuid import UUID
 from orch8.blocks.for_each import is_page, pages_from
 from orch8.engine.scope import CONTEXT, STATE, NeedsValues, OutputRef, Part, Ref, StepRef
 from orch8.runtime import elsewhere, event_waits
+from orch8.runtime.breakers import PROBE, permit
 from orch8.runtime.budgets import asked_history
 from orch8.runtime.identity import holder_key
 from orch8.runtime.library import Library
@@ -163,6 +164,8 @@ class Loader:
             return budgets.attempts_on(tx, run.row.tenant_id, *attempts)
         if event_waits.is_asked(ref):
             return event_waits.load(tx, run, ref)
+        if ref.name.startswith(PROBE):
+            return permit(tx, run, ref)
         kind, _, rest = ref.name.partition(":")
         if kind in elsewhere.READERS:
             return elsewhere.READERS[kind](tx, self._library, run.row.tenant_id, rest)

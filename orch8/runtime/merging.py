@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from orch8.engine.expressions import Dialect
+from orch8.engine.outcome import Outcome, Status
 from orch8.engine.scope import CONTEXT
 from orch8.runtime.routes import Kind
 from orch8.runtime.run import Run
@@ -15,12 +16,14 @@ from orch8.storage.rows import StepRow
 from orch8.storage.transaction import dumps
 
 
-def merge(run: Run, row: StepRow, output: Any) -> None:
-    """The members of the output stand in the context's data, before anything that follows reads it.
+def merge(run: Run, row: StepRow, outcome: Outcome, output: Any) -> None:
+    """The members of what a pull step put out stand in the context, before anything reads it.
 
     A context that would be too large stays as it is, and the audit log tells: the step is done all
     the same, and what it put out is kept as its output. Raises NeedsValues.
     """
+    if not row.pull or outcome.status is not Status.COMPLETED:
+        return
     if not isinstance(output, dict) or not output or not _merges(run, row):
         return
     context = run.known.get(CONTEXT)

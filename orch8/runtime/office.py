@@ -12,6 +12,7 @@ from orch8.config import Settings
 from orch8.errors import NotFound
 from orch8.limits import Limit
 from orch8.runtime.ahead import Ahead
+from orch8.runtime.breakers import Breakers
 from orch8.runtime.declines import policy_at
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.library import Library
@@ -47,9 +48,10 @@ class Office:
         self.library = Library()
         self.loader = Loader(self.library, Contexts())
         self.routes, self.queues = Routes(settings), Queues()
+        self.breakers = Breakers(settings.breaker_threshold, settings.breaker_cooldown)
         self.around = Surroundings(
             settings, KeyMaker(settings.key_secret), self.routes.find, random.random, uuid7,
-            self.cipher, self.queues,
+            self.cipher, self.queues, self.breakers,
         )  # fmt: skip
         self.ahead, self.sweep, self.meter = Ahead(), Sweep(), Meter()
         self._limits = Limits()
@@ -57,11 +59,16 @@ class Office:
 
     @contextmanager
     def begin(self) -> Iterator[Tx]:
-        """A transaction with fresh routes and queues."""
-        with self.database.begin() as tx:
-            self.routes.refresh(tx)
-            self.queues.refresh(tx)
-            yield tx
+        """A transaction with fresh routes, queues and breakers."""
+        try:
+            with self.database.begin() as tx:
+                self.routes.refresh(tx)
+                self.queues.refresh(tx)
+                self.breakers.refresh(tx)
+                yield tx
+        except BaseException:
+            self.breakers.forget()
+            raise
 
     def run(
         self,

@@ -20,6 +20,7 @@ from orch8.handlers.stubs import stub
 from orch8.runtime.answering import answer, park
 from orch8.runtime.approving import look
 from orch8.runtime.builtins import DURABLE
+from orch8.runtime.cached import recalled
 from orch8.runtime.doubts import in_doubt
 from orch8.runtime.offering import note, tell
 from orch8.runtime.routes import LOOK, Kind
@@ -38,16 +39,19 @@ def perform(run: Run, row: StepRow) -> None:
         return
     route = run.route(row)
     kind = route.kind
-    if kind is Kind.PULL:
-        run.offer(row)
-        return
-    if kind.calls_out:  # since it was claimed it has an address
-        row.state, row.lane = StepState.SCHEDULED, run.lane(row)
-        run.schedule(row, run.now)
-        return
     try:
         if route is LOOK:
             look(run, row)
+            return
+        if kind is not Kind.DURABLE and (known := recalled(run, row)) is not None:
+            answer(run, row.key, known)
+            return
+        if kind is Kind.PULL:
+            run.offer(row)
+            return
+        if kind.calls_out:  # since it was claimed it has an address
+            row.state, row.lane = StepState.SCHEDULED, run.lane(row)
+            run.schedule(row, run.now)
             return
         params = _params(run, row)
         if kind is Kind.PURE:

@@ -20,11 +20,12 @@ from orch8.errors import (
     PayloadTooLarge,
 )
 from orch8.handlers.classify import spoken
-from orch8.runtime import budgets, pins, places
-from orch8.runtime.claim import dispatched
+from orch8.runtime import budgets, cached, pins, places
+from orch8.runtime.claim import dispatched, turn_aside
 from orch8.runtime.fencing import TxFences, stand_back
 from orch8.runtime.offering import event_of, note
 from orch8.runtime.office import Office
+from orch8.runtime.placing import may_be_taken
 from orch8.runtime.preparing import Limits, Task, prepare
 from orch8.runtime.reveal import reveal, unusable
 from orch8.runtime.routes import pull_lane
@@ -68,6 +69,7 @@ def poll(
     rows = steps.take_pull(tx, lane, min(limit, MAX_TASKS), exact=queue is not None)
     if not rows:
         return []
+    office.breakers.refresh(tx, now=True)
     found, moment = instances.read_now(tx, {row.instance_id for row in rows})
     waiting = places.stand_back(tx, found, rows)
     steps.mark_claimed(tx, waiting)
@@ -75,12 +77,13 @@ def poll(
     sent: list[Task] = []
     failed: list[Item] = []
     works = []
+    turned: dict[UUID, list[StepRow]] = {}
     for instance_id in found:
         run = office.run(tx, found[instance_id], moment)
         own = [row for row in rows if row.instance_id == instance_id and row not in waiting]
         for row in own:
             run.known.values[StepRef(row.key)] = row
-        works.append((run, partial(_offered, own=own, worker_id=worker_id)))
+        works.append((run, partial(_offered, own=own, worker_id=worker_id, turned=turned)))
     office.loader.carry_out(tx, works)
     behind = stand_back(TxFences(tx), [task for run, _ in works for task in run.tasks], moment)
     steps.mark_claimed(tx, [task.row for task in behind])
@@ -95,7 +98,10 @@ def poll(
                 sent.append(task)
                 taken.append(_pull_task(run, task, params))
     events = [event_of(task.row, task_events.CLAIMED) for task in sent]
-    write(tx, Changes(counted=budgets.counted(sent, moment.at), noted=events))
+    changes = Changes(counted=budgets.counted(sent, moment.at), noted=events)
+    turn_aside(changes, turned, (run for run, _ in works))
+    write(tx, changes)
+    office.breakers.meet(tx, sent)
     claimed = [task.row for run, _ in works for task in run.tasks]
     lease = office.settings.worker_reaper_stale
     pulls.mark_pulled(tx, claimed, lease)
@@ -188,15 +194,25 @@ def _report(office: Office, tx: Tx, row: StepRow, got: Answer, worker_id: str, e
     change(office, tx, found[row.instance_id], moment, work, [current])
 
 
-def _offered(run: Run, *, own: list[StepRow], worker_id: str) -> None:
+def _offered(
+    run: Run, *, own: list[StepRow], worker_id: str, turned: dict[UUID, list[StepRow]]
+) -> None:
+    turned.pop(run.row.id, None)
     for waiting in own:
         row = run.step(waiting.key)
+        if not may_be_taken(run, row):
+            turned.setdefault(run.row.id, []).append(row)
+            continue
         row.epoch, row.state, row.worker, row.due_at = (
             row.epoch + 1,
             StepState.RUNNING,
             worker_id,
             None,
         )
+        known = cached.recalled(run, row)
+        if known is not None:
+            run.tasks.append(Task(row, run.route(row), answer=known))
+            continue
         if row.asking is None:
             dispatched(run, row)
         run.tasks.append(prepare_pull(run, row))

@@ -15,8 +15,9 @@ from typing import Any, Final
 from orch8.engine.outcome import CANCELLED, Answer, Verdict
 from orch8.handlers.classify import BY_OUTCOME
 from orch8.runtime import budgets, doubts
-from orch8.runtime.answering import answer, ask, new_attempt, park, send_again
+from orch8.runtime.answering import answer, ask, park, send_again
 from orch8.runtime.horizon import on_unknown, still_known, timeout_of
+from orch8.runtime.keys import new_attempt
 from orch8.runtime.run import Run
 from orch8.storage.rows import StepRow
 

@@ -18,9 +18,10 @@ from orch8.engine.outcome import CANCELLED, SKIPPED, Answer, Outcome, Status, Ve
 from orch8.errors import Conflict, InvalidArgument, NotFound, Problem
 from orch8.handlers.classify import named_outcome, spoken
 from orch8.runtime import budgets, doubts
-from orch8.runtime.answering import answer, ask, new_attempt, send_again
+from orch8.runtime.answering import answer, ask, send_again
 from orch8.runtime.doubts import UNRESOLVED
 from orch8.runtime.horizon import on_unknown, still_known
+from orch8.runtime.keys import new_attempt
 from orch8.runtime.office import Office, only
 from orch8.runtime.run import Run
 from orch8.runtime.signal import change

@@ -25,15 +25,24 @@ from orch8.engine.moves import CancelLeaf, Memo, Overdue, Schedule
 from orch8.engine.outcome import CANCELLED, Outcome, Status, Verdict
 from orch8.engine.scope import Known, Part, Scope, StepRef
 from orch8.engine.snapshot import Snapshot
-from orch8.errors import ExpressionError
-from orch8.runtime import alarms, consent, doubts, identity, interceptors, notices, offering, stops
+from orch8.runtime import (
+    alarms,
+    consent,
+    doubts,
+    identity,
+    interceptors,
+    notices,
+    offering,
+    placing,
+    stops,
+)
 from orch8.runtime.doubts import UNRESOLVED
-from orch8.runtime.due import due_at
+from orch8.runtime.entering import enter
 from orch8.runtime.errand import Errand
 from orch8.runtime.library import Published
 from orch8.runtime.places import place_of
 from orch8.runtime.readable import runtime_of
-from orch8.runtime.routes import LOOK, Kind, Route
+from orch8.runtime.routes import LOOK, Route
 from orch8.runtime.sandbox import stubbed
 from orch8.runtime.showing import ends_now, shown
 from orch8.runtime.sla import breach
@@ -47,8 +56,6 @@ from orch8.storage.traces import Trace
 ENGINE: Final = "engine"
 JANITOR: Final = "janitor"  # the lane in which read handlers are asked about attempts in doubt
 CHILD: Final = "child"  # what a sub_sequence waits for
-# An attempt that surely had no effect keeps its key when the instance is retried.
-_KEEPS_KEY: Final = frozenset({Verdict.FAILED_SAFE, Verdict.NOT_SENT})
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +133,8 @@ class Run:
         """The definition of a leaf."""
         block = self.index[row.block_id]
         assert isinstance(block, Step | SubSequence)
-        return block
+        fallback = getattr(block, "fallback", None)
+        return fallback if fallback is not None and row.handler == fallback.handler else block
 
     def route(self, row: StepRow) -> Route:
         """How the handler is reached that is called next: the step's own, or the one that is asked
@@ -162,7 +170,7 @@ class Run:
             for effect in decision.effects:
                 match effect:
                     case Schedule(key):
-                        refused = self._enter(key)
+                        refused = enter(self, key)
                         if refused is not None:
                             events.append(LeafSettled(key, refused))
                         elif self.stops is not None:
@@ -215,62 +223,9 @@ class Run:
             stops.ended(self, row, outcome)
         self.fire(LeafSettled(row.key, outcome))
 
-    def _enter(self, key: NodeKey) -> Outcome | None:
-        """A row for a leaf that was entered; an outcome instead if it cannot even be scheduled."""
-        block = self.index[key.block_id]
-        assert isinstance(block, Step | SubSequence)
-        handler = block.handler if isinstance(block, Step) else "sub_sequence"
-        route = self.around.route(self.row.tenant_id, handler)
-        row = StepRow(
-            self.row.id, str(key), self.around.new_id(), self.row.tenant_id, key.block_id, handler,
-            "none", StepState.SCHEDULED, self.row.lane, self.now, path=key.path, round=key.round,
-        )  # fmt: skip
-        due = self.now
-        if isinstance(block, Step):
-            effect = block.effect or (Effect(route.effect) if route.effect else Effect.EXTERNAL)
-            row.effect = effect.value
-            row.lane = block.lane or row.lane
-            try:
-                due = due_at(self, block, key)
-            except ExpressionError as problem:
-                row.state, row.finished_at = StepState.FAILED, self.now
-                row.error = {"message": problem.detail, "code": problem.code}
-                self.entered[key] = row
-                return Outcome(Status.FAILED, row.error)
-            if block.deadline is not None:
-                row.deadline_at = block.deadline.after(due, self.zone)
-        if key.round > 1:
-            self._inherit(row, key)
-        if self.row.dry_run:
-            route = stubbed(route, row.effect)
-        self.entered[key] = row
-        self.arrivals.append(row)
-        if consent.lacking(self, row, block):
-            self.schedule(row, due)
-        elif route.kind is Kind.PULL:
-            self.offer(row, due)
-        else:
-            row.pull = route.kind is Kind.CELERY  # its worker completes it by its id
-            self.schedule(row, due)
-        return None
-
     def offer(self, row: StepRow, due: datetime | None = None) -> None:
-        """The step waits for a pull worker from ``due`` on, until its time-out or deadline."""
-        offering.offer(self, row, due or self.now)
-
-    def _inherit(self, row: StepRow, key: NodeKey) -> None:
-        """A step entered again keeps the key, and the frozen request, of an attempt that surely had
-        no effect, unless the context has changed since: then it is another attempt.
-        """
-        before = self.known.get(StepRef(NodeKey(key.block_id, key.path, key.round - 1)))
-        if (
-            before is not None
-            and before.outcome in _KEEPS_KEY
-            and before.context_version == self.row.context_version
-        ):
-            row.idempotency_key, row.generation = before.idempotency_key, before.generation
-            row.request, row.first_dispatched_at = before.request, before.first_dispatched_at
-            row.fingerprint = before.fingerprint if before.request is not None else None
+        """The step waits for a pull worker from ``due`` on, or for what stands in for its call."""
+        placing.offer(self, row, due or self.now)
 
     def schedule(self, row: StepRow, due: datetime) -> None:
         """The row wants a worker at ``due``, or after the instance is resumed. An attempt in doubt

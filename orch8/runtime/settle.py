@@ -19,17 +19,19 @@ from orch8.engine.lifecycle import LIVE, StepState
 from orch8.engine.outcome import CANCELLED, Answer, Verdict
 from orch8.engine.scope import NeedsValues, Ref, StepRef
 from orch8.limits import Limit
-from orch8.runtime import budgets
+from orch8.runtime import breakers, budgets
 from orch8.runtime.answering import answer, ask, lost, park
 from orch8.runtime.claim import own_claim
-from orch8.runtime.doubts import UNRESOLVED, contradiction, doubt, told
+from orch8.runtime.doubts import UNRESOLVED, doubt
 from orch8.runtime.errand import Errand
 from orch8.runtime.fencing import TxFences, pass_on, stand_back, unsend
 from orch8.runtime.hooks import concluded
 from orch8.runtime.horizon import still_known
+from orch8.runtime.late import heard_late
 from orch8.runtime.loading import for_all
 from orch8.runtime.office import Office
 from orch8.runtime.performing import expire, perform
+from orch8.runtime.placing import may_go
 from orch8.runtime.preparing import Limits, Task
 from orch8.runtime.reconcile import heard
 from orch8.runtime.routes import Kind
@@ -39,7 +41,7 @@ from orch8.runtime.showing import shown
 from orch8.storage import fences, places, steps
 from orch8.storage.changes import Changes, write
 from orch8.storage.instances import instance_of
-from orch8.storage.rows import Evidence, InstanceRow, Moment, StepRow
+from orch8.storage.rows import InstanceRow, Moment, StepRow
 from orch8.storage.transaction import Tx
 
 # A claim is open while it runs, or waits for word on a call that was sent or is offered to pull
@@ -128,7 +130,7 @@ def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | Non
     )
     _forget_heard(tx, own)
     for item in late:
-        now = _in_doubt(tx, item, changes)
+        now = heard_late(tx, item.task.row, item.came, changes)
         if now is not None:
             task = replace(item.task, row=now)
             own[now.instance_id].append(replace(item, task=task, late=True))
@@ -151,6 +153,7 @@ def settle(office: Office, tx: Tx, items: Sequence[Item], claimer: Claimer | Non
     changes.left = []
     if result.tasks:
         _follow(tx, [run for run, _ in works], changes, result)
+        office.breakers.meet(tx, result.tasks)
     write(tx, changes)
     result.settled, result.late = len(items) - len(late), len(late)
     return result
@@ -247,6 +250,7 @@ def _give_back(run: Run, row: StepRow, came: Deferral) -> None:
         run.schedule(row, run.now + timedelta(seconds=came.after * run.moment.rate))
         return
     unsend(row)
+    breakers.unsent(run, row)
     budgets.void(run, row)
     if run.cancelling(row.key) and row.outcome not in UNRESOLVED:
         run.end(row, CANCELLED)
@@ -327,7 +331,8 @@ def _follow_up(run: Run, claimer: Claimer, limits: Limits, allowance: int) -> No
     wanted: set[Ref] = set()
     for row in islice(calls, allowance):
         try:
-            run.tasks.append(own_claim(run, row, claimer.worker_id, limits))
+            if may_go(run, row):
+                run.tasks.append(own_claim(run, row, claimer.worker_id, limits))
         except NeedsValues as need:  # so do the others, perhaps
             wanted |= need.refs
     if wanted:
@@ -358,41 +363,3 @@ def _forget_heard(tx: Tx, own: dict[UUID, list[Item]]) -> None:
             for item in mine
             if not isinstance(item.came, Expired) or item.task.row.id in silent
         ]
-
-
-def _in_doubt(tx: Tx, item: Item, changes: Changes) -> StepRow | None:
-    """An answer under an old claim is evidence. It resolves its attempt, the row of which is
-    returned, if that is open and has not been sent again. If it contradicts what is recorded, that
-    is an incident; nothing is overwritten.
-    """
-    row, came = item.task.row, item.came
-    if not isinstance(came, Answer) or row.asking is not None:
-        return None
-    changes.evidence.append(late_evidence(row, came))
-    now = next(iter(steps.read_steps(tx, [(row.instance_id, row.key)])), None)
-    if now is None:
-        return None
-    if resolves(now, row, came):
-        return now
-    against = contradiction(now, row.generation, came.verdict)
-    if against is not None:
-        changes.incidents.append(against)
-        changes.audit.append(told(against))
-    return None
-
-
-def late_evidence(row: StepRow, came: Answer) -> Evidence:
-    """What is kept of an answer under an old claim; ``row`` is the row as it was claimed then."""
-    body = {"error": came.error, "late": True, **came.evidence}
-    return Evidence(
-        row.tenant_id, row.instance_id, row.node_key, row.epoch, "late_answer", came.verdict, body
-    )  # fmt: skip
-
-
-def resolves(now: StepRow, claimed: StepRow, came: Answer) -> bool:
-    """Whether a late answer says how the present attempt ended: it is open, its outcome unknown,
-    and it is not being sent again right now.
-    """
-    same = (now.idempotency_key, now.generation) == (claimed.idempotency_key, claimed.generation)
-    idle = now.state in LIVE and (now.state != StepState.RUNNING or now.asking is not None)
-    return same and idle and now.outcome in UNRESOLVED and came.verdict not in UNRESOLVED

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from orch8.runtime.breakers import Breakers
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.queues import Queues
 from orch8.runtime.routes import Route
@@ -30,3 +31,4 @@ class Surroundings:
     new_id: Callable[[], UUID]
     cipher: Cipher = OPEN
     queues: Queues = field(default_factory=Queues)
+    breakers: Breakers = field(default_factory=Breakers)

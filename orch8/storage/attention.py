@@ -125,6 +125,25 @@ def doubts_of(tx: Tx, instance_id: UUID, node_key: str) -> list[Row]:
     return tx.rows(sql, {"i": instance_id, "k": node_key})
 
 
+def doubts_of_instance(tx: Tx, instance_id: UUID, limit: int) -> list[Row]:
+    """Every doubt there was about the attempts of an instance."""
+    sql = """SELECT node_key, generation, handler, idempotency_key, opened_at, resolved_at,
+                resolved_by, verdict
+             FROM doubts WHERE instance_id = %(i)s ORDER BY node_key, generation LIMIT %(limit)s"""
+    return tx.rows(sql, {"i": instance_id, "limit": limit})
+
+
+def recent_doubts(tx: Tx, tenant_id: str, limit: int) -> list[Row]:
+    """The attempts of a tenant that are in doubt, then those that were, the latest first."""
+    shown = "instance_id, node_key, generation, resolved_by, verdict"
+    sql = f"""(SELECT {shown} FROM doubts WHERE tenant_id = %(t)s AND resolved_at IS NULL
+               ORDER BY opened_at DESC LIMIT %(limit)s)
+              UNION ALL
+              (SELECT {shown} FROM doubts WHERE tenant_id = %(t)s AND resolved_at IS NOT NULL
+               ORDER BY resolved_at DESC LIMIT %(limit)s)"""
+    return tx.rows(sql, {"t": tenant_id, "limit": limit})
+
+
 def evidence_at(tx: Tx, instance_id: UUID, node_key: str, limit: int) -> list[Row]:
     """What was observed of a node's calls, the oldest first; of more than ``limit`` the latest."""
     sql = """SELECT * FROM (SELECT id, at, epoch, kind, verdict, body FROM evidence

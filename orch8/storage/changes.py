@@ -6,7 +6,6 @@ handed over as JSON recordsets: one round trip, whatever their number.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import fields
 from datetime import datetime
 from operator import itemgetter
@@ -14,8 +13,9 @@ from typing import Any
 from uuid import UUID
 
 from orch8.errors import BusinessKeyTaken
-from orch8.storage import derived, event_waits, fences, places
+from orch8.storage import breakers, derived, event_waits, fences, places
 from orch8.storage.alarms import ARM, Alarm, alarm_rows
+from orch8.storage.breakers import Felt
 from orch8.storage.budgets import COUNT, JUDGE, Counted, Judged, counted_rows, judged_rows
 from orch8.storage.derived import Repointed
 from orch8.storage.emissions import EMIT, Emission, emission_rows
@@ -23,6 +23,7 @@ from orch8.storage.event_waits import EventWait, WaitOver
 from orch8.storage.fences import Hold
 from orch8.storage.halts import Halt, halt
 from orch8.storage.ids import uuid7
+from orch8.storage.instance_parts import ADVANCE, CREATE, advanced_rows, created_rows
 from orch8.storage.instances import state_place
 from orch8.storage.months import span, within
 from orch8.storage.outbox import TELL, Notice, notice_rows
@@ -98,44 +99,6 @@ _INSERT = f"""entered AS (
     INSERT INTO steps ({_NAMES})
     SELECT {_VALUES} FROM json_to_recordset(%(entered)s::json)
         AS r(request text, {_record(_PLAIN)}))"""
-_ADVANCED = (
-    "id", "snapshot", "state", "updated_at", "cancelling", "paused_at", "paused_as", "attention",
-    "outcome", "error", "round", "context_version", "finished_at", "executed",
-)  # fmt: skip
-_ADVANCE = f"""advanced AS (
-    UPDATE instances i SET snapshot = r.snapshot, state = r.state, updated_at = r.updated_at,
-        cancelling = r.cancelling, paused_at = r.paused_at, paused_as = r.paused_as,
-        attention = r.attention, outcome = r.outcome, error = r.error, round = r.round,
-        context_version = r.context_version, finished_at = r.finished_at, executed = r.executed
-    FROM json_to_recordset(%(advanced)s::json) AS r(id uuid, snapshot jsonb, state text,
-        updated_at timestamptz, cancelling boolean, paused_at timestamptz, paused_as text,
-        attention jsonb, outcome text, error jsonb, round smallint, context_version integer,
-        finished_at timestamptz, executed integer)
-    WHERE i.id = r.id AND {within("i.id")})"""
-# A key that is taken keeps its instance; the rest of the statement then lacks the new one.
-_CREATE = """new AS MATERIALIZED (
-    SELECT * FROM json_to_recordset(%(created)s::json) AS r(id uuid, tenant_id text, namespace text,
-        sequence_id uuid, state text, snapshot jsonb, lane text, priority text, timezone text,
-        metadata jsonb, idempotency_key text, request_sha256 text, fork_id uuid,
-        parent_instance_id uuid, parent_node_key text, depth smallint, created_at timestamptz,
-        updated_at timestamptz, finished_at timestamptz, outcome text, error jsonb,
-        context_version integer, session_id uuid, dry_run boolean, terms jsonb)),
-keyed AS (
-    INSERT INTO instance_keys (tenant_id, key, instance_id)
-    SELECT tenant_id, idempotency_key, id FROM new WHERE idempotency_key IS NOT NULL
-    ORDER BY tenant_id, idempotency_key
-    ON CONFLICT (tenant_id, key) DO NOTHING RETURNING instance_id),
-created AS (
-    INSERT INTO instances (id, tenant_id, namespace, sequence_id, state, snapshot, lane, priority,
-        timezone, metadata, idempotency_key, request_sha256, fork_id, parent_instance_id,
-        parent_node_key, depth, created_at, updated_at, finished_at, outcome, error,
-        context_version, session_id, dry_run, terms)
-    SELECT id, tenant_id, namespace, sequence_id, state, snapshot, lane, priority, timezone,
-        metadata, idempotency_key, decode(request_sha256, 'hex'), fork_id, parent_instance_id,
-        parent_node_key, depth, created_at, updated_at, finished_at, outcome, error,
-        context_version, session_id, dry_run, terms
-    FROM new WHERE idempotency_key IS NULL OR id IN (SELECT instance_id FROM keyed)
-    RETURNING id)"""
 _CONTEXT = """contexts_kept AS (
     INSERT INTO contexts (instance_id, version, tenant_id, body)
     SELECT instance_id, version, tenant_id, body FROM json_to_recordset(%(contexts)s::json)
@@ -255,10 +218,11 @@ class Changes:
     waits_over: list[WaitOver]
     emitted: list[Emission]
     alarms: list[Alarm]
-    let_go: list[Hold]  # fences, by a statement of their own; so the next three
+    let_go: list[Hold]  # fences, by a statement of their own; so all that follow
     repointed: list[Repointed]  # versions of instances' own
     left: list[Place]
     halted: list[Halt]
+    felt: list[Felt]  # what answers said of their handlers
 
     def __init__(self, **given: list[Any]) -> None:
         self.__dict__.update(given)
@@ -315,8 +279,8 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     rewritten = [_columns(tx, row, _UPDATED) | _request(row) for row in changes.rewritten]
     add(_UPDATE, "rewritten", rewritten)
     add(_INSERT, "entered", [_columns(tx, row, _PLAIN) | _request(row) for row in changes.entered])
-    add(_ADVANCE, "advanced", [_present(row, _ADVANCED) for row in changes.advanced])
-    add(_CREATE, "created", [_created(row) for row in changes.created])
+    add(ADVANCE, "advanced", advanced_rows(changes.advanced))
+    add(CREATE, "created", created_rows(changes.created))
     add(
         _CONTEXT,
         "contexts",
@@ -356,6 +320,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
     if sum(row.keyed for row in rows) < len(changes.business_keys) + len(changes.emitted):
         raise BusinessKeyTaken
     halt(tx, changes.halted)
+    breakers.record(tx, changes.felt)  # which never come alone
     return frozenset(row.id for row in rows if not row.keyed)
 
 
@@ -382,11 +347,6 @@ def _request(row: StepRow) -> dict[str, Any]:
     return {} if row.request is None else {"request": encoded(row.request)}
 
 
-def _present(row: InstanceRow, names: Iterable[str]) -> dict[str, Any]:
-    values = row.__dict__
-    return {name: values[name] for name in names if values[name] is not None}
-
-
 def _context(
     tx: Tx, instance_id: UUID, version: int, tenant_id: str, context: Any
 ) -> dict[str, Any]:
@@ -397,13 +357,6 @@ def _context(
 def _state(tx: Tx, instance_id: UUID, key: str, tenant_id: str, value: Any) -> dict[str, Any]:
     sealed = tx.cipher.seal_value(value, state_place(instance_id, key))
     return {"instance_id": instance_id, "key": key, "tenant_id": tenant_id, "value": sealed}
-
-
-def _created(row: InstanceRow) -> dict[str, Any]:
-    out = _present(row, row.__dict__)
-    if row.request_sha256 is not None:
-        out["request_sha256"] = bytes(row.request_sha256).hex()
-    return out
 
 
 def _named(values: tuple[Any, ...], names: str) -> dict[str, Any]:

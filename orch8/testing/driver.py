@@ -29,6 +29,7 @@ from orch8.runtime.errand import Errand
 from orch8.runtime.fencing import pass_on, stand_back
 from orch8.runtime.hooks import concluded
 from orch8.runtime.keys import KeyMaker
+from orch8.runtime.late import late_evidence, resolves
 from orch8.runtime.loading import carry_out
 from orch8.runtime.preparing import Limits, Task
 from orch8.runtime.routes import Kind, Routes
@@ -37,8 +38,6 @@ from orch8.runtime.settle import (
     Expired,
     Item,
     holds,
-    late_evidence,
-    resolves,
     settle_run,
     unsent,
 )

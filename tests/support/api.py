@@ -28,7 +28,7 @@ TABLES = (
     "unlimited_keys", "credentials", "outbox", "deliveries",
     "schedules", "schedule_runs", "triggers", "events", "sessions", "checkpoints",
     "traces", "event_waits", "declarations", "emissions", "places", "alarms", "pools",
-    "pool_resources",
+    "pool_resources", "circuit_breakers",
     "task_events", "task_logs", "worker_commands", "version_pins", "routing_rules",
     "queue_dispatch", "task_pushes",
 )  # fmt: skip

@@ -37,6 +37,7 @@ QUICK: Mapping[str, str] = {
     "ORCH8_HEARTBEAT_SECS": "0.5",
     "ORCH8_HANDLER_TIMEOUT_SECS": "2",
     "ORCH8_POISON_CRASHES": "0",
+    "ORCH8_BREAKER_COOLDOWN_SECS": "2",
 }
 
 _POLL = 0.02

@@ -232,8 +232,6 @@ NOT_YET: list[tuple[dict[str, Any], str]] = [
     *(
         (charge(**{name: value}), f"/blocks/0/{name}")
         for name, value in {
-            "cache_key": "k",
-            "fallback_handler": "h",
             "compensation": {"handler": "h"},
             "output_schema": "invoice.v1",
         }.items()

@@ -105,8 +105,8 @@ MUTANTS: Final = (
         "budget_counted_when_planned",
         "A charge that waits behind a fence counts against its card though nothing was sent.",
         "orch8/runtime/claim.py",
-        "write(tx, Changes(counted=budgets.counted(sent, moment.at)))",
-        "write(tx, Changes(counted=budgets.counted(taken, moment.at)))",
+        "changes = Changes(counted=budgets.counted(sent, moment.at))",
+        "changes = Changes(counted=budgets.counted(taken, moment.at))",
         (f"{_MINE}test_charge_behind_a_fence_is_not_counted",),
     ),
     Mutant(
