@@ -20,7 +20,7 @@ HOOKS: Final = ("on_failure", "on_cancel")
 AT_ONCE: Final = frozenset(
     {
         "noop", "log", "fail", "assert", "transform", "set_state", "get_state", "delete_state",
-        "merge_state", "start_sequence", "emit_event", "send_signal", "query_instance",
+        "merge_state", "start_sequence", "emit_event", "query_instance",
     }
 )  # fmt: skip
 # Members of a step that say when or how often it is called: here it is done once, at once.

@@ -20,7 +20,7 @@ from orch8.blocks import (
     try_catch,
 )
 from orch8.blocks.absent import ABSENT
-from orch8.definition.findings import UNLIMITED, Findings, closest
+from orch8.definition.findings import UNLIMITED, Findings, closest, near
 from orch8.definition.outline import Node, Outline
 from orch8.engine.duration import Duration
 from orch8.errors import Problem
@@ -177,7 +177,9 @@ def _seconds(deadline: Duration | None) -> float:
 
 @lru_cache(maxsize=1024)
 def _resembled(handler: str) -> str | None:
-    return None if handler in BUILTIN_PARAMS else closest(handler, _MISSPELT)
+    if handler in BUILTIN_PARAMS:
+        return None
+    return next((name for name in sorted(_MISSPELT) if near(handler, name)), None)
 
 
 def _always(condition: str | None) -> bool:

@@ -30,6 +30,7 @@ from orch8.runtime import sessions
 from orch8.runtime.due import postpone
 from orch8.runtime.hooks import concluded
 from orch8.runtime.identity import claim, holder_of
+from orch8.runtime.inputs import LANES, validate
 from orch8.runtime.library import Published
 from orch8.runtime.office import Office
 from orch8.runtime.run import Run
@@ -42,7 +43,6 @@ from orch8.storage.rows import InstanceRow, Moment
 from orch8.storage.transaction import Row, Tx
 
 TRIES = 3  # of taking a business key that others take and give back at the same moment
-LANES = {"Critical": "interactive", "High": "interactive", "Normal": "renewal", "Low": "bulk"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,23 +313,4 @@ def check(office: Office, request: StartRequest) -> None:
     if size > office.settings.max_context:
         raise PayloadTooLarge(
             f"context too large: {size} bytes, the limit is {office.settings.max_context}"
-        )
-
-
-def validate(published: Published, context: Any) -> None:
-    """Raises Unprocessable with every problem if the sequence's input schema refuses the data."""
-    validator = published.sequence.input_schema
-    if validator is None:
-        return
-    data = context.get("data") if isinstance(context, dict) else None
-    problems = [
-        Problem(
-            "/context/data" + "".join(f"/{part}" for part in found.absolute_path),
-            found.message[:300],
-        )
-        for found in validator.iter_errors(data)
-    ]
-    if problems:
-        raise Unprocessable(
-            f"context.data failed input_schema validation: {problems[0].message}", errors=problems
         )

@@ -27,11 +27,12 @@ from orch8.errors import (
 from orch8.handlers.classify import spoken
 from orch8.runtime.answering import answer
 from orch8.runtime.identity import correlation_text, holder_of
+from orch8.runtime.inputs import LANES, validate
 from orch8.runtime.library import Published
 from orch8.runtime.retry import again
 from orch8.runtime.run import Run
 from orch8.runtime.signal import SignalRequest
-from orch8.runtime.start import LANES, StartRequest, begin, validate
+from orch8.runtime.start import StartRequest, begin
 from orch8.runtime.zone import zone_of
 from orch8.storage.rows import InstanceRow
 from orch8.testing.clock import VirtualClock, aware, span

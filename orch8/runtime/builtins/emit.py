@@ -9,8 +9,8 @@ from orch8.engine.outcome import COMPLETED, Verdict, failed
 from orch8.errors import ExpressionError, Unprocessable
 from orch8.runtime.builtins.children import bear
 from orch8.runtime.elsewhere import Aim, emitted_part, trigger_part
+from orch8.runtime.inputs import LANES, validate
 from orch8.runtime.run import Run
-from orch8.runtime.start import LANES, validate
 from orch8.storage.emissions import EVERYBODY, Emission
 from orch8.storage.rows import StepRow
 from orch8.storage.transaction import dumps

@@ -37,10 +37,9 @@ MUTANTS: Final = (
     Mutant(
         "task_offered_before_its_approval",
         "A pull worker is handed a step that nobody has approved yet.",
-        "orch8/runtime/run.py",
-        "        if consent.lacking(self, row, block):\n            self.schedule(row, due)\n"
-        "        elif route.kind is Kind.PULL:\n",
-        "        if route.kind is Kind.PULL:\n",
+        "orch8/runtime/entering.py",
+        "    if consent.lacking(run, row, block):\n        run.schedule(row, due)\n    elif route",
+        "    if route",
         (f"{_GATES}test_gated_task_is_not_offered_before_the_answer",),
     ),
     Mutant(

@@ -31,7 +31,7 @@ MUTANTS: Final = (
     Mutant(
         "late_answer_ends_a_step_that_is_in_flight",
         "A late answer settles a step that is being sent again right now.",
-        "orch8/runtime/settle.py",
+        "orch8/runtime/late.py",
         "idle = now.state in LIVE and (now.state != StepState.RUNNING or now.asking is not None)",
         "idle = now.state in LIVE",
         (f"{_SETTLE}test_settle_keeps_an_old_answer_as_evidence_only",),
@@ -39,7 +39,7 @@ MUTANTS: Final = (
     Mutant(
         "late_answer_of_another_attempt",
         "A late answer to an attempt that was given up settles the attempt that took its place.",
-        "orch8/runtime/settle.py",
+        "orch8/runtime/late.py",
         "same = (now.idempotency_key, now.generation) == "
         "(claimed.idempotency_key, claimed.generation)",
         "same = now.node_key == claimed.node_key",
@@ -48,8 +48,8 @@ MUTANTS: Final = (
     Mutant(
         "late_answer_forgotten",
         "A worker that lost its lease comes back and knows how the call ended: nobody listens.",
-        "orch8/runtime/settle.py",
-        "    if resolves(now, row, came):\n        return now\n",
+        "orch8/runtime/late.py",
+        "    if resolves(now, claimed, came):\n        return now\n",
         "",
         (f"{_EVIDENCE}test_late_answer_of_a_worker_that_lost_its_lease_resolves_the_doubt",),
     ),

@@ -83,8 +83,8 @@ MUTANTS: Final = (
     Mutant(
         "round_inherits_any_key",
         "A retry by a person sends the key that brings the old refusal back.",
-        "orch8/runtime/run.py",
-        "            and before.outcome in _KEEPS_KEY\n",
+        "orch8/runtime/entering.py",
+        "        and before.outcome in _KEEPS_KEY\n",
         "",
         (f"{_REQUESTS}test_refused_charge_has_a_new_key_when_a_person_retries_it",),
     ),
