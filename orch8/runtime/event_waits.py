@@ -69,10 +69,12 @@ def standing(run: Run, row: StepRow) -> Standing | None:
 
 def begin(run: Run, row: StepRow, wanted: Wanted) -> Standing | None:
     """The step waits for these events, and has those of them that were told before. None, and
-    nothing is begun, while somebody else's turn is not over.
+    nothing is begun, while somebody else's turn is not over. A dry run takes no event: only a
+    person lets it go on.
     """
     question = orjson.dumps([wanted.correlation_key, wanted.names]).decode()
-    offered: Sequence[Row] | None = run.known.get(Part(_OFFER + question))
+    dry = run.row.dry_run
+    offered: Sequence[Row] | None = () if dry else run.known.get(Part(_OFFER + question))
     if offered is None:
         return None
     given = {event_id for event_id, _ in run.changes.taken}  # to a wait of this very transaction
@@ -83,7 +85,7 @@ def begin(run: Run, row: StepRow, wanted: Wanted) -> Standing | None:
             events.append(event)
     wait = EventWait(run.around.new_id(), row.tenant_id, row.instance_id, row.node_key, wanted)
     found = Standing(wait, tuple(events))
-    found = Standing(replace(wait, closed=found.satisfied), found.events)
+    found = Standing(replace(wait, closed=found.satisfied or dry), found.events)
     run.changes.waits.append(found.wait)
     run.changes.taken += [(event.id, wait.id) for event in events]
     run.known.replace(_part(row), found)

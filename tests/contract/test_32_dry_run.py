@@ -253,3 +253,34 @@ def test_retry_of_a_dry_run_is_dry(desk: Desk) -> None:
     desk.house.work()
     assert outputs(desk, made)["s"]["dry_run"] is True
     assert desk.house.keys() == []
+
+
+def test_dry_run_takes_no_event_from_a_real_one(desk: Desk) -> None:
+    """It waits until a person lets it go on; what producers told is still there."""
+    told = {
+        "tenant_id": "default", "event_name": "paid", "producer_event_id": "e1",
+        "correlation_key": "in_1", "payload": {},
+    }  # fmt: skip
+    event = desk.api.post("/events", told)["event_id"]
+    block = step("wait_for_event", events="paid", correlation_key="in_1") | {"wait_for_input": {}}
+    made = dry(desk, block)
+    assert made["state"] == "waiting"
+    answer = {"signal_type": {"custom": "human_input:s"}, "payload": {"value": "yes"}}
+    desk.api.post(f"/instances/{made['id']}/signals", answer)
+    desk.house.work()
+    assert desk.read(made)["state"] == "completed"
+    assert outputs(desk, made)["s"]["satisfied"] is False
+    assert desk.api.get(f"/events/{event}")["status"] == "pending"
+
+
+def test_real_runs_wait_takes_the_event_that_a_dry_one_left(desk: Desk) -> None:
+    """The same wait, not dry, has it at once."""
+    told = {
+        "tenant_id": "default", "event_name": "paid", "producer_event_id": "e1",
+        "correlation_key": "in_1", "payload": {},
+    }  # fmt: skip
+    desk.api.post("/events", told)
+    block = step("wait_for_event", events="paid", correlation_key="in_1") | {"wait_for_input": {}}
+    assert dry(desk, block)["state"] == "waiting"
+    made = desk.run({"id": "real", "blocks": [block]})
+    assert made["state"] == "completed"

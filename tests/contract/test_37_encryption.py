@@ -208,6 +208,17 @@ def test_api_shows_outputs_as_they_were(houses: Callable[..., House]) -> None:
     assert PLANTED not in "".join(kept(house))
 
 
+def test_marks_of_loops_are_told_from_sealed_collections(houses: Callable[..., House]) -> None:
+    """How many items there are is known to who has the key."""
+    body = [{"type": "step", "id": "say", "handler": "log"}]
+    each = {"type": "for_each", "id": "each", "collection": ["a", "b"], "item_var": "x"}
+    with seated(houses(encryption_key=NEW)) as desk:
+        made = desk.run({"id": "looping", "blocks": [{**each, "body": body}]})
+        found = desk.api.get(f"/instances/{made['id']}/outputs")
+    marks = [row["output"] for row in found if row["block_id"] == "each"]
+    assert [mark["_total"] for mark in marks] == [2, 2, 2]
+
+
 def test_checkpoints_are_sealed(houses: Callable[..., House]) -> None:
     """Those of operators, and those of workers that a task goes on from."""
     house = houses(encryption_key=NEW, handler_url="")
