@@ -10,11 +10,11 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-from tests.support.house import house, houses, provider
+from tests.support.house import house, houses, provider, spares
 from tests.support.servers import postgres, redis_server
 from tests.support.stub import stub
 
-__all__ = ["house", "houses", "postgres", "provider", "redis_server", "stub"]
+__all__ = ["house", "houses", "postgres", "provider", "redis_server", "spares", "stub"]
 
 _SLOW_TO_DRAW = (HealthCheck.too_slow, HealthCheck.data_too_large)
 

@@ -334,7 +334,7 @@ def test_bound_on_steps_ends_a_loop_that_catches_everything(houses: Callable[...
         found = desk.run({"id": "s", "blocks": [loop]})
         shown = desk.read(found)
         assert (shown["state"], shown["error"]["code"]) == ("failed", "too_many_steps")
-        assert len(ran(desk, found)) <= 7
+        assert len([each for each in ran(desk, found) if each != "l"]) <= 7
 
 
 def test_bound_on_steps_is_a_setting() -> None:

@@ -65,7 +65,7 @@ def test_gated_step_waits_before_its_handler(desk: Desk) -> None:
     """The instance and the node wait, nothing is put out, the handler is not called."""
     instance = desk.run(sequence(gate("ok", "charge")))
     assert instance["state"] == "waiting"
-    (node,) = desk.api.get(f"/instances/{instance['id']}/tree")
+    (node,) = desk.api.get(f"/instances/{instance['id']}/tree?flat=true")
     assert node["state"] == "waiting"
     assert outputs(desk.api, instance) == []
     assert desk.house.keys() == []
@@ -396,9 +396,8 @@ def test_process_that_is_lost_while_it_looks_loses_nothing(desk: Desk) -> None:
 
 # -- dry run ---------------------------------------------------------------------------------------
 def automatic(desk: Desk, **runtime: bool) -> Any:
-    """An instance whose context says this of its run."""
-    context = {"data": {}, "runtime": runtime}
-    return desk.run(sequence(gate(choices=COLOURS)), context=context)
+    """An instance of which this was asked when it was created."""
+    return desk.run(sequence(gate(choices=COLOURS)), **runtime)
 
 
 def test_dry_run_may_answer_by_itself(desk: Desk) -> None:

@@ -145,6 +145,7 @@ def test_reset_closes_and_keeps_the_breaker(desk: Desk) -> None:
     assert "opened_at" not in breaker(desk)
     told = desk.house.sql("SELECT actor, body FROM audit_log WHERE action = 'breaker.reset'")
     assert [(row.actor, row.body["from_state"]) for row in told] == [("ann", "open")]
+    desk.house.work()
     (task,) = worker.poll()
     assert task["instance_id"] == waiting["id"]
 
@@ -252,11 +253,13 @@ def test_one_call_finds_out(desk: Desk) -> None:
     for _ in range(3):
         desk.api.started(sequence())
     desk.house.advance(COOLDOWN * 2)
+    desk.house.work()
     (probe,) = worker.poll()
     assert breaker(desk)["state"] == "half_open"
     assert worker.poll() == []
     worker.complete(probe)
     assert (breaker(desk)["state"], breaker(desk)["failure_count"]) == ("closed", 0)
+    desk.house.work()
     assert len(worker.poll()) == 2
 
 
@@ -266,6 +269,7 @@ def test_failure_of_the_probe_opens_again(desk: Desk) -> None:
     desk.api.started(sequence())
     before = breaker(desk)
     desk.house.advance(COOLDOWN)
+    desk.house.work()
     (probe,) = worker.poll()
     worker.fail(probe)
     after = breaker(desk)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import psycopg2
@@ -37,6 +38,10 @@ CHARGE = {"id": "charge_once", "blocks": [{"type": "step", "handler": "charge", 
 WAITING = {"id": "wait_for_it", "blocks": [{"type": "wait_signal", "signal": "paid"}]}
 
 
+# The OpenAPI document, which is the same for every app.
+_DESCRIBED: dict[str, Any] = {}
+
+
 @dataclass
 class Api:
     """The app, its client, and the lanes that were announced."""
@@ -46,7 +51,6 @@ class Api:
     office: Office
     database: Database
     announced: list[str] = field(default_factory=list)
-    described: Mapping[str, Any] = field(default_factory=dict)
 
     def send(self, method: str, path: str, json: Any = None, **more: Any) -> TestResponse:
         """The answer, which is as the OpenAPI document says."""
@@ -101,37 +105,40 @@ class Api:
         return 200 if known else 201
 
     def _conforms(self, method: str, path: str, answer: TestResponse) -> None:
-        if not self.described:
-            self.described = self.client.get(
-                "/api-docs/openapi.json", headers=_key(self.app)
-            ).get_json()
-        operation = self._operation(method, path)
+        if not _DESCRIBED:
+            document = self.client.get("/api-docs/openapi.json", headers=_key(self.app)).get_json()
+            _DESCRIBED.update(document)
+        operation = _operation(method, path)
         if operation is None:
             return
         said = operation["responses"].get(str(answer.status_code))
         assert said is not None, (
             f"{method} {path} does not say that it can answer {answer.status_code}: {answer.text}"
         )
-        said = _resolved(self.described, said)
+        said = _resolved(_DESCRIBED, said)
         content = said.get("content", {}).get("application/json")
         if content is None:
             assert answer.mimetype != "application/json" or not answer.data
             return
-        schema = {**content["schema"], "components": self.described["components"]}
+        schema = {**content["schema"], "components": _DESCRIBED["components"]}
         problems = [
             f"{list(p.absolute_path)}: {p.message}"
             for p in Draft202012Validator(schema).iter_errors(answer.json)
         ]
         assert not problems, f"{method} {path} {answer.status_code}: {problems}"
 
-    def _operation(self, method: str, path: str) -> Any:
-        candidates = sorted(self.described["paths"].items(), key=lambda item: "{" in item[0])
-        for template, operations in candidates:
-            inside = "(.+)" if "rate-limits" in template else "([^/]+)"
-            pattern = re.sub(r"\\\{[^}]*\\\}", inside, re.escape(template))
-            if re.fullmatch(pattern, path) and method.lower() in operations:
-                return operations[method.lower()]
-        return None
+
+@cache
+def _operation(method: str, path: str) -> Any:
+    """What the document says of a request, None if nothing."""
+    for template, operations in sorted(
+        _DESCRIBED["paths"].items(), key=lambda each: "{" in each[0]
+    ):
+        inside = "(.+)" if "rate-limits" in template else "([^/]+)"
+        pattern = re.sub(r"\\\{[^}]*\\\}", inside, re.escape(template))
+        if re.fullmatch(pattern, path) and method.lower() in operations:
+            return operations[method.lower()]
+    return None
 
 
 @contextmanager

@@ -35,7 +35,7 @@ from orch8.storage.rows import InstanceRow, StepRow
 from orch8.storage.transaction import Row
 from orch8.testing.misbehaviour import Do, Rule
 from orch8.testing.provider import Provider
-from tests.support.servers import Database, clone
+from tests.support.servers import Database, Spares
 
 LANE = "renewal"
 WITHIN = 20.0  # seconds in which a condition has to come true
@@ -224,9 +224,15 @@ def provider() -> Iterator[Provider]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def spares() -> Spares:
+    """The databases of houses that are gone."""
+    return Spares()
+
+
 @pytest.fixture
 def houses(
-    postgres: Database, redis_server: EmbeddedRedis, provider: Provider
+    postgres: Database, redis_server: EmbeddedRedis, provider: Provider, spares: Spares
 ) -> Iterator[Callable[..., House]]:
     """Makes a house with the given settings on a database of its own."""
     with ExitStack() as ends:
@@ -236,7 +242,8 @@ def houses(
             nonlocal made
             made += 1
             name = f"{postgres.name}_house_{made}"
-            house = House(clone(postgres.server, name), redis_server, provider, **settings)
+            database = spares.take(postgres.server, name)
+            house = House(database, redis_server, provider, **settings)
             ends.callback(house.close)
             return house
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 import psycopg2
 import pytest
@@ -74,6 +75,86 @@ def clone(server: EmbeddedPostgres, name: str) -> Database:
             cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
             cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE orch8 OWNER {OWNER}')
     return Database(name, server)
+
+
+class Spares:
+    """Databases that earlier tests are done with: emptied, they are as good as new copies, which
+    take a second each.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Any, Any]] = {}  # what each was made of, and its first rows
+
+    def take(self, server: EmbeddedPostgres, name: str) -> Database:
+        """A migrated database without a row that a test has written."""
+        database = Database(name, server)
+        if name in self._known:
+            made_of, rows = self._known[name]
+            with _superuser(database) as cursor:
+                if _shape(cursor) == made_of:
+                    _empty(cursor, rows)
+                    return database
+        database = clone(server, name)
+        with _superuser(database) as cursor:
+            self._known[name] = _shape(cursor), _first_rows(cursor)
+        return database
+
+
+# What a test may have changed besides rows: then its database is not used again.
+_SHAPE: Final = """
+SELECT (SELECT (count(*), max(oid::bigint)) FROM pg_class),
+    (SELECT count(*) FROM pg_inherits), (SELECT count(*) FROM pg_attribute),
+    (SELECT (count(*), max(oid::bigint)) FROM pg_constraint), (SELECT count(*) FROM pg_trigger),
+    (SELECT string_agg(prosrc, '' ORDER BY oid) FROM pg_proc
+     WHERE pronamespace = 'public'::regnamespace)"""
+_TABLES: Final = """
+SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND NOT relispartition
+    AND relkind IN ('r', 'p') AND relname <> 'alembic_version' ORDER BY relname"""
+
+_OTHERS: Final = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()"""
+
+
+@contextlib.contextmanager
+def _superuser(database: Database) -> Iterator[Any]:
+    with (
+        contextlib.closing(psycopg2.connect(database.admin_url)) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
+        yield cursor
+
+
+def _shape(cursor: Any) -> Any:
+    cursor.execute(_SHAPE)
+    return cursor.fetchone()
+
+
+def _tables(cursor: Any) -> list[str]:
+    cursor.execute(_TABLES)
+    return [name for (name,) in cursor.fetchall()]
+
+
+def _first_rows(cursor: Any) -> list[tuple[str, str]]:
+    """The rows that a migrated database has from the first, each with its table."""
+    found = []
+    for table in _tables(cursor):
+        cursor.execute(f'SELECT to_jsonb(t)::text FROM "{table}" t')
+        found += [(table, row) for (row,) in cursor.fetchall()]
+    return found
+
+
+def _empty(cursor: Any, rows: list[tuple[str, str]]) -> None:
+    cursor.execute(_OTHERS)
+    # Not TRUNCATE, which makes new files for every table, index and month.
+    cursor.execute("SET session_replication_role = replica")
+    cursor.execute(";".join(f'DELETE FROM "{table}"' for table in _tables(cursor)))
+    for table, row in rows:
+        sql = (
+            f'INSERT INTO "{table}" SELECT * FROM jsonb_populate_record(NULL::"{table}", %s::jsonb)'
+        )
+        cursor.execute(sql, (row,))
 
 
 @contextlib.contextmanager
