@@ -77,6 +77,32 @@ def test_on_cancel_waits_for_what_a_cancel_does_not_reach(play: Composed) -> Non
     assert (play.state(found), play.ids(found)) == ("cancelled", ["nap", "tidy"])
 
 
+def test_hooks_look_keep_and_emit(play: Composed) -> None:
+    """Every built-in that ends at once: what is kept, another instance, a flow of its own."""
+    other = play.run(says("a"))
+    target = play.publish(says("told", why="{{context.data.why}}"))
+    play.api.post("/triggers", {
+        "slug": "failed-ones", "sequence_name": target["name"], "tenant_id": "acme",
+        "namespace": "billing", "trigger_type": "event",
+    })  # fmt: skip
+    emit = {"trigger_slug": "failed-ones", "data": {"why": "{{context.data._error.message}}"}}
+    done = play.run(
+        fails("bad", "card stolen"),
+        on_failure=[
+            step("keep", "merge_state", {"values": {"failed": True}}),
+            step("ask", "query_instance", {"instance_id": other["id"]}),
+            step("emit", "emit_event", emit),
+        ],
+    )
+    assert done["state"] == "failed"
+    assert play.put_out(done, "keep") == [{"merged_keys": ["failed"]}]
+    assert play.put_out(done, "ask")[0]["state"] == "completed"
+    (emitted,) = play.put_out(done, "emit")
+    play.house.work()
+    told = play.api.get(f"/instances/{emitted['instance_id']}/outputs")
+    assert [row["output"] for row in told] == [{"why": "card stolen"}]
+
+
 def test_error_in_a_hook_is_swallowed(play: Composed) -> None:
     """The others run; the audit log tells of it, the outputs do not."""
     hooks = [fails("broken"), says("bad", x="{{nobody.knows}}"), says("tidy")]

@@ -157,7 +157,7 @@ def test_composite_is_injected(desk: Desk) -> None:
     assert finished(desk, made) == ["a", "one"]
     nodes = desk.api.get(f"/instances/{made['id']}/tree")
     types = {each["id"]: each["block_type"] for each in nodes}
-    assert types == {"a": "step", "way": "router", "one": "step"}
+    assert types == {"a": "step", "way": "router", "one": "step", "other": "step"}
 
 
 def test_running_instance_runs_what_is_injected(desk: Desk) -> None:
@@ -397,7 +397,7 @@ def test_outputs_that_were_superseded_are_kept_as_history(desk: Desk) -> None:
     assert outputs[1]["output"] == {"later": None, "before": "a"}
     story = desk.api.get(f"/instances/{made['id']}/timeline")
     assert [each["node_key"] for each in story["entries"]] == ["a", "b", "c", "b~2", "c~2"]
-    tree = desk.api.get(f"/instances/{made['id']}/tree")
+    tree = desk.api.get(f"/instances/{made['id']}/tree?flat=true")
     assert [each["block_id"] for each in tree] == ["a", "b", "c"]
 
 
