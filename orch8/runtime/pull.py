@@ -78,7 +78,7 @@ def poll(
     failed: list[Item] = []
     works = []
     turned: dict[UUID, list[StepRow]] = {}
-    for instance_id in found:
+    for instance_id in dict.fromkeys(row.instance_id for row in rows):  # the longest due first
         run = office.run(tx, found[instance_id], moment)
         own = [row for row in rows if row.instance_id == instance_id and row not in waiting]
         for row in own:
