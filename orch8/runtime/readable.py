@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orch8.engine.expressions.values import timestamp
@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from orch8.runtime.run import Run
 
 
-def runtime_of(run: Run, at: NodeKey) -> Mapping[str, Any]:
+def runtime_of(of: Callable[[], Run | None], at: NodeKey) -> Mapping[str, Any]:
     """What ``runtime`` is at a node; ``attempt`` counts the answered failures of its step."""
+    run = of()
+    assert run is not None  # its scope is asked by nobody after it
     step = run.entered.get(at) or run.touched.get(at)
     return {
         "instance_id": str(run.row.id),

@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final
 from uuid import UUID
+from weakref import ref
 from zoneinfo import ZoneInfo
 
 from orch8.blocks.approval import UNANSWERED
@@ -112,7 +113,7 @@ class Run:
             self.known,
             self.now,
             self.around.entropy,
-            partial(runtime_of, self),
+            partial(runtime_of, ref(self)),  # not itself: circles are left to the collector
             before=self._lived,
         )
 
