@@ -31,12 +31,12 @@ from orch8.runtime.vault import check_storage
 from workers.app import settings
 from workers.handover import hand_over
 
+Courier = Postman | Renewer | Pusher
+
 _lock = threading.Lock()
 _office: Office | None = None
 _pump: Pump | None = None
-_postman: Postman | None = None
-_renewer: Renewer | None = None
-_pusher: Pusher | None = None
+_couriers: tuple[Courier, ...] = ()
 _node = f"worker@{os.uname().nodename}"
 
 
@@ -70,34 +70,15 @@ def pump() -> Pump:
         return _pump
 
 
-def postman() -> Postman:
-    """The postman of this process."""
-    global _postman  # noqa: PLW0603
+def couriers() -> tuple[Courier, ...]:
+    """What this process carries out beside its pump, each in a thread of its own: letters to
+    receivers of webhooks, renewals of tokens, hints to the addresses of queues.
+    """
+    global _couriers  # noqa: PLW0603
     here = office()
     with _lock:
-        if _postman is None:
-            _postman = Postman(here)
-        return _postman
-
-
-def renewer() -> Renewer:
-    """The renewer of this process."""
-    global _renewer  # noqa: PLW0603
-    here = office()
-    with _lock:
-        if _renewer is None:
-            _renewer = Renewer(here)
-        return _renewer
-
-
-def pusher() -> Pusher:
-    """The pusher of this process."""
-    global _pusher  # noqa: PLW0603
-    here = office()
-    with _lock:
-        if _pusher is None:
-            _pusher = Pusher(here)
-        return _pusher
+        _couriers = _couriers or (Postman(here), Renewer(here), Pusher(here))
+        return _couriers
 
 
 @setup_logging.connect
@@ -131,11 +112,7 @@ def _stopping(**_: Any) -> None:
 def _stopped(**_: Any) -> None:
     if _pump is not None:
         _pump.stop(settings.grace)
-    if _postman is not None:
-        _postman.stop(1.0)
-    if _renewer is not None:
-        _renewer.stop(1.0)
-    if _pusher is not None:
-        _pusher.stop(1.0)
+    for courier in _couriers:
+        courier.stop(1.0)
     if _office is not None:
         _office.close()

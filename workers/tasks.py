@@ -23,6 +23,5 @@ def tick_once() -> None:
     tokens renewed.
     """
     tick(process.office(), wake)
-    process.postman().go()
-    process.pusher().go()
-    process.renewer().go()
+    for courier in process.couriers():
+        courier.go()
