@@ -101,9 +101,14 @@ def test_look_that_breaks_counts_as_a_look() -> None:
     clock = Clock()
     water = LowWater(clock=clock)
     look(water, clock, NOON)
-    with pytest.raises(TimeoutError), water.look(LANE):
-        clock.now += 5.0
-        raise TimeoutError
+
+    def times_out() -> None:
+        with water.look(LANE):
+            clock.now += 5.0
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        times_out()
     assert look(water, clock) == NOON - MARGIN
 
 
