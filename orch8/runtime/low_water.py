@@ -6,7 +6,7 @@ all of them. So it begins a little below what was the first to be due when someb
 
 What is due below that all the same, since it was committed late or given back, is found by whole
 looks. Every look is a whole one while they are cheap, which they are unless somebody keeps a
-transaction open; else they are made as often as they take a fiftieth of the time.
+transaction open; else they are made as often as they take a hundredth of the time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Final
 from orch8.storage.steps import EVER
 
 CHEAP: Final = 0.010  # seconds that a whole look may take without being put off
-REST: Final = 50  # times as long as a whole look took nobody makes another
+REST: Final = 100  # times as long as a whole look took nobody makes another
 SELDOM: Final = 30.0  # seconds within which there is one in any case
 MARGIN: Final = timedelta(seconds=2)  # commits that come so late are seen by every look
 

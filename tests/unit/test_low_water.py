@@ -51,8 +51,8 @@ def test_look_after_a_costly_one_begins_a_little_below_what_that_found() -> None
     assert look(water, clock) == water.since(LANE) == later - MARGIN
 
 
-def test_whole_looks_take_a_fiftieth_of_the_time() -> None:
-    """A look of a tenth of a second is followed by another five seconds after it began."""
+def test_whole_looks_take_a_hundredth_of_the_time() -> None:
+    """A look of a tenth of a second is followed by another ten seconds after it began."""
     clock = Clock()
     water = LowWater(clock=clock)
     look(water, clock, NOON, took=0.1)
