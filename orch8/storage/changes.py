@@ -317,8 +317,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
         tail = f"{tail} UNION ALL SELECT instance_id, true FROM taken"
     if changes.emitted:
         tail = f"{tail} UNION ALL SELECT instance_id, true FROM emitted"
-    statement = KEPT.get(tuple(params)) or "WITH " + ",\n".join(parts) + "\n" + tail
-    rows = tx.rows(statement, params)
+    rows = tx.rows(KEPT.get(tuple(params)) or "WITH " + ",\n".join(parts) + f"\n{tail}", params)
     if sum(row.keyed for row in rows) < len(changes.business_keys) + len(changes.emitted):
         raise BusinessKeyTaken
     halt(tx, changes.halted)

@@ -1,4 +1,4 @@
-"""What creates instances is a function, whose plan the database keeps."""
+"""What finds a version and creates its instances are functions, whose plans the database keeps."""
 
 from alembic import op
 
@@ -80,11 +80,43 @@ COMMENT ON FUNCTION orch8_create_43 IS
     'Steps, instances, contexts and audit entries of instances that are new, as storage.changes '
     'writes them; the ids of those that were created.';
 """
+VERSION = """
+CREATE FUNCTION orch8_version_43(
+    tenant text, space text, called text, wanted integer,
+    OUT moment timestamptz, OUT pace double precision, OUT version_id uuid)
+LANGUAGE plpgsql STABLE AS $function$
+BEGIN
+    SELECT orch8_now(), COALESCE((SELECT c.rate FROM dev_clock c), 1), (
+        SELECT q.id FROM sequences q
+        WHERE q.tenant_id = tenant AND q.namespace = space AND q.name = called
+            AND q.deleted_at IS NULL
+            AND CASE WHEN wanted IS NULL THEN NOT q.deprecated ELSE q.version = wanted END
+        ORDER BY q.version DESC LIMIT 1)
+    INTO moment, pace, version_id;
+END
+$function$;
+COMMENT ON FUNCTION orch8_version_43 IS
+    'The version of that number, or the newest that is not deprecated; and what time it is.';
+CREATE FUNCTION orch8_standing_43(
+    wanted uuid, OUT moment timestamptz, OUT pace double precision, OUT stands boolean)
+LANGUAGE plpgsql STABLE AS $function$
+BEGIN
+    SELECT orch8_now(), COALESCE((SELECT c.rate FROM dev_clock c), 1), EXISTS (
+        SELECT FROM sequences q WHERE q.id = wanted AND q.deleted_at IS NULL)
+    INTO moment, pace, stands;
+END
+$function$;
+COMMENT ON FUNCTION orch8_standing_43 IS
+    'Whether the version is there and not deleted; and what time it is.';
+"""
 
 
 def upgrade() -> None:
     op.execute(CREATE)
+    op.execute(VERSION)
 
 
 def downgrade() -> None:
+    op.execute("DROP FUNCTION orch8_standing_43(uuid)")
+    op.execute("DROP FUNCTION orch8_version_43(text, text, text, integer)")
     op.execute("DROP FUNCTION orch8_create_43(json, json, json, json)")
