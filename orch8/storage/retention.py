@@ -25,8 +25,8 @@ _OLD = """
 def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
     """Up to ``limit`` instances that ended that long ago are deleted with their steps, contexts,
     state, signals, checkpoints, traces, waits for events, what happened to their tasks and
-    idempotency keys; those with a step in doubt, an open doubt or incident or a parent that still runs stay.
-    How many.
+    idempotency keys; those with a live step, an open doubt or incident, or a parent that still runs
+    stay. How many.
     """
     sql = f"""
     WITH old AS MATERIALIZED ({_OLD} FOR UPDATE OF i SKIP LOCKED),

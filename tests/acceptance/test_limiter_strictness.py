@@ -1,4 +1,4 @@
-"""The limit holds at the provider, in every window, whoever sends: judged by its own clock."""
+"""Limits hold at the provider, in every window, whoever sends: judged by its own clock."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import strictness
+from tests.bench import several, strictness
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.xdist_group("stack")]
 
@@ -22,3 +22,20 @@ def test_limit_is_never_exceeded_and_mostly_used_up_by_eight_workers(tmp_path: P
     assert found.peak <= MAX
     assert found.utilisation >= 0.8
     assert found.deferrals <= 2
+
+
+def test_several_limits_hold_at_once_and_a_killed_worker_leaks_none(tmp_path: Path) -> None:
+    """Two keys of which one call needs both, calls that cost more, and calls at a time; a worker
+    is killed with calls in flight, and when their leases have run out the rate is what it was.
+    """
+    found = several.measure(tmp_path, several.QUICK)
+    for key in found.keys:
+        assert key.peak <= key.maximum, key
+        assert key.utilisation >= 0.75, key
+    for kind, count in several.QUICK.counts.items():
+        assert len(found.visits[kind]) >= count, kind
+    places = found.places
+    assert places.most <= places.at_once
+    assert places.held >= 1
+    assert places.without < places.before
+    assert places.again >= 0.8
