@@ -78,7 +78,7 @@ def rows_of_one(found: Strictness) -> list[Row]:
         _peak("one key", found.maximum, found.peak),
         _used("one key", found.utilisation),
         (
-            "one key: deferrals of a step, at most", f"{_MOST_DEFERRALS}", f"{found.deferrals}",
+            "one key: deferrals of a step", f"at most {_MOST_DEFERRALS}", f"{found.deferrals}",
             found.deferrals <= _MOST_DEFERRALS,
         ),
     ]  # fmt: skip
@@ -117,7 +117,7 @@ def numbers_of_several(found: Several) -> dict[str, float]:
         "places": places.at_once, "places_most": places.most, "places_lost": places.held,
         "before_per_s": places.before, "without_per_s": places.without,
         "after_per_s": places.after, "again_ratio": places.again,
-        "several_deferrals": found.deferrals,
+        "several_deferrals": found.deferrals, "several_idle_ratio": found.idle,
     }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ clock.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -18,7 +19,7 @@ from typing import Any, Final
 
 from tests.bench.arrivals import Arrival, fullest, last_windows, most_at_once, utilisation
 from tests.bench.road import Road, sequence
-from tests.bench.strictness import SLACK, WINDOW, WORKERS
+from tests.bench.strictness import SLACK, WINDOW, WORKERS, idle_seconds
 from tests.support.stack import Client, until
 
 CHARGE_COSTS: Final = (1, 2, 3)
@@ -30,6 +31,8 @@ FULL_RATE: Final = 0.95  # of the rate before the kill is full again, once the l
 _SETTLE: Final = 1.0  # seconds after which a rate is what it is
 _BATCH: Final = 500
 _ROUNDS: Final = 3  # times the length of the backlog in which it must be gone
+
+Visit = tuple[float, float, int]  # when a call came and was answered, and what it cost
 
 _HOLDERS = """
 SELECT w.node, count(*) AS held FROM steps s JOIN workers w ON w.id = s.claimed_by
@@ -101,8 +104,9 @@ class Several:
     keys: Sequence[Key]
     places: Places
     deferrals: int
-    visits: Mapping[str, Sequence[tuple[float, float]]]  # arrivals and answers, by kind
+    visits: Mapping[str, Sequence[Visit]]  # by kind
     killed_at: float  # on the same clock
+    idle: float  # share of the machine's time that nobody used meanwhile
 
 
 def measure(folder: Path, size: Size) -> Several:
@@ -115,24 +119,24 @@ def measure(folder: Path, size: Size) -> Several:
         handler.send("PUT", "/record", {})
         with road.stopped_workers():
             create(world.client, size.counts)
+        began, idle = time.monotonic(), idle_seconds()
         time.sleep(size.kill_after)
         dead, held = until(lambda: _busiest(road), LEASE, "a worker has slow calls in flight")
         killed_at = time.monotonic()
         world.kill(dead)
         road.wait_drained(_ROUNDS * size.seconds + 2 * LEASE)
+        spare = (idle_seconds() - idle) / (time.monotonic() - began) / (os.cpu_count() or 1)
         (found,) = world.rows("SELECT max(deferrals) AS most FROM steps")
         names = {row["id"]: row["name"] for row in world.rows(_NAMES)}
-        visits: dict[str, list[tuple[float, float, str]]] = {}
+        visits: dict[str, list[Visit]] = {}
         for came, went, instance_id in handler.get("/visits"):
-            name = names[instance_id]
-            visits.setdefault(name.partition("-")[0], []).append((came, went, name))
+            kind, cost, _ = names[instance_id].split("-")
+            visits.setdefault(kind, []).append((came, went, int(cost)))
     return Several(
         seen_keys(visits, size),
         seen_places([(came, went) for came, went, _ in visits["slow"]], size, killed_at, held),
-        found["most"],
-        {kind: [(came, went) for came, went, _ in each] for kind, each in visits.items()},
-        killed_at,
-    )
+        found["most"], visits, killed_at, spare,
+    )  # fmt: skip
 
 
 def definitions(size: Size) -> list[dict[str, Any]]:
@@ -168,16 +172,14 @@ def create(client: Client, counts: Mapping[str, int]) -> None:
         client.post("/instances/batch", {"instances": bodies[first : first + _BATCH]})
 
 
-def seen_keys(
-    visits: Mapping[str, Sequence[tuple[float, float, str]]], size: Size
-) -> tuple[Key, ...]:
+def seen_keys(visits: Mapping[str, Sequence[Visit]], size: Size) -> tuple[Key, ...]:
     """What the provider saw of the account and of the endpoint.
 
     Each had a backlog as long as there was one of the calls that need it alone.
     """
-    charges = [(came, int(name.split("-")[1])) for came, _, name in visits["charge"]]
+    charges = [(came, cost) for came, _, cost in visits["charge"]]
     payouts = [(came, 1) for came, _, _ in visits["payout"]]
-    account = sorted([*charges, *((came, PAYOUT_COST) for came, _ in payouts)])
+    account = sorted([*charges, *((came, cost) for came, _, cost in visits["payout"])])
     return (
         _key("account", size.account, account, charges),
         _key("account:payouts", size.endpoint, payouts, payouts),

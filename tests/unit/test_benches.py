@@ -171,8 +171,8 @@ def test_rate_after_a_kill_is_that_of_the_time_when_the_leases_have_run_out() ->
 def test_key_that_two_kinds_of_calls_use_has_the_units_of_both() -> None:
     """A payout costs two units of the account and one of its own endpoint."""
     visits = {
-        "charge": [(float(n), n + 0.1, f"charge-{1 + n % 3}-{n}") for n in range(20)],
-        "payout": [(n + 0.5, n + 0.6, f"payout-2-{n}") for n in range(20)],
+        "charge": [(float(n), n + 0.1, 1 + n % 3) for n in range(20)],
+        "payout": [(n + 0.5, n + 0.6, 2) for n in range(20)],
     }
     size = several.Size(account=5, endpoint=1)
     account, endpoint = several.seen_keys(visits, size)
@@ -186,7 +186,7 @@ def test_table_of_the_limiter_marks_what_was_missed() -> None:
     """A peak above the limit, a share below what is asked, a rate that did not come back."""
     keys = (several.Key("a", 9, 100, 9, 0.99), several.Key("b", 3, 50, 4, 0.5))
     places = several.Places(12, 12, 2, 30.0, 25.0, 15.0)
-    found = several.Several(keys, places, 1, {}, 0.0)
+    found = several.Several(keys, places, 1, {}, 0.0, 0.5)
     rows = limiter.rows_of_several(found)
     assert [enough for *_, enough in rows] == [True, True, False, False, True, False]
     assert limiter.table(rows).row_count == 6
