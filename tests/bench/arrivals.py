@@ -25,13 +25,13 @@ def fullest(arrivals: Iterable[Arrival], window: float) -> int:
 
 
 def utilisation(
-    arrivals: Sequence[Arrival], begin: float, end: float, maximum: int, period: float
+    arrivals: Sequence[Arrival], spans: Sequence[tuple[float, float]], per_second: float
 ) -> float:
-    """The share of ``maximum`` units in each ``period`` that came after ``begin`` and until
-    ``end``.
+    """The share of ``per_second`` units a second that came in these spans of time, the moment at
+    which one begins left out.
     """
-    seen = sum(units for at, units in arrivals if begin < at <= end)
-    return seen / ((end - begin) * maximum / period)
+    seen = sum(units for at, units in arrivals if any(begin < at <= end for begin, end in spans))
+    return seen / (per_second * sum(end - begin for begin, end in spans))
 
 
 def last_windows(arrivals: Sequence[Arrival], units: int) -> float:

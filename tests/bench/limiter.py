@@ -90,7 +90,11 @@ def rows_of_several(found: Several) -> list[Row]:
     rows = [
         row
         for key in found.keys
-        for row in (_peak(key.name, key.maximum, key.peak), _used(key.name, key.utilisation))
+        for row in (
+            _peak(key.name, key.maximum, key.peak),
+            _used(key.name, key.utilisation),
+            _lost(key.name, key.lost),
+        )
     ]
     again = f"{places.after:.1f} of {places.before:.1f} calls/s ({places.again:.0%})"
     return [
@@ -111,7 +115,7 @@ def numbers_of_several(found: Several) -> dict[str, float]:
     for name, key in zip(("account", "endpoint"), found.keys, strict=True):
         numbers |= {
             f"{name}_max": key.maximum, f"{name}_peak": key.peak,
-            f"{name}_utilisation_ratio": key.utilisation,
+            f"{name}_utilisation_ratio": key.utilisation, f"{name}_lost_ratio": key.lost,
         }  # fmt: skip
     return numbers | {
         "places": places.at_once, "places_most": places.most, "places_lost": places.held,
@@ -138,6 +142,11 @@ def _peak(name: str, maximum: int, peak: int) -> Row:
 def _used(name: str, share: float) -> Row:
     asked = f"at least {UTILISATION:.0%}"
     return f"{name}: used under backlog", asked, f"{share:.1%}", share >= UTILISATION
+
+
+def _lost(name: str, windows: float) -> Row:
+    asked = f"at most {several.LOST:g}"
+    return f"{name}: windows lost to the kill", asked, f"{windows:.2f}", windows <= several.LOST
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:

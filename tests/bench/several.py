@@ -28,6 +28,8 @@ SLOW_SECONDS: Final = 0.4
 TIMEOUT: Final = 1.0  # of a slow call
 LEASE: Final = TIMEOUT + 10.0  # how long a slow call that nobody ends holds its place
 FULL_RATE: Final = 0.95  # of the rate before the kill is full again, once the leases ran out
+LOST: Final = 1.0  # windows of calls that a kill may cost: tokens were taken for what never left
+_DISTURBED: Final = 3  # windows after the kill in which that shows
 _SETTLE: Final = 1.0  # seconds after which a rate is what it is
 _BATCH: Final = 500
 _ROUNDS: Final = 3  # times the length of the backlog in which it must be gone
@@ -75,7 +77,8 @@ class Key:
     maximum: int
     calls: int
     peak: int  # units in the fullest window
-    utilisation: float
+    utilisation: float  # under backlog, but for the windows after the kill
+    lost: float  # windows of calls that did not come after the kill
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def measure(folder: Path, size: Size) -> Several:
             kind, cost, _ = names[instance_id].split("-")
             visits.setdefault(kind, []).append((came, went, int(cost)))
     return Several(
-        seen_keys(visits, size),
+        seen_keys(visits, size, killed_at),
         seen_places([(came, went) for came, went, _ in visits["slow"]], size, killed_at, held),
         found["most"], visits, killed_at, spare,
     )  # fmt: skip
@@ -172,7 +175,9 @@ def create(client: Client, counts: Mapping[str, int]) -> None:
         client.post("/instances/batch", {"instances": bodies[first : first + _BATCH]})
 
 
-def seen_keys(visits: Mapping[str, Sequence[Visit]], size: Size) -> tuple[Key, ...]:
+def seen_keys(
+    visits: Mapping[str, Sequence[Visit]], size: Size, killed_at: float
+) -> tuple[Key, ...]:
     """What the provider saw of the account and of the endpoint.
 
     Each had a backlog as long as there was one of the calls that need it alone.
@@ -181,8 +186,8 @@ def seen_keys(visits: Mapping[str, Sequence[Visit]], size: Size) -> tuple[Key, .
     payouts = [(came, 1) for came, _, _ in visits["payout"]]
     account = sorted([*charges, *((came, cost) for came, _, cost in visits["payout"])])
     return (
-        _key("account", size.account, account, charges),
-        _key("account:payouts", size.endpoint, payouts, payouts),
+        _key("account", size.account, account, charges, killed_at),
+        _key("account:payouts", size.endpoint, payouts, payouts, killed_at),
     )
 
 
@@ -205,11 +210,19 @@ def seen_places(
     )  # fmt: skip
 
 
-def _key(name: str, maximum: int, all_: Sequence[Arrival], own: Sequence[Arrival]) -> Key:
+def _key(
+    name: str, maximum: int, all_: Sequence[Arrival], own: Sequence[Arrival], killed_at: float
+) -> Key:
     period = WINDOW + SLACK
-    begin, end = all_[0][0] + period, last_windows(own, 2 * maximum)
-    used = utilisation(all_, begin, end, maximum, period)
-    return Key(name, maximum, len(all_), fullest(all_, WINDOW), used)
+    calm_again = killed_at + _DISTURBED * period
+    spans = [
+        (all_[0][0] + period, killed_at),
+        (calm_again, max(last_windows(own, 2 * maximum), calm_again)),
+    ]
+    used = utilisation(all_, spans, maximum / period)
+    disturbed = utilisation(all_, [(killed_at, calm_again)], maximum / period)
+    lost = _DISTURBED * (1 - disturbed)
+    return Key(name, maximum, len(all_), fullest(all_, WINDOW), used, lost)
 
 
 def _busiest(road: Road) -> tuple[str, int] | None:

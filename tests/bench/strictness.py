@@ -68,8 +68,8 @@ def under_backlog(arrivals: Sequence[float], maximum: int) -> float:
     """The share of the limit that a series of arrivals used while there was a backlog."""
     calls = [(at, 1) for at in arrivals]
     period = WINDOW + SLACK
-    end = last_windows(calls, 2 * maximum)
-    return utilisation(calls, arrivals[0] + period, end, maximum, period)
+    span = arrivals[0] + period, last_windows(calls, 2 * maximum)
+    return utilisation(calls, [span], maximum / period)
 
 
 def idle_seconds() -> float:

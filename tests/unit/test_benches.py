@@ -133,10 +133,11 @@ def test_backlog_lasted_until_so_many_units_were_still_to_come() -> None:
     assert last_windows(calls, 99) == 1.0
 
 
-def test_utilisation_is_of_the_units_between_begin_and_end() -> None:
-    """Two seconds at two units a second have room for four."""
-    calls = [(1.0, 9), (1.5, 2), (3.0, 1), (3.5, 9)]
-    assert utilisation(calls, 1.0, 3.0, 2, 1.0) == pytest.approx(0.75)
+def test_utilisation_is_of_the_units_in_the_spans() -> None:
+    """Two seconds at two units a second have room for four, whatever lies between them."""
+    calls = [(1.0, 9), (1.5, 2), (2.0, 1), (2.5, 7), (3.5, 1)]
+    assert utilisation(calls, [(1.0, 2.0), (3.0, 4.0)], 2.0) == pytest.approx(1.0)
+    assert utilisation(calls, [(1.0, 2.0), (4.0, 5.0)], 2.0) == pytest.approx(0.75)
 
 
 def test_calls_that_follow_each_other_are_not_under_way_at_once() -> None:
@@ -169,24 +170,28 @@ def test_rate_after_a_kill_is_that_of_the_time_when_the_leases_have_run_out() ->
 
 
 def test_key_that_two_kinds_of_calls_use_has_the_units_of_both() -> None:
-    """A payout costs two units of the account and one of its own endpoint."""
+    """A payout costs two units of the account and one of its own endpoint; what did not come after
+    the kill is counted apart.
+    """
     visits = {
-        "charge": [(float(n), n + 0.1, 1 + n % 3) for n in range(20)],
-        "payout": [(n + 0.5, n + 0.6, 2) for n in range(20)],
+        "charge": [(float(n), n + 0.1, 1 + n % 3) for n in range(40) if n not in (19, 20, 21)],
+        "payout": [(n + 0.5, n + 0.6, 2) for n in range(40)],
     }
     size = several.Size(account=5, endpoint=1)
-    account, endpoint = several.seen_keys(visits, size)
-    assert (account.calls, account.peak, account.utilisation) == (
-        40, 5, pytest.approx(4 * 1.02 / 5, rel=0.1),
-    )  # fmt: skip
-    assert (endpoint.calls, endpoint.peak) == (20, 1)
+    account, endpoint = several.seen_keys(visits, size, killed_at=18.9)
+    assert (account.calls, account.peak) == (77, 5)
+    assert account.utilisation == pytest.approx(4 * 1.02 / 5, rel=0.1)
+    assert account.lost == pytest.approx(3 * (1 - 2 / 4.9), rel=0.1)
+    assert (endpoint.calls, endpoint.peak, endpoint.lost) == (40, 1, pytest.approx(0.0, abs=0.1))
 
 
 def test_table_of_the_limiter_marks_what_was_missed() -> None:
     """A peak above the limit, a share below what is asked, a rate that did not come back."""
-    keys = (several.Key("a", 9, 100, 9, 0.99), several.Key("b", 3, 50, 4, 0.5))
+    keys = (several.Key("a", 9, 100, 9, 0.99, 0.5), several.Key("b", 3, 50, 4, 0.5, 1.5))
     places = several.Places(12, 12, 2, 30.0, 25.0, 15.0)
     found = several.Several(keys, places, 1, {}, 0.0, 0.5)
     rows = limiter.rows_of_several(found)
-    assert [enough for *_, enough in rows] == [True, True, False, False, True, False]
-    assert limiter.table(rows).row_count == 6
+    assert [enough for *_, enough in rows] == [
+        True, True, True, False, False, False, True, False,
+    ]  # fmt: skip
+    assert limiter.table(rows).row_count == len(rows)
