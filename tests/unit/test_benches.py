@@ -10,7 +10,7 @@ import click
 import pytest
 
 from orch8.definition import load
-from tests.bench import curve_chart, curves, limiter, model, several
+from tests.bench import curve_chart, curves, limiter, model, report, several
 from tests.bench.__main__ import main
 from tests.bench.arrivals import fullest, last_windows, most_at_once, utilisation
 from tests.bench.figures import Figures, spread
@@ -195,3 +195,17 @@ def test_table_of_the_limiter_marks_what_was_missed() -> None:
         True, True, True, False, False, False, True, False,
     ]  # fmt: skip
     assert limiter.table(rows).row_count == len(rows)
+
+
+def test_table_of_the_road_marks_what_was_missed() -> None:
+    """Half of what pgbench reaches is asked for, and money may cost 15 %."""
+    numbers = dict.fromkeys(
+        ("steady_steps_per_s", "limited_steps_per_s", "none_steps_per_s", "money_steps_per_s",
+         "creations_per_s", "after_answer_p50_ms", "after_answer_p99_ms"), 1.0,
+    )  # fmt: skip
+    numbers |= {
+        "steps_per_s": 6000.0, "ceiling_per_s": 12_001.0, "money_costs_percent": 15.0,
+        "start_p50_ms": 9.9, "start_p99_ms": 50.0,
+    }  # fmt: skip
+    missed = [what for what, _, _, mark in report.rows(numbers) if mark]
+    assert missed == ["  steps/s as a share of it", "request -> handler called, p99 ms"]
