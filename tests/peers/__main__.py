@@ -44,6 +44,7 @@ _NAMES = ("orch8", *(peer.name for peer in PEERS))
     type=click.Path(dir_okay=False, path_type=Path),
     help="Where the results are written, and the chart of them beside it.",
 )
+@click.option("--markdown", is_flag=True, help="Print the tables as they stand in the docs.")
 @click.option("--again", is_flag=True, help="Show the results that are there; run nothing.")
 def main(
     rounds: int,
@@ -52,6 +53,8 @@ def main(
     minutes: float,
     only: Sequence[str],
     file: Path,
+    *,
+    markdown: bool,
     again: bool,
 ) -> None:
     """Measure orch8 beside other engines; deploy/docs/peers.md says what each of them does."""
@@ -69,6 +72,10 @@ def main(
             found = _run(Path(folder), entries, rounds, Size(seconds, workflows), deadline, console)
         results = report.write(file, found, entries)
     report.show(results, console)
+    if markdown:
+        click.echo(
+            "\n".join(line for kind in report.TITLES for line in report.lines(results, kind))
+        )
     picture = file.with_suffix(".svg")
     picture.write_text(chart.draw(results), encoding="utf-8")
     console.print(f"{picture} is drawn from {file}", highlight=False)

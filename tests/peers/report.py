@@ -126,6 +126,11 @@ def rows(results: Mapping[str, Any], kind: str) -> list[list[str]]:
     return found
 
 
+def lines(results: Mapping[str, Any], kind: str) -> list[str]:
+    """A table's rows as they stand in deploy/docs/peers.md."""
+    return [f"| {' | '.join(row)} |" for row in rows(results, kind)]
+
+
 def _repeats(engine: Mapping[str, Any]) -> list[str]:
     found = {kind: (engine["numbers"][kind] or {}).get("repeated") for kind in TITLES}
     return [f"{n} steps of the kind {kind} began more than once" for kind, n in found.items() if n]
