@@ -131,6 +131,8 @@ class Step(Leaf):
 
 MAX_IN_FLIGHT: Final = 10_000
 MAX_COST: Final = 100
+MAX_LIMITS: Final = 16
+TOO_MANY_LIMITS: Final = "too_many_limits"
 LANES: Final = {
     "interactive": "interactive",
     "renewal": "renewal",
@@ -201,7 +203,7 @@ class StepSchema(LeafSchema, MoneyMembers):
     timeout = Span(fixed=True, positive=True)
     rate_limit_key = Text(blank=False)
     rate_limit = Part(LimitSchema)
-    rate_limits = Many(Part(KeyedLimitSchema), most=16)
+    rate_limits = Many(Part(KeyedLimitSchema), most=MAX_LIMITS)
     max_in_flight = Whole(least=1, most=MAX_IN_FLIGHT)
     priority = Choice(*LANES)
     queue_name = Text(blank=False, longest=200)
@@ -324,6 +326,9 @@ def _rate_limits(draft: Draft) -> list[RateLimit]:
         template = draft.template((each or {}).get("key"), f"/rate_limits/{i}/key")
         if template is not None:
             limits.append(_rate_limit(draft, template, each, f"/rate_limits/{i}"))
+    if len(limits) > MAX_LIMITS:
+        message = f"a step has at most {MAX_LIMITS} limits, with rate_limit_key {len(limits)}"
+        draft.problem("/rate_limits", message, "leave one out", code=TOO_MANY_LIMITS)
     return limits
 
 

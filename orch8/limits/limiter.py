@@ -88,7 +88,9 @@ class Limiter:
         clock: Callable[[], float] | None = None,
         client: redis.Redis | None = None,
     ) -> None:
-        self._prefix = _name("prefix", prefix)
+        if not prefix or "{" in prefix or "}" in prefix:
+            raise InvalidArgument(f"prefix must not be empty nor contain braces: {prefix!r}")
+        self._prefix = prefix
         self._clock = clock
         self._connection = ScriptConnection(url, client)
 
@@ -109,7 +111,7 @@ class Limiter:
         for position, (tenant, limits) in enumerate(requests):
             _check_request(limits)
             if limits:
-                by_tenant.setdefault(_name("tenant", tenant), []).append(position)
+                by_tenant.setdefault(tenant, []).append(position)
         # A request without limits needs no token and never grows old.
         grants = [Grant(granted=True, tokens=(), granted_at=0.0, slack=math.inf)] * len(requests)
         if not by_tenant:
@@ -166,7 +168,7 @@ class Limiter:
             raise InvalidArgument(f"at most {MAX_BATCH} calls can end at once, not {len(calls)}")
         by_tenant: dict[str, dict[str, _Report]] = {}
         for tenant, call in calls:
-            reports = by_tenant.setdefault(_name("tenant", tenant), {})
+            reports = by_tenant.setdefault(tenant, {})
             leases = dict(call.grant.leases)
             for limit in call.request:
                 reports.setdefault(limit.key, _Report()).add(limit, call, leases.get(limit.key))
@@ -240,7 +242,6 @@ class Limiter:
     def _run(
         self, script: Script, tenant: str, keys: Sequence[str], args: Sequence[str | int]
     ) -> Any:
-        _name("tenant", tenant)
         return self._connection.run(
             script, lambda server: [self._call(server, tenant, keys, args)]
         )[0]
@@ -252,7 +253,9 @@ class Limiter:
         return self._names(tenant, keys), [now, server, secrets.token_hex(4), *args]
 
     def _names(self, tenant: str, keys: Sequence[str]) -> list[str]:
-        tag = f"{{{self._prefix}:{tenant}}}"
+        # The first closing brace ends the tag, so a tenant's own may not be one.
+        escaped = tenant.replace("%", "%25").replace("}", "%7D")
+        tag = f"{{{self._prefix}:{escaped}}}"
         names = [f"{tag}:state"]
         for key in keys:
             names += (f"{tag}:log:{key}", f"{tag}:meta:{key}", f"{tag}:held:{key}")
@@ -370,9 +373,3 @@ def _check_request(limits: Request) -> None:
         )
     if len(limits) > 1 and len({limit.key for limit in limits}) < len(limits):
         raise InvalidArgument("a request names each key once; put the sum into its weight")
-
-
-def _name(field: str, value: str) -> str:
-    if not value or "{" in value or "}" in value:
-        raise InvalidArgument(f"{field} must not be empty nor contain braces: {value!r}")
-    return value

@@ -77,7 +77,10 @@ def in_force(stated: Limit | None, refused: Limit | None) -> Limit | None:
     if refused is None:
         return stated
     in_flight = refused.max_in_flight is not None
-    return refused if in_flight else replace(stated, weight=refused.weight)  # what a call costs
+    if in_flight:
+        return refused
+    # What a call costs; one that costs more than all is parked once it is admitted.
+    return replace(stated, weight=min(refused.weight, max(stated.max, 1)))
 
 
 def slots(limit: Limit | None, lines: Sequence[Line], now: datetime) -> dict[str, list[datetime]]:

@@ -24,7 +24,7 @@ from orch8.handlers import pressure
 from orch8.limits import Ended, Grant, Limit, Limiter, LimiterUnavailable, Refusal, Share
 from orch8.runtime.newcomers import Newcomers
 from orch8.runtime.preparing import Task
-from orch8.runtime.settle import Deferral, Item
+from orch8.runtime.settle import Deferral, Item, Stuck
 
 log = structlog.get_logger(__name__)
 
@@ -68,6 +68,11 @@ class Gate:
     def held(self) -> int:
         """How many claimed calls wait here for their token."""
         return len(self._held)
+
+    @property
+    def waiting(self) -> list[Task]:
+        """The claimed calls that wait here for their token."""
+        return [task for _, _, task, _ in self._held]
 
     def next_at(self) -> float | None:
         """When (time.monotonic) the first held call may go."""
@@ -195,19 +200,26 @@ class Gate:
         granted: list[tuple[Task, Grant]],
         back: list[Item],
     ) -> None:
-        tasks = [task for task, _ in ready]
-        grants = self._acquire(tasks)
-        for _ in range(REBUILDS):
-            lost = [i for i, grant in enumerate(grants) if grant.refusal is Refusal.REBUILD]
-            if not lost or not self._rebuild([tasks[i] for i in lost], tasks):
-                break
-            for i, grant in zip(lost, self._acquire([tasks[i] for i in lost]), strict=True):
-                grants[i] = grant
+        try:
+            grants = self._grants([task for task, _ in ready])
+        except Exception as problem:
+            if len(ready) > 1:  # whoever it is does not hold up the others
+                for each in ready:
+                    self._ask([each], granted, back)
+                return
+            ((task, _),) = ready
+            log.exception("gate.cannot_judge", step_id=str(task.row.id))
+            why = getattr(problem, "detail", None) or f"{type(problem).__name__}: {problem}"
+            back.append(Item(task, Stuck("cannot_limit", str(why))))
+            return
         now = time.monotonic()
         for (task, since), grant in zip(ready, grants, strict=True):
             if grant.granted:
                 self._flying.update((task.row.tenant_id, limit.key) for limit in task.limits)
                 granted.append((task, grant))
+                continue
+            if grant.refusal is Refusal.CLOSED:
+                back.append(Item(task, _over(task, grant)))
                 continue
             # When a call in flight ends is a guess, and whoever waits here takes up a slot.
             patience = self._newcomers.patience(task)
@@ -218,6 +230,17 @@ class Gate:
                 heapq.heappush(self._held, (at, next(self._order), task, since))
             else:
                 back.append(Item(task, Deferral(grant.retry_after, self._queue(task, grant))))
+
+    def _grants(self, tasks: Sequence[Task]) -> list[Grant]:
+        """A grant or a refusal for each call, once lost histories were rebuilt."""
+        grants = self._acquire(tasks)
+        for _ in range(REBUILDS):
+            lost = [i for i, grant in enumerate(grants) if grant.refusal is Refusal.REBUILD]
+            if not lost or not self._rebuild([tasks[i] for i in lost], tasks):
+                break
+            for i, grant in zip(lost, self._acquire([tasks[i] for i in lost]), strict=True):
+                grants[i] = grant
+        return grants
 
     def _acquire(self, tasks: Sequence[Task]) -> list[Grant]:
         asked = [(task.row.tenant_id, self._newcomers.asks(task)) for task in tasks]
@@ -244,7 +267,7 @@ class Gate:
     def _rebuild(self, lost: Sequence[Task], tasks: Sequence[Task]) -> bool:
         """Whether histories that the server lost, or never had, were counted from our own."""
         waiting = [task.row.id for task in tasks]
-        waiting += [task.row.id for _, _, task, _ in self._held]
+        waiting += [task.row.id for task in self.waiting]
         limits = {
             (task.row.tenant_id, limit.key): (task.row.tenant_id, limit)
             for task in lost
@@ -271,7 +294,7 @@ class Gate:
         """The limit whose queue a refused step joins. Calls in flight are a pace, too: so many in
         the time that one takes.
         """
-        limit = next(limit for limit in task.limits if limit.key == grant.refused_by)
+        limit = _refusing(task, grant)
         if grant.refusal is not Refusal.HELD and limit.max is not None:
             if grant.refusal is Refusal.FULL:
                 self._newcomers.refused(task.row.tenant_id, limit.key, grant.retry_after)
@@ -279,6 +302,19 @@ class Gate:
         took = self._took.get((task.row.tenant_id, limit.key), TOOK)
         room = limit.max_in_flight or 1
         return Limit(limit.key, room, max(took, 0.01), 0.0, max_in_flight=room)
+
+
+def _refusing(task: Task, grant: Grant) -> Limit:
+    return next(limit for limit in task.limits if limit.key == grant.refused_by)
+
+
+def _over(task: Task, grant: Grant) -> Stuck:
+    limit = _refusing(task, grant)
+    why = (
+        f"its cost {limit.weight} is more than max {limit.max} of the rate limit {limit.key!r}: "
+        "raise max, then have it sent again"
+    )
+    return Stuck("over_limit", why)
 
 
 def _line(limit: Limit) -> Limit:

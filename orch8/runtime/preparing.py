@@ -68,6 +68,11 @@ class Task:
     late: int = 0  # tokens that it was too late to use
 
     @property
+    def claim(self) -> tuple[UUID, int]:
+        """Which step was claimed, and under which epoch."""
+        return self.row.id, self.row.epoch
+
+    @property
     def sends(self) -> bool:
         """Whether this is one more dispatch of the step's attempt, which is yet to be made."""
         unmade = self.request is not None and self.answer is None and self.park is None

@@ -266,14 +266,25 @@ def test_bad_limit_names_its_field(member: str, value: object) -> None:
 
 
 def test_bad_batches_are_refused(limiter: Limiter) -> None:
-    """Too large a batch, a key named twice and a tenant with braces are clear errors."""
+    """Too large a batch, a key named twice and too many keys are clear errors."""
     limit = Limit("a", 1, 1)
     with pytest.raises(InvalidArgument, match="512"):
         limiter.acquire(TENANT, [[limit]] * 513)
     with pytest.raises(InvalidArgument, match="once"):
         limiter.acquire(TENANT, [[limit, limit]])
-    with pytest.raises(InvalidArgument, match="tenant"):
-        limiter.acquire("a}b", [[limit]])
+    with pytest.raises(InvalidArgument, match="at most 16 limits, not 17"):
+        limiter.acquire(TENANT, [[Limit(str(n), 1, 1) for n in range(17)]])
+
+
+def test_tenants_with_braces_have_keys_of_their_own(limiter: Limiter) -> None:
+    """No name of a tenant is the beginning of another's keys, whatever is in it."""
+    limit = Limit("a", 1, 30)
+    for tenant in ("x", "x}", "x%7D", "{x", "x}:log:a"):
+        limiter.restore(tenant, limit, [])
+        granted_, refused = limiter.acquire(tenant, [[limit], [limit]])
+        assert (granted_.granted, refused.granted) == (True, False)
+        assert limiter.release(tenant, [granted_]) == 1
+        assert limiter.acquire(tenant, [[limit]])[0].granted
 
 
 def test_flush_spends_every_window(real: Limiter, valkey: Valkey) -> None:
@@ -641,6 +652,14 @@ def test_share_is_half_of_the_limit_over_all_processes() -> None:
     assert share.tenants == {TENANT}
     share.found()
     assert not share.in_use
+
+
+def test_share_says_what_no_wait_helps() -> None:
+    """A weight above max is no matter of Redis being there."""
+    share = Share(Clock())
+    share.lost()
+    grant = share.acquire(TENANT, [Limit("a", 9, 1.0), Limit("b", 2, 1.0, weight=3)], 1)
+    assert (grant.refusal, grant.refused_by) == (Refusal.CLOSED, "b")
 
 
 @pytest.mark.parametrize(

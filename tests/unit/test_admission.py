@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -100,6 +101,12 @@ def test_heavy_calls_are_admitted_at_a_slower_pace() -> None:
     heavy = in_force(LIMIT, Limit("acquirer", 10, weight=5))
     plan = slots(heavy, [line("renewal", 5000)], NOW)["renewal"]
     assert gaps(plan)[0] == pytest.approx(5 * GAP, abs=1e-5)
+
+
+def test_call_that_costs_more_than_all_does_not_slow_its_key_down() -> None:
+    """It is let through to be parked: the pace is at worst one in each window."""
+    lowered = Limit("acquirer", 10, 0.98)
+    assert in_force(lowered, Limit("acquirer", 95, weight=20)) == replace(lowered, weight=10)
 
 
 def test_queue_without_a_limit_is_let_go() -> None:
