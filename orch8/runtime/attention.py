@@ -113,6 +113,9 @@ def next_move(row: StepRow | None) -> Shown:
         does = f"waits for the fence {row.fence}, and looks again"
     elif row.waits_for == WAITING:
         does = f"waits for the circuit breaker of {row.handler}, and asks again"
+    elif row.asking and row.limit_key is not None and row.due_at is None:
+        at_key = f"when the rate limit {row.limit_key} lets it through"
+        return {"does": f"asks {row.asking} {at_key}", "at": None}
     elif row.asking:
         does = f"asks {row.asking} again" if row.outcome in UNRESOLVED else f"asks {row.asking}"
     elif row.state == StepState.WAITING and not row.pull:

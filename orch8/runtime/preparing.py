@@ -125,7 +125,11 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
     try:
         if row.asking is not None:
             request = _question(run, row)
-            return Task(row, route, request, request.body(), timeout, references=block.references)
+            named = _limits(run, row, block, limits, timeout)
+            return Task(
+                row, route, request, request.body(), timeout, _stated(named),
+                references=block.references,
+            )  # fmt: skip
         if row.outcome in UNRESOLVED and not effect.repeatable and not still_known(run, row):
             return Task(row, route, too_late=True)
         request, body = _frozen(run, row) or _rendered(run, row, block)
@@ -141,7 +145,7 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
     row.fingerprint = fingerprint
     if effect.frozen:
         row.request = run.around.cipher.seal_request(row, body)
-    keys = tuple(limit for limit in named.values() if limit is not None)
+    keys = _stated(named)
     if not calls:  # a pull worker calls when it likes: it is not limited
         _note_uses(row, keys)
     return Task(
@@ -307,7 +311,9 @@ def _note_key(run: Run, row: StepRow, block: Step, error: Mapping[str, Any] | No
 def _limits(
     run: Run, row: StepRow, block: Step, limits: Limits, timeout: float
 ) -> dict[str, Limit | None]:
-    """The limit of each key of the step; None for a key that nobody states one for."""
+    """The limit of each key of the step; None for a key that nobody states one for. A question
+    about the step's attempt counts, too, as one call whatever the step's own cost.
+    """
     found: dict[str, Limit | None] = {}
     if not block.rate_limits and block.max_in_flight is None:
         return found
@@ -324,10 +330,14 @@ def _limits(
         key = _text(key, "a rate limit key", MAX_KEY_LENGTH)
         if key not in found:
             inline = None if stated.max is None else (stated.max, stated.window)
-            name(key, inline, _cost(run, row, stated.cost))
+            name(key, inline, 1 if row.asking is not None else _cost(run, row, stated.cost))
     if block.max_in_flight is not None and not block.rate_limits:
         name(handler_key(row.handler), None, 1)
     return found
+
+
+def _stated(named: Mapping[str, Limit | None]) -> tuple[Limit, ...]:
+    return tuple(limit for limit in named.values() if limit is not None)
 
 
 def _cost(run: Run, row: StepRow, cost: Template | None) -> int:

@@ -256,12 +256,11 @@ def take_in(run: Run, row: StepRow, came: Answer, *, actor: str = ENGINE) -> Non
 
 
 def _give_back(run: Run, row: StepRow, came: Deferral) -> None:
-    """running -> scheduled: nothing was sent, no attempt is used up, the intent is withdrawn."""
+    """running -> scheduled: nothing was sent, no attempt is used up, the intent is withdrawn. A
+    question stays one.
+    """
     row.state = StepState.SCHEDULED
-    if row.asking is not None:
-        run.schedule(row, run.now + timedelta(seconds=came.after * run.moment.rate))
-        return
-    if _withdrawn(run, row):
+    if row.asking is None and _withdrawn(run, row):
         return
     run.schedule(row, run.now + timedelta(seconds=came.after * run.moment.rate))
     if came.limit is None:
