@@ -324,9 +324,8 @@ class _Batch:
         """The script's reply, one Grant per request."""
         run = reply[0].decode()
         answers = iter(reply[1:])
-        for request, code, first, other in zip(
-            self.requests, answers, answers, answers, strict=True
-        ):
+        for request in self.requests:
+            code, first, other = islice(answers, 3)
             slack = min(limit.slack for limit in request)
             if code == 0:
                 yield Grant(
@@ -337,6 +336,7 @@ class _Batch:
                     leases=_leases(request, run, first) if other & 1 else (),
                 )
             else:
+                held = _REFUSALS[code] is Refusal.HELD
                 yield Grant(
                     granted=False,
                     tokens=(),
@@ -345,6 +345,8 @@ class _Batch:
                     refused_by=self.keys[self.limits[first - 1][0] - 1],
                     refusal=_REFUSALS[code],
                     retry_after=other / MICROSECONDS,
+                    room=next(answers) if held else None,
+                    took=next(answers) / MICROSECONDS or None if held else None,
                 )
 
 

@@ -106,24 +106,21 @@ def next_move(row: StepRow | None) -> Shown:
         return {"does": "nothing: a person has to decide", "at": None}
     if row.state not in LIVE:
         return {"does": f"nothing: the step is {row.state}", "at": None}
+    asked = f"asks {row.asking}" if row.asking else "sends it"
     if row.state == StepState.RUNNING:
-        asked = f"asks {row.asking}" if row.asking else "sends it"
         return {"does": f"{asked}: the answer is on its way, or its lease ends", "at": None}
+    if row.limit_key is not None and row.due_at is None and row.held_due_at is None:
+        return {"does": f"{asked} when the rate limit {row.limit_key} lets it through", "at": None}
     if row.waits_for == FENCE:
         does = f"waits for the fence {row.fence}, and looks again"
     elif row.waits_for == WAITING:
         does = f"waits for the circuit breaker of {row.handler}, and asks again"
-    elif row.asking and row.limit_key is not None and row.due_at is None:
-        at_key = f"when the rate limit {row.limit_key} lets it through"
-        return {"does": f"asks {row.asking} {at_key}", "at": None}
     elif row.asking:
         does = f"asks {row.asking} again" if row.outcome in UNRESOLVED else f"asks {row.asking}"
     elif row.state == StepState.WAITING and not row.pull:
         return {"does": "waits for word from outside: a webhook, or a signal", "at": row.expires_at}
     elif row.state == StepState.WAITING:
         return {"does": "waits for a worker to take it, or to answer", "at": row.expires_at}
-    elif row.limit_key is not None and row.due_at is None and row.held_due_at is None:
-        return {"does": f"sends it when the rate limit {row.limit_key} lets it through", "at": None}
     else:
         does = "sends the same key again" if row.dispatches else "sends it"
     if row.due_at is None and row.held_due_at is not None:

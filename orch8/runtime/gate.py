@@ -22,6 +22,7 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import Orch8Error
 from orch8.handlers import pressure
 from orch8.limits import Ended, Grant, Limit, Limiter, LimiterUnavailable, Refusal, Share
+from orch8.limits.grant import MAX_LEASE, MOST_ROOM
 from orch8.runtime.newcomers import Newcomers
 from orch8.runtime.preparing import Task
 from orch8.runtime.settle import Deferral, Item, Stuck
@@ -34,7 +35,12 @@ MOST_LATE = 3  # tokens that a call was too late for
 REBUILDS = 3  # times that a batch is asked for again after lost histories were rebuilt
 TOOK = 0.5  # seconds that a call is thought to take before one was measured
 MOST_REPORTS = 5000  # ended calls that are kept until Redis is back
-MOST_KEYS = 10_000  # of which the durations of calls are kept in mind
+_DEALT_WITH = frozenset(
+    {
+        Verdict.SUCCEEDED, Verdict.DECLINED, Verdict.REQUIRES_ACTION, Verdict.PENDING,
+        Verdict.FAILED,
+    }
+)  # fmt: skip
 OBJECT_LOCK = "lock_timeout"  # Stripe: another request holds the object, no limit is reached
 
 
@@ -61,7 +67,6 @@ class Gate:
         self._newcomers = Newcomers()
         self._away_until = 0.0
         self._flying: Counter[tuple[str, str]] = Counter()  # calls in flight here, by key
-        self._took: dict[tuple[str, str], float] = {}
         self._ended: list[tuple[str, Ended]] = []
 
     @property
@@ -129,14 +134,10 @@ class Gate:
         tenant_id, took = task.row.tenant_id, time.monotonic() - grant.granted_at
         blocked, crowded = self._felt(task, answer)
         self._landed(task)
-        for limit in task.limits:
-            if limit.max_in_flight is not None:
-                self._measure((tenant_id, limit.key), took)
         if Share.owns(grant):
             self._share.give_back(tenant_id, grant)
         if self._limiter is not None and (grant.leases or blocked or crowded):
-            succeeded = answer.verdict not in (Verdict.FAILED_SAFE, Verdict.UNKNOWN)
-            call = Ended(task.limits, grant, took, succeeded, blocked, crowded)
+            call = Ended(task.limits, grant, took, _stood(answer), blocked, crowded)
             self._ended.append((tenant_id, call))
 
     def report(self) -> None:
@@ -187,11 +188,6 @@ class Gate:
             self._flying[at] -= 1
             if self._flying[at] <= 0:
                 del self._flying[at]
-
-    def _measure(self, at: tuple[str, str], took: float) -> None:
-        if len(self._took) >= MOST_KEYS:
-            self._took.clear()
-        self._took[at] = 0.8 * self._took.get(at, took) + 0.2 * took
 
     # -- asking ----------------------------------------------------------------------------------
     def _ask(
@@ -291,17 +287,15 @@ class Gate:
         return bool(limits)
 
     def _queue(self, task: Task, grant: Grant) -> Limit:
-        """The limit whose queue a refused step joins. Calls in flight are a pace, too: so many in
-        the time that one takes.
-        """
+        """The limit whose queue a refused step joins: where it lacks both, the slower one."""
         limit = _refusing(task, grant)
-        if grant.refusal is not Refusal.HELD and limit.max is not None:
-            if grant.refusal is Refusal.FULL:
-                self._newcomers.refused(task.row.tenant_id, limit.key, grant.retry_after)
-            return _line(limit)
-        took = self._took.get((task.row.tenant_id, limit.key), TOOK)
-        room = limit.max_in_flight or 1
-        return Limit(limit.key, room, max(took, 0.01), 0.0, max_in_flight=room)
+        if grant.refusal is Refusal.FULL and limit.max is not None:
+            self._newcomers.refused(task.row.tenant_id, limit.key, grant.retry_after)
+        if grant.refusal is Refusal.HELD or limit.max is None:
+            in_flight = _in_flight(limit, grant)
+            if in_flight.pace < limit.pace:
+                return in_flight
+        return _line(limit)
 
 
 def _refusing(task: Task, grant: Grant) -> Limit:
@@ -315,6 +309,23 @@ def _over(task: Task, grant: Grant) -> Stuck:
         "raise max, then have it sent again"
     )
     return Stuck("over_limit", why)
+
+
+def _stood(answer: Answer) -> bool:
+    """Whether the provider has dealt with a call: it stands as many at a time as there were."""
+    return answer.verdict in _DEALT_WITH or (
+        answer.verdict is Verdict.REFUSED and "http_status" in answer.evidence
+    )
+
+
+def _in_flight(limit: Limit, grant: Grant) -> Limit:
+    """Calls in flight as a pace: as many as there is room for, in the time that one takes; runtime/
+    admission.py reads it.
+    """
+    room = grant.room or limit.max_in_flight or 1
+    took = min(max(grant.took or TOOK, 0.01), MAX_LEASE)
+    most = limit.max_in_flight or MOST_ROOM
+    return Limit(limit.key, room * limit.weight, took, 0.0, limit.weight, max_in_flight=most)
 
 
 def _line(limit: Limit) -> Limit:

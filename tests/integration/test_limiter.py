@@ -592,6 +592,19 @@ def test_crowded_key_halves_its_room_and_wins_it_back(limiter: Limiter) -> None:
     assert limiter.peek(TENANT, limit).room == 8
 
 
+def test_refusal_for_the_calls_in_flight_tells_their_room_and_time(limiter: Limiter) -> None:
+    """The room is the one that is left of the bound; the time is known once a call has ended."""
+    limit = busy(most=8)
+    idle(limiter, limit)
+    *held, refused = limiter.acquire(TENANT, [[limit]] * 9)
+    assert (refused.refusal, refused.room, refused.took) == (Refusal.HELD, 8, None)
+    call = Ended([limit], held[0], 0.5, crowded={limit.key: 8})
+    limiter.ended([(TENANT, call)])
+    refused = limiter.acquire(TENANT, [[limit]])[0]
+    assert (refused.room, refused.took) == (4, pytest.approx(0.5))
+    assert held[1].room is None
+
+
 def test_crowded_key_without_a_bound_gets_one(limiter: Limiter) -> None:
     """A rate limit alone counts calls in flight once the provider has found them too many."""
     limit = Limit("a", 100, 30)
