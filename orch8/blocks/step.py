@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -100,6 +101,7 @@ class Step(Leaf):
     references: tuple[Path, ...] = ()  # where params name credentials
     retry: RetryPolicy | None = None  # None: the default of the kind of handler
     timeout: float | None = None
+    call_timeout: float | None = None  # what params say of one HTTP call; inf: a template does
     delay: Delay | None = None
     not_before: Template | None = None
     schedule: Schedule | None = None
@@ -246,6 +248,7 @@ class StepSchema(LeafSchema, MoneyMembers):
             retry=retry,
             retry_if=retry_if,
             timeout=timeout.total_ms() / 1000 if timeout else None,
+            call_timeout=_call_timeout(params),
             rate_limits=tuple(_rate_limits(draft)),
             max_in_flight=values.get("max_in_flight"),
             lane=LANES.get(values.get("priority", "")),
@@ -262,6 +265,13 @@ class StepSchema(LeafSchema, MoneyMembers):
             **read_leaf(draft),
         )
         return with_fallback(step, draft)
+
+
+def _call_timeout(params: Any) -> float | None:
+    given = params.get("timeout_ms") if isinstance(params, dict) else params
+    if isinstance(given, int):
+        return given / 1000
+    return math.inf if isinstance(given, str) else None
 
 
 def read_leaf(draft: Draft) -> dict[str, Any]:

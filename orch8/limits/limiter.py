@@ -57,8 +57,8 @@ MAX_RELEASE = 8192
 LOG_MAX = 1000  # as in state.lua
 MICROSECONDS = 1_000_000
 
-_ACQUIRE, _RELEASE, _ENDED, _RESTORE, _PEEK = map(
-    Script, ("acquire", "release", "ended", "restore", "peek")
+_ACQUIRE, _RELEASE, _RENEW, _ENDED, _RESTORE, _PEEK = map(
+    Script, ("acquire", "release", "renew", "ended", "restore", "peek")
 )
 _REFUSALS = (
     None,
@@ -157,6 +157,28 @@ class Limiter:
         if len(args) > MAX_RELEASE:
             raise InvalidArgument(f"at most {MAX_RELEASE} tokens can be released at once")
         return int(self._run(_RELEASE, tenant, list(found), args))
+
+    def renew(self, calls: Sequence[tuple[str, Grant, float]]) -> None:
+        """The calls, each with its tenant, are in flight for so many seconds more at least.
+
+        Raises LimiterUnavailable: their leases then run out, until they are renewed after all.
+        """
+        if len(calls) > MAX_BATCH:
+            raise InvalidArgument(f"at most {MAX_BATCH} calls can be renewed at once")
+        by_tenant: dict[str, dict[str, list[str | int]]] = {}
+        for tenant, grant, seconds in calls:
+            for key, name in grant.leases:
+                leases = by_tenant.setdefault(tenant, {}).setdefault(key, [])
+                leases += (round(seconds * MICROSECONDS), name)
+        batches = [
+            (
+                tenant,
+                list(found),
+                [arg for each in found.values() for arg in (len(each) // 2, *each)],
+            )
+            for tenant, found in by_tenant.items()
+        ]
+        self._connection.run(_RENEW, lambda server: [self._call(server, *b) for b in batches])
 
     def ended(self, calls: Sequence[tuple[str, Ended]]) -> None:
         """The calls, each with its tenant, are no longer in flight; what the provider said of their

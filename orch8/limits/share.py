@@ -92,6 +92,13 @@ class Share:
             if kept is not None:
                 kept.leases.pop(member, None)
 
+    def renew(self, tenant: str, grant: Grant, seconds: float) -> None:
+        """The call is in flight for so many seconds more at least."""
+        for key, member in grant.tokens:
+            kept = self._kept.get((tenant, key))
+            if kept is not None and member in kept.leases:
+                kept.leases[member] = self._clock() + seconds
+
     @staticmethod
     def owns(grant: Grant) -> bool:
         """Whether a share granted this."""

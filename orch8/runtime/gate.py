@@ -23,6 +23,7 @@ from orch8.errors import Orch8Error
 from orch8.handlers import pressure
 from orch8.limits import Ended, Grant, Limit, Limiter, LimiterUnavailable, Refusal, Share
 from orch8.limits.grant import MAX_LEASE, MOST_ROOM
+from orch8.runtime.keeping import Keeping
 from orch8.runtime.newcomers import Newcomers
 from orch8.runtime.preparing import Task
 from orch8.runtime.settle import Deferral, Item, Stuck
@@ -68,6 +69,7 @@ class Gate:
         self._away_until = 0.0
         self._flying: Counter[tuple[str, str]] = Counter()  # calls in flight here, by key
         self._ended: list[tuple[str, Ended]] = []
+        self._keeping = Keeping()
 
     @property
     def held(self) -> int:
@@ -118,7 +120,7 @@ class Gate:
 
     def release(self, task: Task, grant: Grant) -> None:
         """Tokens of a call that was not made are free again."""
-        self._landed(task)
+        self._landed(task, grant)
         if Share.owns(grant):
             self._share.give_back(task.row.tenant_id, grant)
         elif self._limiter is not None and grant.tokens:
@@ -133,7 +135,7 @@ class Gate:
         """
         tenant_id, took = task.row.tenant_id, time.monotonic() - grant.granted_at
         blocked, crowded = self._felt(task, answer)
-        self._landed(task)
+        self._landed(task, grant)
         if Share.owns(grant):
             self._share.give_back(tenant_id, grant)
         if self._limiter is not None and (grant.leases or blocked or crowded):
@@ -141,7 +143,10 @@ class Gate:
             self._ended.append((tenant_id, call))
 
     def report(self) -> None:
-        """What ended() took in is known to every process, once Redis is there."""
+        """What ended() took in is known to every process, once Redis is there; and calls that take
+        longer than their leases keep them.
+        """
+        self._renew()
         while self._ended and self._limiter is not None and time.monotonic() >= self._away_until:
             try:
                 self._limiter.ended(self._ended[:BATCH])
@@ -151,6 +156,25 @@ class Gate:
                 del self._ended[:-MOST_REPORTS]  # leases run out by themselves
             else:
                 del self._ended[:BATCH]
+
+    def _renew(self) -> None:
+        now = time.monotonic()
+        if not (due := self._keeping.due(now)):
+            return
+        for kept in due:
+            self._share.renew(kept.tenant_id, kept.grant, kept.lease)
+        if self._limiter is not None:
+            if now < self._away_until:
+                return
+            try:
+                for first in range(0, len(due), BATCH):
+                    calls = due[first : first + BATCH]
+                    self._limiter.renew([(e.tenant_id, e.grant, e.lease) for e in calls])
+            except LimiterUnavailable as problem:
+                log.warning("limiter.renew_failed", error=str(problem), calls=len(due))
+                self._away_until = time.monotonic() + AWAY
+                return
+        self._keeping.renewed(due, now)
 
     def stand(self, queues: Collection[tuple[str, str]]) -> None:
         """These keys, each with its tenant, are all that have a queue."""
@@ -182,7 +206,9 @@ class Gate:
             log.warning("limiter.pushed_back", keys=found, seconds=seconds)
         return dict.fromkeys(found, seconds) if seconds else {}, {}
 
-    def _landed(self, task: Task) -> None:
+    def _landed(self, task: Task, grant: Grant) -> None:
+        if grant.leases:
+            self._keeping.end(task)
         for limit in task.limits:
             at = (task.row.tenant_id, limit.key)
             self._flying[at] -= 1
@@ -213,6 +239,8 @@ class Gate:
             if grant.granted:
                 self._flying.update((task.row.tenant_id, limit.key) for limit in task.limits)
                 granted.append((task, grant))
+                if grant.leases:
+                    self._keeping.begin(task, grant)
                 continue
             if grant.refusal is Refusal.CLOSED:
                 back.append(Item(task, _over(task, grant)))

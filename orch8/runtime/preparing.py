@@ -25,7 +25,7 @@ from orch8.limits.grant import MAX_KEY_LENGTH, MAX_LEASE, Limit
 from orch8.money.evidence import Rule
 from orch8.money.presets import preset
 from orch8.runtime.doubts import UNRESOLVED
-from orch8.runtime.horizon import still_known
+from orch8.runtime.horizon import call_time, still_known
 from orch8.runtime.routes import Kind, Route
 from orch8.runtime.run import Run
 from orch8.runtime.sandbox import own_key, seen
@@ -35,7 +35,7 @@ from orch8.storage.rows import StepRow
 if TYPE_CHECKING:
     from orch8.engine.expressions import Template
 
-LEASE_MARGIN: Final = 10.0  # seconds after its time-out in which a call is surely over
+LEASE_MARGIN: Final = 10.0  # seconds of a lease besides the time-out of its call
 LONGEST_KEY: Final = 255  # Stripe's bound
 CALM: Final = 0.25  # seconds that a token is good for at a key that is far from its limit
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
@@ -120,7 +120,7 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
     block = run.block(row)
     if not (calls or route.kind.calls_out) or not isinstance(block, Step):
         return Task(row, route)
-    timeout = block.timeout or route.timeout or run.around.settings.handler_timeout
+    timeout = call_time(block, route, run.around.settings)
     effect = Effect(row.effect)
     try:
         if row.asking is not None:

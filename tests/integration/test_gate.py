@@ -170,6 +170,26 @@ def test_crowded_key_has_the_pace_of_its_room(limiter: Limiter) -> None:
     assert came.limit.pace < bound.pace
 
 
+def test_call_keeps_its_place_for_as_long_as_it_takes(limiter: Limiter, server: Valkey) -> None:
+    """Its leases are renewed while it is in flight, also after Redis was away; not afterwards."""
+    one = Limit("one", None, max_in_flight=1, lease=0.4)
+    brief = replace(one, key="brief", lease=1.2, holder="gone/1")
+    for limit in (one, brief):
+        limiter.restore(TENANT, limit, [], [])
+    gate = Gate(limiter, Known())
+    limiter.acquire(TENANT, [[brief]])
+    ((call, grant),), _ = gate.admit([task(one)])
+    until(lambda: gate.report() or limiter.peek(TENANT, brief).in_flight == 0)
+    assert limiter.peek(TENANT, one).in_flight == 1
+    server.stop()
+    server.start()
+    assert limiter.peek(TENANT, one).in_flight == 0
+    until(lambda: gate.report() or limiter.peek(TENANT, one).in_flight == 1)
+    gate.ended(call, grant, Answer(Verdict.SUCCEEDED))
+    gate.report()
+    assert limiter.peek(TENANT, one).in_flight == 0
+
+
 def test_lost_history_is_told_and_asked_for_again_at_once(limiter: Limiter) -> None:
     """The step does not go back first, and what was in flight counts."""
     hourly = Limit("hourly", 3, 3600, max_in_flight=2)

@@ -25,6 +25,7 @@ from orch8.limits import (
     Refusal,
     Share,
 )
+from tests.support.house import until
 from tests.support.valkey import Valkey
 
 if TYPE_CHECKING:
@@ -572,6 +573,40 @@ def test_blocked_key_refuses_everybody_until_then(limiter: Limiter) -> None:
     assert free.granted
     limiter.ended([(TENANT, Ended([other], grant, 0.1, blocked={"b": 1e6}))])
     assert limiter.peek(TENANT, other).blocked == pytest.approx(3600, abs=1)
+
+
+def test_lease_that_is_renewed_lasts_longer(limiter: Limiter) -> None:
+    """A call that takes its time is counted all the while, and again if its lease was lost."""
+    limit = replace(busy(most=1), lease=0.2, holder="step/1")
+    brief = replace(limit, key="brief")
+    idle(limiter, limit)
+    idle(limiter, brief)
+    grant, _ = limiter.acquire(TENANT, [[limit], [brief]])
+    limiter.renew([(TENANT, grant, 30.0)])
+    other = replace(limit, holder="step/2")
+    until(lambda: limiter.peek(TENANT, brief).in_flight == 0)
+    assert limiter.acquire(TENANT, [[other]])[0].refusal is Refusal.HELD
+    limiter.release(TENANT, [grant])
+    limiter.renew([(TENANT, grant, 30.0), ("nobody", Grant(False, (), 0.0, 0.0), 30.0)])
+    assert limiter.peek(TENANT, limit).in_flight == 1
+    with pytest.raises(InvalidArgument, match="512"):
+        limiter.renew([(TENANT, grant, 30.0)] * 513)
+
+
+def test_share_keeps_a_call_that_takes_its_time() -> None:
+    """Its place is taken until it ends, however long that is after its lease."""
+    clock = Clock()
+    share, room = Share(clock), Limit("a", None, max_in_flight=2, lease=5, holder="step/1")
+    share.lost()
+    clock.now += 5
+    grant = share.acquire(TENANT, [room], 1)
+    clock.now += 4
+    share.renew(TENANT, grant, room.lease)
+    clock.now += 4
+    assert not share.acquire(TENANT, [room], 1).granted
+    share.give_back(TENANT, grant)
+    share.renew(TENANT, grant, room.lease)
+    assert share.acquire(TENANT, [room], 1).granted
 
 
 def test_crowded_key_halves_its_room_and_wins_it_back(limiter: Limiter) -> None:

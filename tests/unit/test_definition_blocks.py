@@ -3,6 +3,7 @@
 # ruff: noqa: DTZ001 - local times have no zone
 from __future__ import annotations
 
+import math
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -199,6 +200,20 @@ def test_rate_limits_are_one_or_several() -> None:
         rate_limits=[{"key": "b", "max": 24, "window_seconds": 0.5}],
     )
     assert [(each.max, each.window) for each in block.rate_limits] == [(95, 1.0), (24, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("params", "seconds"),
+    [
+        ({"timeout_ms": 90_000}, 90.0),
+        ({"timeout_ms": "{{data.patience}}"}, math.inf),
+        ("{{data.request}}", math.inf),
+        ({}, None),
+    ],
+)
+def test_params_may_say_how_long_an_http_call_takes(params: Any, seconds: float | None) -> None:
+    """A template may say anything."""
+    assert step(handler="tool_call", params=params).call_timeout == seconds
 
 
 def test_step_has_at_most_sixteen_limits() -> None:
