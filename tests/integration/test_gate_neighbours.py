@@ -148,5 +148,6 @@ def test_claims_that_break_on_their_way_are_taken_back(
         )
     )
     assert broken.is_set()
+    assert set(house.pump._slots._busy.values()) <= {0}
     assert sum(house.step(each).crashes for each in ids) > 0
     assert house.totals()["charged"] == 10
