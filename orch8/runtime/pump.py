@@ -34,7 +34,7 @@ from orch8.runtime.settle import Broken, Deferral, Item, Settled, settle, unsent
 from orch8.runtime.standing import Standing
 from orch8.runtime.turns import Turns
 from orch8.runtime.unlimited import Unlimited
-from orch8.storage import instances, steps
+from orch8.storage import instances
 
 log = structlog.get_logger(__name__)
 
