@@ -1,13 +1,14 @@
 -- Grants or refuses a batch of requests, in order, each with all of its keys or none.
 --
--- ARGV[4..]  number of limits, then per limit: key number, max (-1: none), window, '1' if longer
+-- ARGV[6..]  number of limits, then per limit: key number, max (-1: none), window, '1' if longer
 --            than 60 s, most calls in flight (-1: no bound), units after which a part of the window
 --            is full (0: calls may come in a burst), for how many microseconds more a token is good
 --            while less than half is used;
 --            number of requests, then per request: number of limits, microseconds until its leases
 --            run out by themselves, who holds them ('': nobody else knows), then limit number
 --            and weight of each.
--- Returns    {run, code, a, b, code, a, b, ...} with per request
+-- Returns    {} if the client must make certain of the time, else
+--            {run, now, code, a, b, code, a, b, ...} with per request
 --            GRANTED: a = counter of the first token (one token per unit, in order),
 --                     b = 1 if a key has a lease, which must be given back; its name is that of
 --                     its holder, or of the request's first token; 2 more if the tokens are good
@@ -21,7 +22,11 @@ local REBUILD_RETRY = 1000000
 local GUESS, LEAST_GUESS, MOST_GUESS = 100000, 10000, 10000000
 
 local state = open_state()
-local cursor = 4
+if state.doubtful then
+  save_state(state)
+  return {}
+end
+local cursor = 6
 
 local function next_number()
   local value = tonumber(ARGV[cursor])
@@ -156,7 +161,7 @@ local function refusal(limit, weight, holder)
   return code, free_at
 end
 
-local replies = { state.run }
+local replies = { state.run, whole(state.now) }
 local function reply(code, a, b)
   local size = #replies
   replies[size + 1], replies[size + 2], replies[size + 3] = code, a, b
@@ -230,7 +235,7 @@ local function refuse(lacking, free_at)
       end
     end
   end
-  reply(last.code, last.number, math.max(0, math.ceil(free_at - state.raw)))
+  reply(last.code, last.number, math.max(0, math.ceil(free_at - state.now)))
 end
 
 while requests_left > 0 do

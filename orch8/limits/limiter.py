@@ -20,7 +20,7 @@ The window used is window + slack: a call sent up to slack seconds after its gra
 limit at the provider. An older grant must go back (Grant.expired, Limiter.release). Utilisation
 therefore is measured against max / (window + slack).
 
-Time is the server's own clock, held still when it jumps back. A server that lost its data (flush,
+Time is the server's own clock, without its steps: see bearings.py and state.lua. A server that lost its data (flush,
 restart, failover) has no or another server's sentinel: then windows up to 60 s count as spent until
 they have passed; longer ones are refused until ``restore``, and so are keys of which max_in_flight
 is stated. A new installation is not told apart from a flushed one: the first calls wait one window.
@@ -40,11 +40,12 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from orch8.errors import InvalidArgument
+from orch8.limits.bearings import Bearings
 from orch8.limits.connection import Script, ScriptCall, ScriptConnection
 from orch8.limits.grant import MAX_IN_FLIGHT, MAX_PER_WINDOW, Ended, Grant, Limit, Refusal, Usage
 
@@ -76,8 +77,9 @@ Request = Sequence[Limit]
 class Limiter:
     """Grants tokens of rate-limited keys. Safe to share between threads.
 
-    Two seams for tests: ``clock`` (seconds) replaces the server's clock in every script; ``client``
-    replaces the connection to ``url``, and a failover is not recognised then.
+    Seams for tests: ``clock`` (seconds) replaces the server's clock in every script, and ``own``
+    the process's; ``client`` replaces the connection to ``url``, and a failover is not recognised
+    then.
     """
 
     def __init__(
@@ -86,10 +88,12 @@ class Limiter:
         *,
         prefix: str = "o8",
         clock: Callable[[], float] | None = None,
+        own: Callable[[], float] | None = None,
         client: redis.Redis | None = None,
     ) -> None:
         self._prefix = _name("prefix", prefix)
         self._clock = clock
+        self._bearings = Bearings(own or clock or time.monotonic)
         self._connection = ScriptConnection(url, client)
 
     def acquire(self, tenant: str, requests: Sequence[Request]) -> list[Grant]:
@@ -114,25 +118,38 @@ class Limiter:
         grants = [Grant(granted=True, tokens=(), granted_at=0.0, slack=math.inf)] * len(requests)
         if not by_tenant:
             return grants
-        batches = [
-            _Batch([requests[position][1] for position in positions])
-            for positions in by_tenant.values()
-        ]
-        asked_at = 0.0
-
-        def calls(server: str) -> list[ScriptCall]:
-            nonlocal asked_at
-            asked_at = time.monotonic()
-            return [
-                self._call(server, tenant, batch.keys, batch.args)
-                for tenant, batch in zip(by_tenant, batches, strict=True)
-            ]
-
-        replies = self._connection.run(_ACQUIRE, calls)
-        for positions, batch, reply in zip(by_tenant.values(), batches, replies, strict=True):
-            for position, grant in zip(positions, batch.grants(reply, asked_at), strict=True):
+        batches = {
+            tenant: _Batch([requests[position][1] for position in positions])
+            for tenant, positions in by_tenant.items()
+        }
+        found = self._ask(batches, stepped=False)
+        doubted = {tenant: batch for tenant, batch in batches.items() if tenant not in found}
+        if doubted:  # the answer came in time, so it is the server's clock that was put ahead
+            found |= self._ask(doubted, stepped=True)
+        for tenant, positions in by_tenant.items():
+            for position, grant in zip(positions, found[tenant], strict=True):
                 grants[position] = grant
         return grants
+
+    def _ask(self, batches: Mapping[str, _Batch], *, stepped: bool) -> dict[str, list[Grant]]:
+        """The grants of each tenant's batch; those are missing whose server's clock is in doubt."""
+        asked_at = sent_at = 0.0
+
+        def calls(server: str) -> list[ScriptCall]:
+            nonlocal asked_at, sent_at
+            asked_at, sent_at = time.monotonic(), self._bearings.clock()
+            return [
+                self._call(server, tenant, batch.keys, batch.args, stepped=stepped)
+                for tenant, batch in batches.items()
+            ]
+
+        found = {}
+        replies = self._connection.run(_ACQUIRE, calls)
+        for (tenant, batch), reply in zip(batches.items(), replies, strict=True):
+            if reply:
+                self._bearings.heard(tenant, int(reply[1]), sent_at)
+                found[tenant] = list(batch.grants(reply, asked_at))
+        return found
 
     def release(self, tenant: str, grants: Sequence[Grant]) -> int:
         """Tokens and leases of calls that were not made are free again; how many went back.
@@ -213,7 +230,7 @@ class Limiter:
         """What the server knows of the tenant's keys is not trusted to be complete, as after a
         flush: calls were made without it. Raises LimiterUnavailable.
         """
-        self._connection.forget(self._names(tenant, ())[0])
+        self._connection.forget(self._names(tenant, ())[0], "run")
 
     def peek(self, tenant: str, limit: Limit) -> Usage:
         """How full the key is now; changes nothing. Raises LimiterUnavailable."""
@@ -246,10 +263,13 @@ class Limiter:
         )[0]
 
     def _call(
-        self, server: str, tenant: str, keys: Sequence[str], args: Sequence[str | int]
-    ) -> ScriptCall:
+        self, server: str, tenant: str, keys: Sequence[str], args: Sequence[str | int],
+        *, stepped: bool = False,
+    ) -> ScriptCall:  # fmt: skip
         now = "" if self._clock is None else round(self._clock() * MICROSECONDS)
-        return self._names(tenant, keys), [now, server, secrets.token_hex(4), *args]
+        least, most = self._bearings.bounds(tenant)
+        most = "stepped" if stepped else most
+        return self._names(tenant, keys), [now, server, secrets.token_hex(4), least, most, *args]
 
     def _names(self, tenant: str, keys: Sequence[str]) -> list[str]:
         tag = f"{{{self._prefix}:{tenant}}}"
@@ -320,7 +340,7 @@ class _Batch:
     def grants(self, reply: Sequence[Any], asked_at: float) -> Iterator[Grant]:
         """The script's reply, one Grant per request."""
         run = reply[0].decode()
-        answers = iter(reply[1:])
+        answers = iter(reply[2:])
         for request, code, first, other in zip(
             self.requests, answers, answers, answers, strict=True
         ):

@@ -1,13 +1,13 @@
 -- Reads how full one key is, and changes nothing.
 --
--- ARGV[4..]  max (-1: none), window, most calls in flight (-1: no bound)
+-- ARGV[6..]  max (-1: none), window, most calls in flight (-1: no bound)
 -- Returns    {used, microseconds until one more unit could be granted, calls in flight, room for
 --            calls in flight (-1: no bound), microseconds for which the provider wants none}
 
 local state = open_state()
 local key = open_key(1, state)
-local limit = { max = tonumber(ARGV[4]), window = tonumber(ARGV[5]) }
-local most = tonumber(ARGV[6])
+local limit = { max = tonumber(ARGV[6]), window = tonumber(ARGV[7]) }
+local most = tonumber(ARGV[8])
 open_limit(limit, key, state)
 
 local used, free_at = limit.used or 0, state.now
@@ -28,7 +28,7 @@ free_at = math.max(free_at, key.blocked)
 local room = math.min(most >= 0 and most or math.huge, key.room or math.huge)
 return {
   used,
-  math.max(0, math.ceil(free_at - state.raw)),
+  math.max(0, math.ceil(free_at - state.now)),
   redis.call('ZCOUNT', key.held, '(' .. whole(state.now), '+inf'),
   room < math.huge and room or -1,
   math.max(0, math.ceil(key.blocked - state.now)),

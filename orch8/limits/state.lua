@@ -1,11 +1,13 @@
 -- Prelude of every script: the tenant's state (sentinel, clock, counter) and how a limit is read.
 --
--- KEYS[1]          state hash: run, server, born_at, seen_at, counter
+-- KEYS[1]          state hash: run, server, born_at, seen_at, counter, offset, skipped
 -- KEYS[3j-1], [3j], [3j+1]  key number j: its log (sorted set: token -> time), its meta hash, and
 --                  what is held of it (sorted set: lease of a call in flight -> when it expires)
 -- ARGV[1]          time override in microseconds, '' = the server's own clock (see Limiter(clock=))
 -- ARGV[2]          identity of the server process the client is connected to, '' = unknown
 -- ARGV[3]          random id, becomes the state's run if the sentinel is missing or of another server
+-- ARGV[4], [5]     between which times this script runs by its client's own clock, '' = it does not
+--                  know; [5] = 'stepped': it is certain that the server's clock has been put ahead
 -- All times and durations here are microseconds; Lua's doubles hold them exactly until the year 2255.
 
 local LOG_MAX = 1000            -- entries kept per key; a limit above this is decided by a bucket
@@ -20,6 +22,24 @@ local function whole(number)
   return string.format('%.0f', number)
 end
 
+-- The time that counts is the server's and an offset. It never goes back: from where the server's
+-- clock is put back it goes on, and no window ends early. Where that clock is put ahead, only the
+-- client can tell. It may also be this script that is late, of a client that has given up long ago;
+-- so nothing is granted until the client has made certain. As much as was skipped may be missing
+-- from the lives of keys, since Redis counts those by its own clock.
+local function set_clock(state, offset, seen_at)
+  local ahead = state.raw + offset
+  local least = math.max(seen_at, tonumber(ARGV[4]) or 0)
+  local most = tonumber(ARGV[5]) or math.huge
+  state.now = math.max(ahead, least)
+  if ARGV[5] == 'stepped' then
+    state.skipped = state.skipped + state.now - least
+    state.now = least
+  elseif ahead > most then
+    state.doubtful, state.now = true, least
+  end
+end
+
 local function open_state()
   local raw
   if ARGV[1] ~= '' then
@@ -28,17 +48,19 @@ local function open_state()
     local clock = redis.call('TIME')
     raw = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
   end
-  local found = redis.call('HMGET', KEYS[1], 'run', 'server', 'born_at', 'seen_at', 'counter')
+  local found = redis.call('HMGET', KEYS[1], 'run', 'server', 'born_at', 'seen_at', 'counter',
+    'offset', 'skipped')
   local state = {
     raw = raw,
-    -- A clock that jumps back stands still instead: no window ends early.
-    now = math.max(raw, tonumber(found[4] or raw)),
     counter = tonumber(found[5] or 0),
     run = found[1],
     born_at = tonumber(found[3] or 0),
+    skipped = tonumber(found[7] or 0),
   }
-  if not found[1] or (ARGV[2] ~= '' and found[2] ~= ARGV[2]) then
-    state.run, state.born_at, state.born = ARGV[3], state.now, true
+  set_clock(state, tonumber(found[6] or 0), tonumber(found[4] or 0))
+  if not found[1] or (ARGV[2] ~= '' and found[2] ~= ARGV[2])
+    or state.skipped > EXPIRY_MARGIN_MS * 1000 then
+    state.run, state.born_at, state.born, state.skipped = ARGV[3], state.now, true, 0
   end
   return state
 end
@@ -49,6 +71,10 @@ local function save_state(state)
       'born_at', whole(state.born_at))
   end
   redis.call('HSET', KEYS[1], 'seen_at', whole(state.now), 'counter', whole(state.counter))
+  if not state.doubtful then
+    redis.call('HSET', KEYS[1], 'offset', whole(state.now - state.raw), 'skipped',
+      whole(state.skipped))
+  end
 end
 
 local function open_key(number, state)

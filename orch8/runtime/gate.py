@@ -267,11 +267,13 @@ class Gate:
             )  # fmt: skip
         return bool(limits)
 
-    def _queue(self, task: Task, grant: Grant) -> Limit:
-        """The limit whose queue a refused step joins. Calls in flight are a pace, too: so many in
-        the time that one takes.
+    def _queue(self, task: Task, grant: Grant) -> Limit | None:
+        """The limit whose queue a refused step joins, None if it only comes back after a while.
+        Calls in flight are a pace, too: so many in the time that one takes.
         """
         limit = next(limit for limit in task.limits if limit.key == grant.refused_by)
+        if grant.refusal is Refusal.AWAY and limit.long:
+            return None  # its queue is as slow as its window, and there may be room in it
         if grant.refusal is not Refusal.HELD and limit.max is not None:
             if grant.refusal is Refusal.FULL:
                 self._newcomers.refused(task.row.tenant_id, limit.key, grant.retry_after)
@@ -289,5 +291,5 @@ def _unknown(limits: Sequence[Limit]) -> Grant:
     """A refusal for as long as nobody knows how many processes share a limit."""
     return Grant(
         granted=False, tokens=(), granted_at=time.monotonic(), slack=0.0,
-        refused_by=limits[0].key, refusal=Refusal.FULL, retry_after=AWAY,
+        refused_by=limits[0].key, refusal=Refusal.AWAY, retry_after=AWAY,
     )  # fmt: skip

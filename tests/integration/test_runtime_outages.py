@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -202,3 +203,33 @@ def test_limited_step_survives_a_flush_of_redis(lonely: House) -> None:
     second = lonely.start()
     lonely.work()
     assert lonely.state(second) == "completed"
+
+
+def test_long_window_goes_on_soon_after_redis_is_back(lonely: House) -> None:
+    """What a day's window has room for goes out within seconds after Redis was away for a moment,
+    newcomers too, and never more than the window holds.
+    """
+    lonely.publish({**LIMITED, "rate_limit": {"max": 5, "window_seconds": 86_400}})
+    warm = lonely.start()
+    lonely.work()
+    assert lonely.state(warm) == "completed"
+    lonely.redis.kill(signal.SIGSTOP)
+    stalled_at = time.monotonic()
+    ids = [lonely.start() for _ in range(2)]
+    thread = threading.Thread(target=lonely.work)
+    thread.start()
+    until(lambda: all(lonely.step(each).epoch >= 1 for each in ids))
+    until(lambda: time.monotonic() > stalled_at + 1.5)  # what Redis was asked has been given up
+    lonely.redis.kill(signal.SIGCONT)
+    ids += [lonely.start() for _ in range(4)]
+    thread.join(30)
+
+    def ended() -> bool:
+        lonely.work()
+        lonely.tick()
+        states = [lonely.step(each).state for each in ids]
+        return states.count("completed") == 4 and "running" not in states
+
+    until(ended, 30)
+    assert sum(lonely.step(each).deferrals for each in ids) == 2
+    assert lonely.totals()["charged"] == 5
