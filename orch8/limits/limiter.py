@@ -20,11 +20,11 @@ The window used is window + slack: a call sent up to slack seconds after its gra
 limit at the provider. An older grant must go back (Grant.expired, Limiter.release). Utilisation
 therefore is measured against max / (window + slack).
 
-Time is the server's own clock, without its steps: see bearings.py and state.lua. A server that lost its data (flush,
-restart, failover) has no or another server's sentinel: then windows up to 60 s count as spent until
-they have passed; longer ones are refused until ``restore``, and so are keys of which max_in_flight
-is stated. A new installation is not told apart from a flushed one: the first calls wait one window.
-The server must not evict (noeviction).
+Time is the server's own clock, without its steps: see bearings.py and state.lua. A server that lost
+its data (flush, restart, failover) has no or another server's sentinel: then windows up to 60 s
+count as spent until they have passed; longer ones are refused until ``restore``, and so are keys of
+which max_in_flight is stated. A new installation is not told apart from a flushed one: the first
+calls wait one window. The server must not evict (noeviction).
 
 Calls in flight are leases in a sorted set by expiry: a process that was killed leaks none. When a
 provider says that too much is going on at once, the key's room is halved, whether a bound is stated

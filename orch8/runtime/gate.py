@@ -22,6 +22,7 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import Orch8Error
 from orch8.handlers import pressure
 from orch8.limits import Ended, Grant, Limit, Limiter, LimiterUnavailable, Refusal, Share
+from orch8.money.limits import block_after
 from orch8.runtime.newcomers import Newcomers
 from orch8.runtime.preparing import Task
 from orch8.runtime.settle import Deferral, Item
@@ -35,6 +36,7 @@ REBUILDS = 3  # times that a batch is asked for again after lost histories were 
 TOOK = 0.5  # seconds that a call is thought to take before one was measured
 MOST_REPORTS = 5000  # ended calls that are kept until Redis is back
 MOST_KEYS = 10_000  # of which the durations of calls are kept in mind
+TOO_MANY = 429
 OBJECT_LOCK = "lock_timeout"  # Stripe: another request holds the object, no limit is reached
 
 
@@ -171,10 +173,16 @@ class Gate:
         found = concerned.get(told.scope or "", keys)
         if told.concurrent:
             return {}, {key: self._flying[task.row.tenant_id, key] for key in found}
-        seconds = told.seconds or 0.0
-        if seconds and found:
-            log.warning("limiter.pushed_back", keys=found, seconds=seconds)
-        return dict.fromkeys(found, seconds) if seconds else {}, {}
+        if told.last:  # of which key is not said; refusals come soon enough if there are several
+            return dict.fromkeys(keys, told.seconds or 0.0) if len(keys) == 1 else {}, {}
+        asked = told.seconds
+        if asked is None and answer.evidence.get("http_status") == TOO_MANY:
+            asked = answer.retry_after
+        waits = {key: block_after(key) if asked is None else asked for key in found}
+        blocked = {key: seconds for key, seconds in waits.items() if seconds}
+        if blocked:
+            log.warning("limiter.pushed_back", keys=list(blocked), seconds=max(blocked.values()))
+        return blocked, {}
 
     def _landed(self, task: Task) -> None:
         for limit in task.limits:
