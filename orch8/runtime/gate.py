@@ -175,10 +175,9 @@ class Gate:
             return {}, {key: self._flying[task.row.tenant_id, key] for key in found}
         if told.last:  # of which key is not said; refusals come soon enough if there are several
             return dict.fromkeys(keys, told.seconds or 0.0) if len(keys) == 1 else {}, {}
-        asked = told.seconds
-        if asked is None and answer.evidence.get("http_status") == TOO_MANY:
-            asked = answer.retry_after
-        waits = {key: block_after(key) if asked is None else asked for key in found}
+        waits = dict.fromkeys(found, told.seconds)
+        if told.seconds is None and answer.evidence.get("http_status") == TOO_MANY:
+            waits = {key: answer.retry_after or block_after(key) for key in found}
         blocked = {key: seconds for key, seconds in waits.items() if seconds}
         if blocked:
             log.warning("limiter.pushed_back", keys=list(blocked), seconds=max(blocked.values()))
