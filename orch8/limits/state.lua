@@ -27,8 +27,8 @@ end
 -- client can tell. It may also be this script that is late, of a client that has given up long ago;
 -- so nothing is granted until the client has made certain. As much as was skipped may be missing
 -- from the lives of keys, since Redis counts those by its own clock.
-local function set_clock(state, offset, seen_at)
-  local ahead = state.raw + offset
+local function set_clock(state, seen_at)
+  local ahead = state.raw + state.offset
   local least = math.max(seen_at, tonumber(ARGV[4]) or 0)
   local most = tonumber(ARGV[5]) or math.huge
   state.now = math.max(ahead, least)
@@ -55,9 +55,10 @@ local function open_state()
     counter = tonumber(found[5] or 0),
     run = found[1],
     born_at = tonumber(found[3] or 0),
+    offset = tonumber(found[6] or 0),
     skipped = tonumber(found[7] or 0),
   }
-  set_clock(state, tonumber(found[6] or 0), tonumber(found[4] or 0))
+  set_clock(state, tonumber(found[4] or 0))
   if not found[1] or (ARGV[2] ~= '' and found[2] ~= ARGV[2])
     or state.skipped > EXPIRY_MARGIN_MS * 1000 then
     state.run, state.born_at, state.born, state.skipped = ARGV[3], state.now, true, 0
@@ -70,11 +71,9 @@ local function save_state(state)
     redis.call('HSET', KEYS[1], 'run', state.run, 'server', ARGV[2],
       'born_at', whole(state.born_at))
   end
-  redis.call('HSET', KEYS[1], 'seen_at', whole(state.now), 'counter', whole(state.counter))
-  if not state.doubtful then
-    redis.call('HSET', KEYS[1], 'offset', whole(state.now - state.raw), 'skipped',
-      whole(state.skipped))
-  end
+  local offset = state.doubtful and state.offset or state.now - state.raw
+  redis.call('HSET', KEYS[1], 'seen_at', whole(state.now), 'counter', whole(state.counter),
+    'offset', whole(offset), 'skipped', whole(state.skipped))
 end
 
 local function open_key(number, state)
