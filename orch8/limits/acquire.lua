@@ -1,6 +1,6 @@
 -- Grants or refuses a batch of requests, in order, each with all of its keys or none.
 --
--- ARGV[6..]  number of limits, then per limit: key number, max (-1: none), window, '1' if longer
+-- ARGV[4..]  number of limits, then per limit: key number, max (-1: none), window, '1' if longer
 --            than 60 s, most calls in flight (-1: no bound), units after which a part of the window
 --            is full (0: calls may come in a burst), for how many microseconds more a token is good
 --            while less than half is used;
@@ -26,7 +26,7 @@ if state.doubtful then
   save_state(state)
   return {}
 end
-local cursor = 6
+local cursor = 4
 
 local function next_number()
   local value = tonumber(ARGV[cursor])

@@ -16,7 +16,7 @@ MICROSECONDS = 1_000_000
 ON_THE_ROAD = SOCKET_TIMEOUT  # seconds from asking to the script; what comes later was given up
 DRIFT = 0.001  # of the time that has passed: how much two clocks may differ
 MOST_TENANTS = 10_000
-UNKNOWN = ("", "")
+UNKNOWN = ("-", "-")
 
 
 class Bearings:
@@ -33,8 +33,8 @@ class Bearings:
         self._heard[tenant] = (at, asked_at, self.clock())
 
     def bounds(self, tenant: str) -> tuple[str | int, str | int]:
-        """Between which times (microseconds) a script that is sent now runs; texts without a
-        character if that is not known.
+        """Between which times (microseconds) a script that is sent now runs; "-" if that is
+        not known.
         """
         known = self._heard.get(tenant)
         if known is None:

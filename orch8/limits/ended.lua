@@ -1,6 +1,6 @@
 -- Takes in what came of calls: leases go back, and what the provider said of its keys is noted.
 --
--- ARGV[6..]  per key: number of leases, then the leases; number of calls that succeeded; most calls
+-- ARGV[4..]  per key: number of leases, then the leases; number of calls that succeeded; most calls
 --            in flight that are stated (-1: none); microseconds for which the provider wants no
 --            calls (0: it does not say); calls that were in flight when it found them too many
 --            (0: it did not); microseconds since the first call so refused was sent; how long the
@@ -13,7 +13,7 @@ local MOST_ROOM = 1000
 local LONGEST_BLOCK = 3600000000
 
 local state = open_state()
-local cursor, returned = 6, 0
+local cursor, returned = 4, 0
 
 local function next_number()
   local value = tonumber(ARGV[cursor])

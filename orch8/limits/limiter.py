@@ -48,6 +48,7 @@ from orch8.errors import InvalidArgument
 from orch8.limits.bearings import Bearings
 from orch8.limits.connection import Script, ScriptCall, ScriptConnection
 from orch8.limits.grant import MAX_IN_FLIGHT, MAX_PER_WINDOW, Ended, Grant, Limit, Refusal, Usage
+from orch8.limits.report import Report, or_none
 
 if TYPE_CHECKING:
     import redis
@@ -181,12 +182,12 @@ class Limiter:
         """
         if len(calls) > MAX_BATCH:
             raise InvalidArgument(f"at most {MAX_BATCH} calls can end at once, not {len(calls)}")
-        by_tenant: dict[str, dict[str, _Report]] = {}
+        by_tenant: dict[str, dict[str, Report]] = {}
         for tenant, call in calls:
             reports = by_tenant.setdefault(_name("tenant", tenant), {})
             leases = dict(call.grant.leases)
             for limit in call.request:
-                reports.setdefault(limit.key, _Report()).add(limit, call, leases.get(limit.key))
+                reports.setdefault(limit.key, Report()).add(limit, call, leases.get(limit.key))
         if not by_tenant:
             return
         self._connection.run(
@@ -235,7 +236,7 @@ class Limiter:
     def peek(self, tenant: str, limit: Limit) -> Usage:
         """How full the key is now; changes nothing. Raises LimiterUnavailable."""
         asked_at = time.monotonic()
-        args = [_or_none(limit.max), _window(limit), _or_none(limit.max_in_flight)]
+        args = [or_none(limit.max), _window(limit), or_none(limit.max_in_flight)]
         used, wait, in_flight, room, blocked = self._run(_PEEK, tenant, [limit.key], args)
         return Usage(
             used=used,
@@ -266,10 +267,10 @@ class Limiter:
         self, server: str, tenant: str, keys: Sequence[str], args: Sequence[str | int],
         *, stepped: bool = False,
     ) -> ScriptCall:  # fmt: skip
-        now = "" if self._clock is None else round(self._clock() * MICROSECONDS)
+        now = "-" if self._clock is None else round(self._clock() * MICROSECONDS)
         least, most = self._bearings.bounds(tenant)
-        most = "stepped" if stepped else most
-        return self._names(tenant, keys), [now, server, secrets.token_hex(4), least, most, *args]
+        time_is = f"{now} {least} {'stepped' if stepped else most}"
+        return self._names(tenant, keys), [time_is, server, secrets.token_hex(4), *args]
 
     def _names(self, tenant: str, keys: Sequence[str]) -> list[str]:
         tag = f"{{{self._prefix}:{tenant}}}"
@@ -277,40 +278,6 @@ class Limiter:
         for key in keys:
             names += (f"{tag}:log:{key}", f"{tag}:meta:{key}", f"{tag}:held:{key}")
         return names
-
-
-class _Report:
-    """What several calls that ended say of one key, as the script wants it."""
-
-    def __init__(self) -> None:
-        self._leases: list[str] = []
-        self._succeeded = self._crowded = 0
-        self._most = -1
-        self._blocked = self._sent_ago = 0.0
-        self._took: list[float] = []
-
-    def add(self, limit: Limit, call: Ended, lease: str | None) -> None:
-        """One more call, with its lease of this key, if it had one."""
-        if lease is not None:
-            self._leases.append(lease)
-            self._took.append(call.took)
-        self._succeeded += call.succeeded
-        self._most = _or_none(limit.max_in_flight)
-        self._blocked = max(self._blocked, call.blocked.get(limit.key, 0.0))
-        if limit.key in call.crowded:
-            self._crowded = max(self._crowded, call.crowded[limit.key], 1)
-            self._sent_ago = max(self._sent_ago, call.took)
-
-    @property
-    def args(self) -> list[str | int]:
-        """The key's part of the script's arguments."""
-        average = sum(self._took) / len(self._took) if self._took else 0.0
-        seconds = (self._blocked, self._sent_ago, average)
-        blocked, sent_ago, took = (round(value * MICROSECONDS) for value in seconds)
-        return [
-            len(self._leases), *self._leases, self._succeeded, self._most, blocked, self._crowded,
-            sent_ago, took,
-        ]  # fmt: skip
 
 
 class _Batch:
@@ -327,8 +294,8 @@ class _Batch:
             body += (len(request), round(lease * MICROSECONDS), holder)
             for limit in request:
                 key = numbers.setdefault(limit.key, len(numbers) + 1)
-                most = _or_none(limit.max_in_flight)
-                window = (_or_none(limit.max), _window(limit), int(limit.long))
+                most = or_none(limit.max_in_flight)
+                window = (or_none(limit.max), _window(limit), int(limit.long))
                 calm = round(limit.calm * MICROSECONDS)
                 row = (key, *window, most, limit.most_in_part, calm)
                 body += (limits.setdefault(row, len(limits) + 1), limit.weight)
@@ -373,10 +340,6 @@ def _tokens(request: Request, run: str, first: int) -> tuple[tuple[str, str], ..
 def _leases(request: Request, run: str, first: int) -> tuple[tuple[str, str], ...]:
     name = request[0].holder or f"{run}.{first}"
     return tuple((limit.key, name) for limit in request)
-
-
-def _or_none(value: int | None) -> int:
-    return -1 if value is None else value
 
 
 def _window(limit: Limit) -> int:

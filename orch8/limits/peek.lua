@@ -1,13 +1,13 @@
 -- Reads how full one key is, and changes nothing.
 --
--- ARGV[6..]  max (-1: none), window, most calls in flight (-1: no bound)
+-- ARGV[4..]  max (-1: none), window, most calls in flight (-1: no bound)
 -- Returns    {used, microseconds until one more unit could be granted, calls in flight, room for
 --            calls in flight (-1: no bound), microseconds for which the provider wants none}
 
 local state = open_state()
 local key = open_key(1, state)
-local limit = { max = tonumber(ARGV[6]), window = tonumber(ARGV[7]) }
-local most = tonumber(ARGV[8])
+local limit = { max = tonumber(ARGV[4]), window = tonumber(ARGV[5]) }
+local most = tonumber(ARGV[6])
 open_limit(limit, key, state)
 
 local used, free_at = limit.used or 0, state.now

@@ -1,11 +1,11 @@
 -- Takes the tokens and leases of calls that were not made back out of their keys; one that is not
 -- there any more changes nothing.
 --
--- ARGV[6..]  per key: number of leases, the leases, number of tokens, the tokens
+-- ARGV[4..]  per key: number of leases, the leases, number of tokens, the tokens
 -- Returns    how many tokens and leases went back
 
 local state = open_state()
-local cursor, returned = 6, 0
+local cursor, returned = 4, 0
 
 -- A token leaves the bucket only if the level has stayed high enough without it ever since:
 -- what has leaked out at the bottom cannot be given back, or two calls would share one token.

@@ -1,18 +1,18 @@
 -- Replaces the history of one key by what the database knows, after the server lost its own.
 --
--- ARGV[6..]  window (0: the window is not restored), number of units spent within it, number of
+-- ARGV[4..]  window (0: the window is not restored), number of units spent within it, number of
 --            calls in flight (-1: they are not restored), microseconds until those must have
 --            ended, the holders of their leases, then the ages of the newest units
 -- Returns    1, or 0 if the key's history is known already (another process was faster)
 
 local state = open_state()
 local key = open_key(1, state)
-local window, spent = tonumber(ARGV[6]), tonumber(ARGV[7])
-local in_flight, lease = tonumber(ARGV[8]), tonumber(ARGV[9])
+local window, spent = tonumber(ARGV[4]), tonumber(ARGV[5])
+local in_flight, lease = tonumber(ARGV[6]), tonumber(ARGV[7])
 
 local function restore_window()
   local members = {}
-  for argument = 10 + math.max(in_flight, 0), #ARGV do
+  for argument = 8 + math.max(in_flight, 0), #ARGV do
     state.counter = state.counter + 1
     members[#members + 1] = whole(state.now - tonumber(ARGV[argument]))
     members[#members + 1] = state.run .. '.' .. whole(state.counter)
@@ -30,7 +30,7 @@ local function restore_window()
 end
 
 local function restore_held()
-  for argument = 10, 9 + in_flight do
+  for argument = 8, 7 + in_flight do
     redis.call('ZADD', key.held, 'NX', whole(state.now + lease), ARGV[argument])
   end
   key.lease = math.max(key.lease, lease)

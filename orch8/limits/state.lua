@@ -3,11 +3,12 @@
 -- KEYS[1]          state hash: run, server, born_at, seen_at, counter, offset, skipped
 -- KEYS[3j-1], [3j], [3j+1]  key number j: its log (sorted set: token -> time), its meta hash, and
 --                  what is held of it (sorted set: lease of a call in flight -> when it expires)
--- ARGV[1]          time override in microseconds, '' = the server's own clock (see Limiter(clock=))
+-- ARGV[1]          three words: time override in microseconds, '-' = the server's own clock (see
+--                  Limiter(clock=)); then between which times this script runs by its client's own
+--                  clock, '-' = it does not know, the last 'stepped' = the client is certain that
+--                  the server's clock has been put ahead
 -- ARGV[2]          identity of the server process the client is connected to, '' = unknown
 -- ARGV[3]          random id, becomes the state's run if the sentinel is missing or of another server
--- ARGV[4], [5]     between which times this script runs by its client's own clock, '' = it does not
---                  know; [5] = 'stepped': it is certain that the server's clock has been put ahead
 -- All times and durations here are microseconds; Lua's doubles hold them exactly until the year 2255.
 
 local LOG_MAX = 1000            -- entries kept per key; a limit above this is decided by a bucket
@@ -17,6 +18,8 @@ local EPOCH = 1000000           -- how long the bucket's low-water mark is follo
 local EXPIRY_MARGIN_MS = 60000  -- keys outlive their longest window by this
 local LONGEST_LEASE = 3600000000  -- an hour: after that no lease of a lost server is still held
 local OVERRIDE_MARGIN_MS = 3600000  -- with a time override the server's expiry must not interfere
+
+local OVERRIDE, LEAST, MOST = string.match(ARGV[1], '(%S+) (%S+) (%S+)')
 
 local function whole(number)
   return string.format('%.0f', number)
@@ -29,10 +32,10 @@ end
 -- from the lives of keys, since Redis counts those by its own clock.
 local function set_clock(state, seen_at)
   local ahead = state.raw + state.offset
-  local least = math.max(seen_at, tonumber(ARGV[4]) or 0)
-  local most = tonumber(ARGV[5]) or math.huge
+  local least = math.max(seen_at, tonumber(LEAST) or 0)
+  local most = tonumber(MOST) or math.huge
   state.now = math.max(ahead, least)
-  if ARGV[5] == 'stepped' then
+  if MOST == 'stepped' then
     state.skipped = state.skipped + state.now - least
     state.now = least
   elseif ahead > most then
@@ -42,8 +45,8 @@ end
 
 local function open_state()
   local raw
-  if ARGV[1] ~= '' then
-    raw = tonumber(ARGV[1])
+  if OVERRIDE ~= '-' then
+    raw = tonumber(OVERRIDE)
   else
     local clock = redis.call('TIME')
     raw = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
@@ -163,7 +166,7 @@ end
 
 local function expire(key, state)
   local margin = EXPIRY_MARGIN_MS
-  if ARGV[1] ~= '' then
+  if OVERRIDE ~= '-' then
     margin = margin + OVERRIDE_MARGIN_MS
   end
   local function after(microseconds)

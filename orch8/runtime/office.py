@@ -17,6 +17,7 @@ from orch8.runtime.declines import policy_at
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.library import Library
 from orch8.runtime.loading import Contexts, Loader
+from orch8.runtime.low_water import LowWater
 from orch8.runtime.meter import Meter
 from orch8.runtime.notices import receivers
 from orch8.runtime.preparing import Limits
@@ -54,6 +55,7 @@ class Office:
             self.cipher, self.queues, self.breakers,
         )  # fmt: skip
         self.ahead, self.sweep, self.meter = Ahead(), Sweep(), Meter()
+        self.low_water = LowWater()
         self._limits = Limits()
         self._limits_read_at = float("-inf")
 
