@@ -14,7 +14,9 @@
 --                     its holder, or of the request's first token; 2 more if the tokens are good
 --                     for longer
 --            else:    a = number of the refusing limit, b = microseconds until the request could
---                     be granted if those refused before it on the same key go first
+--                     be granted if those refused before it on the same key go first; if it is HELD
+--                     two more: how many calls may be in flight at present, and how many
+--                     microseconds one takes on average (0: not known)
 
 local GRANTED, FULL, HELD, BLOCKED, SPENT, REBUILD, CLOSED = 0, 1, 2, 3, 4, 5, 6
 local REBUILD_RETRY = 1000000
@@ -236,6 +238,10 @@ local function refuse(lacking, free_at)
     end
   end
   reply(last.code, last.number, math.max(0, math.ceil(free_at - state.now)))
+  if last.code == HELD then
+    replies[#replies + 1] = last.limit.room
+    replies[#replies + 1] = math.floor(last.limit.key.took or 0)
+  end
 end
 
 while requests_left > 0 do

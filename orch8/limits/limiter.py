@@ -59,8 +59,8 @@ MAX_RELEASE = 8192
 LOG_MAX = 1000  # as in state.lua
 MICROSECONDS = 1_000_000
 
-_ACQUIRE, _RELEASE, _ENDED, _RESTORE, _PEEK = map(
-    Script, ("acquire", "release", "ended", "restore", "peek")
+_ACQUIRE, _RELEASE, _RENEW, _ENDED, _RESTORE, _PEEK = map(
+    Script, ("acquire", "release", "renew", "ended", "restore", "peek")
 )
 _REFUSALS = (
     None,
@@ -92,7 +92,9 @@ class Limiter:
         own: Callable[[], float] | None = None,
         client: redis.Redis | None = None,
     ) -> None:
-        self._prefix = _name("prefix", prefix)
+        if not prefix or "{" in prefix or "}" in prefix:
+            raise InvalidArgument(f"prefix must not be empty nor contain braces: {prefix!r}")
+        self._prefix = prefix
         self._clock = clock
         self._bearings = Bearings(own or clock or time.monotonic)
         self._connection = ScriptConnection(url, client)
@@ -114,7 +116,7 @@ class Limiter:
         for position, (tenant, limits) in enumerate(requests):
             _check_request(limits)
             if limits:
-                by_tenant.setdefault(_name("tenant", tenant), []).append(position)
+                by_tenant.setdefault(tenant, []).append(position)
         # A request without limits needs no token and never grows old.
         grants = [Grant(granted=True, tokens=(), granted_at=0.0, slack=math.inf)] * len(requests)
         if not by_tenant:
@@ -174,6 +176,28 @@ class Limiter:
             raise InvalidArgument(f"at most {MAX_RELEASE} tokens can be released at once")
         return int(self._run(_RELEASE, tenant, list(found), args))
 
+    def renew(self, calls: Sequence[tuple[str, Grant, float]]) -> None:
+        """The calls, each with its tenant, are in flight for so many seconds more at least.
+
+        Raises LimiterUnavailable: their leases then run out, until they are renewed after all.
+        """
+        if len(calls) > MAX_BATCH:
+            raise InvalidArgument(f"at most {MAX_BATCH} calls can be renewed at once")
+        by_tenant: dict[str, dict[str, list[str | int]]] = {}
+        for tenant, grant, seconds in calls:
+            for key, name in grant.leases:
+                leases = by_tenant.setdefault(tenant, {}).setdefault(key, [])
+                leases += (round(seconds * MICROSECONDS), name)
+        batches = [
+            (
+                tenant,
+                list(found),
+                [arg for each in found.values() for arg in (len(each) // 2, *each)],
+            )
+            for tenant, found in by_tenant.items()
+        ]
+        self._connection.run(_RENEW, lambda server: [self._call(server, *b) for b in batches])
+
     def ended(self, calls: Sequence[tuple[str, Ended]]) -> None:
         """The calls, each with its tenant, are no longer in flight; what the provider said of their
         keys holds for every process. Their tokens stay spent.
@@ -184,7 +208,7 @@ class Limiter:
             raise InvalidArgument(f"at most {MAX_BATCH} calls can end at once, not {len(calls)}")
         by_tenant: dict[str, dict[str, Report]] = {}
         for tenant, call in calls:
-            reports = by_tenant.setdefault(_name("tenant", tenant), {})
+            reports = by_tenant.setdefault(tenant, {})
             leases = dict(call.grant.leases)
             for limit in call.request:
                 reports.setdefault(limit.key, Report()).add(limit, call, leases.get(limit.key))
@@ -258,7 +282,6 @@ class Limiter:
     def _run(
         self, script: Script, tenant: str, keys: Sequence[str], args: Sequence[str | int]
     ) -> Any:
-        _name("tenant", tenant)
         return self._connection.run(
             script, lambda server: [self._call(server, tenant, keys, args)]
         )[0]
@@ -273,7 +296,9 @@ class Limiter:
         return self._names(tenant, keys), [time_is, server, secrets.token_hex(4), *args]
 
     def _names(self, tenant: str, keys: Sequence[str]) -> list[str]:
-        tag = f"{{{self._prefix}:{tenant}}}"
+        # The first closing brace ends the tag, so a tenant's own may not be one.
+        escaped = tenant.replace("%", "%25").replace("}", "%7D")
+        tag = f"{{{self._prefix}:{escaped}}}"
         names = [f"{tag}:state"]
         for key in keys:
             names += (f"{tag}:log:{key}", f"{tag}:meta:{key}", f"{tag}:held:{key}")
@@ -308,9 +333,8 @@ class _Batch:
         """The script's reply, one Grant per request."""
         run = reply[0].decode()
         answers = iter(reply[2:])
-        for request, code, first, other in zip(
-            self.requests, answers, answers, answers, strict=True
-        ):
+        for request in self.requests:
+            code, first, other = islice(answers, 3)
             slack = min(limit.slack for limit in request)
             if code == 0:
                 yield Grant(
@@ -321,6 +345,7 @@ class _Batch:
                     leases=_leases(request, run, first) if other & 1 else (),
                 )
             else:
+                held = _REFUSALS[code] is Refusal.HELD
                 yield Grant(
                     granted=False,
                     tokens=(),
@@ -329,6 +354,8 @@ class _Batch:
                     refused_by=self.keys[self.limits[first - 1][0] - 1],
                     refusal=_REFUSALS[code],
                     retry_after=other / MICROSECONDS,
+                    room=next(answers) if held else None,
+                    took=next(answers) / MICROSECONDS or None if held else None,
                 )
 
 
@@ -353,9 +380,3 @@ def _check_request(limits: Request) -> None:
         )
     if len(limits) > 1 and len({limit.key for limit in limits}) < len(limits):
         raise InvalidArgument("a request names each key once; put the sum into its weight")
-
-
-def _name(field: str, value: str) -> str:
-    if not value or "{" in value or "}" in value:
-        raise InvalidArgument(f"{field} must not be empty nor contain braces: {value!r}")
-    return value

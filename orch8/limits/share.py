@@ -61,6 +61,12 @@ class Share:
         """All tokens of a request or none, as one of ``live`` processes."""
         now = self._clock()
         slack = min((limit.slack for limit in request), default=0.0)
+        for limit in request:
+            if limit.max is not None and limit.weight > limit.max:
+                return Grant(
+                    granted=False, tokens=(), granted_at=now, slack=slack,
+                    refused_by=limit.key, refusal=Refusal.CLOSED, retry_after=limit.window,
+                )  # fmt: skip
         waits = [self._wait(tenant, limit, now, max(live, 1)) for limit in request]
         worst = max(range(len(waits)), key=waits.__getitem__, default=None)
         if worst is not None and waits[worst] > 0:
@@ -93,6 +99,13 @@ class Share:
             kept = self._kept.get((tenant, key))
             if kept is not None:
                 kept.leases.pop(member, None)
+
+    def renew(self, tenant: str, grant: Grant, seconds: float) -> None:
+        """The call is in flight for so many seconds more at least."""
+        for key, member in grant.tokens:
+            kept = self._kept.get((tenant, key))
+            if kept is not None and member in kept.leases:
+                kept.leases[member] = self._clock() + seconds
 
     @staticmethod
     def owns(grant: Grant) -> bool:

@@ -269,14 +269,25 @@ def test_bad_limit_names_its_field(member: str, value: object) -> None:
 
 
 def test_bad_batches_are_refused(limiter: Limiter) -> None:
-    """Too large a batch, a key named twice and a tenant with braces are clear errors."""
+    """Too large a batch, a key named twice and too many keys are clear errors."""
     limit = Limit("a", 1, 1)
     with pytest.raises(InvalidArgument, match="512"):
         limiter.acquire(TENANT, [[limit]] * 513)
     with pytest.raises(InvalidArgument, match="once"):
         limiter.acquire(TENANT, [[limit, limit]])
-    with pytest.raises(InvalidArgument, match="tenant"):
-        limiter.acquire("a}b", [[limit]])
+    with pytest.raises(InvalidArgument, match="at most 16 limits, not 17"):
+        limiter.acquire(TENANT, [[Limit(str(n), 1, 1) for n in range(17)]])
+
+
+def test_tenants_with_braces_have_keys_of_their_own(limiter: Limiter) -> None:
+    """No name of a tenant is the beginning of another's keys, whatever is in it."""
+    limit = Limit("a", 1, 30)
+    for tenant in ("x", "x}", "x%7D", "{x", "x}:log:a"):
+        limiter.restore(tenant, limit, [])
+        granted_, refused = limiter.acquire(tenant, [[limit], [limit]])
+        assert (granted_.granted, refused.granted) == (True, False)
+        assert limiter.release(tenant, [granted_]) == 1
+        assert limiter.acquire(tenant, [[limit]])[0].granted
 
 
 def test_flush_spends_every_window(real: Limiter, valkey: Valkey) -> None:
@@ -596,6 +607,40 @@ def test_blocked_key_refuses_everybody_until_then(limiter: Limiter) -> None:
     assert limiter.peek(TENANT, other).blocked == pytest.approx(3600, abs=1)
 
 
+def test_lease_that_is_renewed_lasts_longer(limiter: Limiter) -> None:
+    """A call that takes its time is counted all the while, and again if its lease was lost."""
+    limit = replace(busy(most=1), lease=0.2, holder="step/1")
+    brief = replace(limit, key="brief")
+    idle(limiter, limit)
+    idle(limiter, brief)
+    grant, _ = limiter.acquire(TENANT, [[limit], [brief]])
+    limiter.renew([(TENANT, grant, 30.0)])
+    other = replace(limit, holder="step/2")
+    until(lambda: limiter.peek(TENANT, brief).in_flight == 0)
+    assert limiter.acquire(TENANT, [[other]])[0].refusal is Refusal.HELD
+    limiter.release(TENANT, [grant])
+    limiter.renew([(TENANT, grant, 30.0), ("nobody", Grant(False, (), 0.0, 0.0), 30.0)])
+    assert limiter.peek(TENANT, limit).in_flight == 1
+    with pytest.raises(InvalidArgument, match="512"):
+        limiter.renew([(TENANT, grant, 30.0)] * 513)
+
+
+def test_share_keeps_a_call_that_takes_its_time() -> None:
+    """Its place is taken until it ends, however long that is after its lease."""
+    clock = Clock()
+    share, room = Share(clock), Limit("a", None, max_in_flight=2, lease=5, holder="step/1")
+    share.lost()
+    clock.now += 5
+    grant = share.acquire(TENANT, [room], 1)
+    clock.now += 4
+    share.renew(TENANT, grant, room.lease)
+    clock.now += 4
+    assert not share.acquire(TENANT, [room], 1).granted
+    share.give_back(TENANT, grant)
+    share.renew(TENANT, grant, room.lease)
+    assert share.acquire(TENANT, [room], 1).granted
+
+
 def test_crowded_key_halves_its_room_and_wins_it_back(limiter: Limiter) -> None:
     """AIMD: half the calls at once, then one more for each room-full that succeeds; floor one."""
     limit = busy(most=8)
@@ -612,6 +657,19 @@ def test_crowded_key_halves_its_room_and_wins_it_back(limiter: Limiter) -> None:
     assert limiter.peek(TENANT, limit).room == 7
     limiter.ended(won)
     assert limiter.peek(TENANT, limit).room == 8
+
+
+def test_refusal_for_the_calls_in_flight_tells_their_room_and_time(limiter: Limiter) -> None:
+    """The room is the one that is left of the bound; the time is known once a call has ended."""
+    limit = busy(most=8)
+    idle(limiter, limit)
+    *held, refused = limiter.acquire(TENANT, [[limit]] * 9)
+    assert (refused.refusal, refused.room, refused.took) == (Refusal.HELD, 8, None)
+    call = Ended([limit], held[0], 0.5, crowded={limit.key: 8})
+    limiter.ended([(TENANT, call)])
+    refused = limiter.acquire(TENANT, [[limit]])[0]
+    assert (refused.room, refused.took) == (4, pytest.approx(0.5))
+    assert held[1].room is None
 
 
 def test_crowded_key_without_a_bound_gets_one(limiter: Limiter) -> None:
@@ -674,6 +732,14 @@ def test_share_is_half_of_the_limit_over_all_processes() -> None:
     assert share.tenants == {TENANT}
     share.found()
     assert not share.in_use
+
+
+def test_share_says_what_no_wait_helps() -> None:
+    """A weight above max is no matter of Redis being there."""
+    share = Share(Clock())
+    share.lost()
+    grant = share.acquire(TENANT, [Limit("a", 9, 1.0), Limit("b", 2, 1.0, weight=3)], 1)
+    assert (grant.refusal, grant.refused_by) == (Refusal.CLOSED, "b")
 
 
 @pytest.mark.parametrize(

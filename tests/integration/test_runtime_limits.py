@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import Counter
 from contextlib import closing
 from datetime import timedelta
@@ -244,6 +245,30 @@ def test_calls_in_flight_are_bounded_for_all_workers_together(house: House) -> N
     assert Counter(house.state(each) for each in ids) == {"completed": 20}
     assert crowd.most == 3
     assert {house.step(each, "crowd").dispatches for each in ids} == {1}
+
+
+def test_call_without_a_time_out_keeps_its_place(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function takes as long as it takes: whatever the step's time-out, no other comes in."""
+    monkeypatch.setattr("orch8.runtime.preparing.LEASE_MARGIN", 1.0)
+    crowd = Crowd(leave=False)
+    house.handler("crowd", crowd)
+    house.publish({"type": "step", "handler": "crowd", "max_in_flight": 1, "timeout": "100ms"})
+    ids = [house.start() for _ in range(3)]
+    pumps = [house.pump, house.another_pump()]
+    threads = [threading.Thread(target=pump.work, args=(LANE,)) for pump in pumps]
+    for thread in threads:
+        thread.start()
+    until(lambda: crowd.here == 1)
+    begun = time.monotonic()
+    until(lambda: crowd.most > 1 or time.monotonic() > begun + 2.5)  # twice its lease
+    assert (crowd.here, crowd.most) == (1, 1)
+    crowd.door.set()
+    until(lambda: [house.tick() and house.state(each) for each in ids] == ["completed"] * 3)
+    for thread in threads:
+        thread.join(30)
+    assert crowd.most == 1
 
 
 def test_calls_in_flight_are_known_after_redis_has_lost_them(house: House) -> None:
