@@ -37,6 +37,8 @@ class Refusal(StrEnum):
     REBUILD = "rebuild"
     """The server lost its data: a longer window, and what is in flight, is refused until
     ``Limiter.restore``."""
+    AWAY = "away"
+    """Nobody knows: Redis is away, and what is asked for cannot be divided among the processes."""
     CLOSED = "closed"
     """The weight is above max (perhaps 0): no wait helps until the limit changes."""
 

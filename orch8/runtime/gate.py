@@ -23,6 +23,7 @@ from orch8.errors import Orch8Error
 from orch8.handlers import pressure
 from orch8.limits import Ended, Grant, Limit, Limiter, LimiterUnavailable, Refusal, Share
 from orch8.limits.grant import MAX_LEASE, MOST_ROOM
+from orch8.money.limits import block_after
 from orch8.runtime.keeping import Keeping
 from orch8.runtime.newcomers import Newcomers
 from orch8.runtime.preparing import Task
@@ -36,6 +37,7 @@ MOST_LATE = 3  # tokens that a call was too late for
 REBUILDS = 3  # times that a batch is asked for again after lost histories were rebuilt
 TOOK = 0.5  # seconds that a call is thought to take before one was measured
 MOST_REPORTS = 5000  # ended calls that are kept until Redis is back
+TOO_MANY = 429
 _DEALT_WITH = frozenset(
     {
         Verdict.SUCCEEDED, Verdict.DECLINED, Verdict.REQUIRES_ACTION, Verdict.PENDING,
@@ -201,10 +203,15 @@ class Gate:
         found = concerned.get(told.scope or "", keys)
         if told.concurrent:
             return {}, {key: self._flying[task.row.tenant_id, key] for key in found}
-        seconds = told.seconds or 0.0
-        if seconds and found:
-            log.warning("limiter.pushed_back", keys=found, seconds=seconds)
-        return dict.fromkeys(found, seconds) if seconds else {}, {}
+        if told.last:  # of which key is not said; refusals come soon enough if there are several
+            return dict.fromkeys(keys, told.seconds or 0.0) if len(keys) == 1 else {}, {}
+        waits = dict.fromkeys(found, told.seconds)
+        if told.seconds is None and answer.evidence.get("http_status") == TOO_MANY:
+            waits = {key: answer.retry_after or block_after(key) for key in found}
+        blocked = {key: seconds for key, seconds in waits.items() if seconds}
+        if blocked:
+            log.warning("limiter.pushed_back", keys=list(blocked), seconds=max(blocked.values()))
+        return blocked, {}
 
     def _landed(self, task: Task, grant: Grant) -> None:
         if grant.leases:
@@ -314,9 +321,13 @@ class Gate:
             )  # fmt: skip
         return bool(limits)
 
-    def _queue(self, task: Task, grant: Grant) -> Limit:
-        """The limit whose queue a refused step joins: where it lacks both, the slower one."""
+    def _queue(self, task: Task, grant: Grant) -> Limit | None:
+        """The limit whose queue a refused step joins: where it lacks both, the slower one. None if
+        it only comes back after a while.
+        """
         limit = _refusing(task, grant)
+        if grant.refusal is Refusal.AWAY and limit.long:
+            return None  # its queue is as slow as its window, and there may be room in it
         if grant.refusal is Refusal.FULL and limit.max is not None:
             self._newcomers.refused(task.row.tenant_id, limit.key, grant.retry_after)
         if grant.refusal is Refusal.HELD or limit.max is None:
@@ -364,5 +375,5 @@ def _unknown(limits: Sequence[Limit]) -> Grant:
     """A refusal for as long as nobody knows how many processes share a limit."""
     return Grant(
         granted=False, tokens=(), granted_at=time.monotonic(), slack=0.0,
-        refused_by=limits[0].key, refusal=Refusal.FULL, retry_after=AWAY,
+        refused_by=limits[0].key, refusal=Refusal.AWAY, retry_after=AWAY,
     )  # fmt: skip

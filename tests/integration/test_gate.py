@@ -26,6 +26,7 @@ from tests.support.house import until
 from tests.support.valkey import Valkey
 
 WIDE, NARROW = Limit("account", 100, 30), Limit("endpoint", 50, 30)
+METHOD = Limit("method:live:acme:payments", 120, 60)
 ROUTE = Route(Kind.PUSH, "charge", "http://localhost")
 TENANT = "acme"
 
@@ -112,6 +113,45 @@ def test_refusal_blocks_the_keys_it_concerns(
         assert granted == []
         assert isinstance(item.came, Deferral)
         assert item.came.after == pytest.approx(9.0, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("limits", "status", "retry_after", "seconds"),
+    [
+        ([METHOD], 429, None, 60.0),
+        ([METHOD], 429, 7.0, 7.0),
+        ([METHOD], 503, None, 0.0),
+        ([WIDE], 429, None, 0.0),
+        ([WIDE], 429, 7.0, 7.0),
+    ],
+    ids=["published", "stated", "not a refusal for it", "unknown", "stated of any"],
+)
+def test_refusal_without_a_wait_blocks_as_the_provider_publishes(
+    limiter: Limiter, limits: list[Limit], status: int, retry_after: float | None, seconds: float
+) -> None:
+    """Or as the step's outcome_map states."""
+    gate = Gate(limiter, Known())
+    limiter.restore(TENANT, METHOD, [])
+    ((call, grant),), _ = gate.admit([task(*limits)])
+    evidence = {"http_status": status, "pressure": Pressure().to_json()}
+    answer = Answer(Verdict.FAILED_SAFE, retry_after=retry_after, evidence=evidence)
+    gate.ended(call, grant, answer)
+    gate.report()
+    assert limiter.peek(TENANT, limits[0]).blocked == pytest.approx(seconds, abs=1.0)
+
+
+@pytest.mark.parametrize(("limits", "seconds"), [([WIDE], 9.0), ([WIDE, NARROW], 0.0)])
+def test_last_call_that_is_let_through_blocks_its_key(
+    limiter: Limiter, limits: list[Limit], seconds: float
+) -> None:
+    """If there is only one: of several, nobody knows which is meant."""
+    gate = Gate(limiter, Known())
+    ((call, grant),), _ = gate.admit([task(*limits)])
+    told = {"pressure": Pressure(9.0, last=True).to_json()}
+    gate.ended(call, grant, Answer(Verdict.SUCCEEDED, output={}, evidence=told))
+    gate.report()
+    assert limiter.peek(TENANT, WIDE).blocked == pytest.approx(seconds, abs=1.0)
+    assert limiter.peek(TENANT, NARROW).blocked == 0.0
 
 
 def test_crowded_provider_halves_what_is_in_flight(limiter: Limiter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from fakeredis import FakeRedis
+from structlog.testing import capture_logs
 
 from orch8.errors import InvalidArgument
 from orch8.limits import (
@@ -350,6 +352,36 @@ def test_server_with_older_data_is_recognised(own_server: Valkey) -> None:
         own_server.stop()
         own_server.start()
         assert limiter.acquire(TENANT, [[limit]])[0].refusal is Refusal.SPENT
+
+
+def test_server_that_does_not_say_who_it_is_is_warned_about_once(own_server: Valkey) -> None:
+    """A user without INFO can be limited; people are told what is not noticed, and what to do."""
+    limit = Limit("a", 2, 30)
+    with closing(redis.Redis.from_url(own_server.url)) as client:
+        client.execute_command("ACL", "SETUSER", "o8", "on", "nopass", "~*", "+@all", "-info")
+        url = own_server.url.replace("redis://", "redis://o8:x@")
+        with capture_logs() as logs, closing(Limiter(url)) as limiter:
+            known(limiter, limit)
+            client.execute_command("CLIENT", "KILL", "USER", "o8")
+            assert granted(limiter.acquire(TENANT, [[limit]] * 3)) == [True, True, False]
+    (told,) = (each for each in logs if each["event"] == "limiter.unidentified")
+    assert "+info" in told["detail"]
+
+
+def test_question_that_is_answered_too_late_spends_nothing(own_server: Valkey) -> None:
+    """A server that was stalled carries out what was asked meanwhile; nobody waits for that."""
+    limit = Limit("a", 2, 86_400)
+    with closing(Limiter(own_server.url)) as limiter:
+        known(limiter, limit)
+        assert limiter.acquire(TENANT, [[limit]])[0].granted
+        stalled_at = time.monotonic()
+        own_server.signal(signal.SIGSTOP)
+        with pytest.raises(LimiterUnavailable):
+            limiter.acquire(TENANT, [[limit]])
+        until(lambda: time.monotonic() > stalled_at + 1.3)
+        own_server.signal(signal.SIGCONT)
+        assert limiter.acquire(TENANT, [[limit]])[0].granted
+        assert limiter.peek(TENANT, limit).used == 2
 
 
 def test_silent_server_is_unavailable_in_time() -> None:
@@ -724,6 +756,29 @@ def test_share_of_nothing_is_nothing(limit: Limit) -> None:
     grant = share.acquire(TENANT, [limit], 4)
     assert not grant.granted
     assert grant.retry_after > 0
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        Limit("a", 1000, 86_400.0),
+        Limit("a", 1, 60.0),
+        Limit("a", 9, 1.0, max_in_flight=9, lease=900),
+    ],
+    ids=["a day", "too small", "long calls"],
+)
+def test_share_sends_nobody_away_for_long(limit: Limit) -> None:
+    """Redis may be back in a second; when it is away for long, whoever waits for it asks less."""
+    clock = Clock()
+    share = Share(clock)
+    share.lost()
+    assert share.acquire(TENANT, [limit], 1).retry_after == pytest.approx(5.0)
+    clock.now += 300
+    long_away = share.acquire(TENANT, [replace(limit, max_in_flight=None)], 1)
+    assert long_away.retry_after <= 30
+    assert long_away.refusal in {None, Refusal.AWAY}
+    clock.now += 10_000
+    assert share.acquire(TENANT, [limit], 1).retry_after <= 60
 
 
 def test_share_bounds_calls_in_flight_and_takes_all_keys_or_none() -> None:

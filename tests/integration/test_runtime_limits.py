@@ -6,10 +6,13 @@ import itertools
 import threading
 import time
 from collections import Counter
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
 
+from orch8.handlers.python import RateLimited, TryAgain
+from orch8.limits import Limit, Limiter
 from orch8.runtime.admission import AHEAD_OF_PACE
 from orch8.runtime.office import LIMITS_REFRESH
 from orch8.runtime.registry import delete_limit, put_limit
@@ -329,6 +332,32 @@ def test_refused_call_is_not_spared_for_ever(house: House) -> None:
     assert (row.failures, row.outcome) == (0, "failed_safe")
     assert row.dispatches >= 2
     assert house.totals()["charged"] == 0
+
+
+def test_function_that_was_refused_for_the_limit_says_so(house: House) -> None:
+    """RateLimited costs no attempt and stops the key for everybody; TryAgain is a failure."""
+    raised: list[Exception] = [RateLimited("full", after=1.5), TryAgain("busy", after=0.1)]
+
+    def refuse(_request: object) -> object:
+        if raised:
+            raise raised.pop(0)
+        return {"paid": True}
+
+    house.handler("sdk", refuse)
+    limit = {"max": 50, "window_seconds": 0.5}
+    retry = {"max_attempts": 2, "backoff": "0.1s"}
+    step = {"type": "step", "handler": "sdk", "rate_limit_key": "sdk", "rate_limit": limit}
+    house.publish({**step, "retry": retry})
+    instance_id = house.start()
+    thread = threading.Thread(target=house.work)
+    thread.start()
+    until(lambda: "step.resend" in house.actions(instance_id))
+    with closing(Limiter(house.settings.redis_url)) as limiter:
+        assert limiter.peek("default", Limit("sdk", 50, 0.5)).blocked > 0
+    until(lambda: house.tick() and house.state(instance_id) == "completed")
+    thread.join(30)
+    row = house.step(instance_id, "sdk")
+    assert (row.dispatches, row.failures) == (3, 1)
 
 
 def test_cost_that_is_no_number_fails_the_step_unsent(house: House) -> None:
