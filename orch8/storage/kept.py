@@ -1,6 +1,6 @@
 """Statements that come all the time and are functions of the database, which keeps their plans.
 
-To parse and plan a statement that writes four tables takes longer than to carry it out, and there
+To parse and plan a statement that writes five tables takes as long as to carry it out, and there
 is no PREPARE behind a PgBouncer that hands connections on. A function's plan is kept by each
 server connection. What a function does is the statement itself: a test holds them to each other.
 """
