@@ -12,10 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import structlog
+
+from orch8.errors import Unavailable
 from orch8.limits import Limit
 from orch8.runtime.lanes import AGE, AGES, Asking, allot, reserve
 from orch8.runtime.office import Office
-from orch8.runtime.preparing import Limits
+from orch8.runtime.rounds import Key
 from orch8.storage import queues
 from orch8.storage.transaction import Tx
 
@@ -23,8 +26,10 @@ HORIZON = 2.0  # seconds of work that is admitted ahead
 # A little more than there are tokens for, so that none is left over: whoever comes too early waits
 # a moment at the gate of its pump.
 AHEAD_OF_PACE = 1.05
-MAX_KEYS = 200
+FURTHEST = 60.0  # seconds: the horizon where so many keys have a queue that a round takes long
 MAX_AHEAD = 2000
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,30 +46,57 @@ class Line:
     free_at: datetime | None = None
 
 
-def admit_waiting(office: Office, tx: Tx) -> frozenset[tuple[str, str]]:
-    """Every key that steps wait for has HORIZON seconds of them admitted; which keys those are.
+def admit_waiting(office: Office) -> frozenset[Key] | None:
+    """The next page of the keys that steps wait for (``Rounds``) has some seconds of them admitted;
+    all such keys as far as they are known, None before they were looked at once.
 
-    Several processes may do this at once: one at a time looks after a key.
+    Several processes may do this at once: one at a time looks after a key. A key that cannot be
+    looked after is logged, and keeps nobody from the others.
     """
+    found: list[Key] = []
+    try:
+        with office.begin() as tx:
+            found = office.rounds.next(tx)
+            _admit(office, tx, found)
+    except Unavailable:
+        raise
+    except Exception:
+        log.exception("admission.broke", keys=len(found))
+        for at in found:
+            _admit_alone(office, at)
+    return office.rounds.known
+
+
+def _admit_alone(office: Office, at: Key) -> None:
+    try:
+        with office.begin() as tx:
+            _admit(office, tx, [at])
+    except Unavailable:
+        raise
+    except Exception:
+        log.exception("admission.broke_alone", tenant=at[0], key=at[1])
+
+
+def _admit(office: Office, tx: Tx, keys: Sequence[Key]) -> None:
     limits = office.limits(tx)
-    found = frozenset((row.tenant_id, row.limit_key) for row in queues.keys(tx, MAX_KEYS))
-    for tenant_id, key in sorted(found):
-        if queues.look_after(tx, tenant_id, key):
-            _admit(tx, tenant_id, key, limits)
-    return found
-
-
-def _admit(tx: Tx, tenant_id: str, key: str, limits: Limits) -> None:
-    rows = queues.lines(tx, tenant_id, key, age=AGE, ages=AGES)
-    refused = next((Limit(*row.deferred_under) for row in rows if row.deferred_under), None)
-    limit = in_force(limits.stated.get((tenant_id, key)), refused)
-    unchanged = limit is None or (refused is not None and limit.pace == refused.pace)
-    lines = [
-        Line(row.lane, row.waiting, row.admitted, row.last, row.free_at if unchanged else None)
-        for row in rows
-    ]
-    for lane, plan in slots(limit, lines, rows[0].now).items() if rows else ():
-        queues.admit(tx, tenant_id, key, lane, plan)
+    # Nobody looks after a key again before the round is over.
+    horizon = min(max(HORIZON, 2 * office.rounds.took), FURTHEST)
+    for tenant_id, key in keys:
+        if not queues.look_after(tx, tenant_id, key):
+            continue
+        rows = queues.lines(tx, tenant_id, key, age=AGE, ages=AGES)
+        refused = next(
+            (Limit.of_json(row.deferred_under) for row in rows if row.deferred_under), None
+        )
+        limit = in_force(limits.stated.get((tenant_id, key)), refused)
+        unchanged = limit is None or (refused is not None and limit.pace == refused.pace)
+        lines = [
+            Line(row.lane, row.waiting, row.admitted, row.last, row.free_at if unchanged else None)
+            for row in rows
+        ]
+        plans = slots(limit, lines, rows[0].now, horizon) if rows else {}
+        for lane, plan in plans.items():
+            queues.admit(tx, tenant_id, key, lane, plan)
 
 
 def in_force(stated: Limit | None, refused: Limit | None) -> Limit | None:
@@ -80,18 +112,20 @@ def in_force(stated: Limit | None, refused: Limit | None) -> Limit | None:
     return refused if in_flight else replace(stated, weight=refused.weight)  # what a call costs
 
 
-def slots(limit: Limit | None, lines: Sequence[Line], now: datetime) -> dict[str, list[datetime]]:
+def slots(
+    limit: Limit | None, lines: Sequence[Line], now: datetime, horizon: float = HORIZON
+) -> dict[str, list[datetime]]:
     """When the next steps of each line become due: evenly, all lines together at the key's pace,
-    each behind those admitted already, up to the horizon. Without a limit all at once.
+    each behind those admitted already, up to the horizon (seconds). Without a limit all at once.
 
     A line that is told to come back after the horizon is left alone: whoever is admitted now would
     be refused. A lane without its reserve of the horizon gets it, whatever others have by now.
     """
     if limit is None:
         return {line.lane: [now] * min(sum(line.waiting), MAX_AHEAD) for line in lines}
-    ahead = now + timedelta(seconds=HORIZON)
+    ahead = now + timedelta(seconds=horizon)
     pace = AHEAD_OF_PACE * limit.pace / limit.weight
-    width = min(max(int(pace * HORIZON), 1), MAX_AHEAD)
+    width = min(max(int(pace * horizon), 1), MAX_AHEAD)
     asking = [
         Asking(line.lane, line.waiting, line.admitted)
         for line in lines

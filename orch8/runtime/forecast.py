@@ -126,7 +126,7 @@ def _of_key(
             waiting={}, paused=0, drain=0.0, drains_at=None, will_miss=0, misses=(),
         )  # fmt: skip
     state = queues.queue_state(tx, tenant_id, key)
-    refused = Limit(*state.deferred_under) if state.deferred_under else None
+    refused = Limit.of_json(state.deferred_under) if state.deferred_under else None
     shown = stated or _own(refused)
     usage = eyes.usage(tenant_id, shown)
     limit, now = in_force(stated, refused), state.now

@@ -21,6 +21,7 @@ from orch8.runtime.meter import Meter
 from orch8.runtime.notices import receivers
 from orch8.runtime.preparing import Limits
 from orch8.runtime.queues import Queues
+from orch8.runtime.rounds import Rounds
 from orch8.runtime.routes import Routes
 from orch8.runtime.run import Claimer, Run
 from orch8.runtime.surroundings import Surroundings
@@ -53,7 +54,7 @@ class Office:
             settings, KeyMaker(settings.key_secret), self.routes.find, random.random, uuid7,
             self.cipher, self.queues, self.breakers,
         )  # fmt: skip
-        self.ahead, self.sweep, self.meter = Ahead(), Sweep(), Meter()
+        self.ahead, self.sweep, self.meter, self.rounds = Ahead(), Sweep(), Meter(), Rounds()
         self._limits = Limits()
         self._limits_read_at = float("-inf")
 

@@ -53,8 +53,7 @@ def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
     taken_back = take_back_lost(office)
     silent = take_back_silent(office)
     alarms.ring(office)
-    with office.begin() as tx:
-        admit_waiting(office, tx)
+    admit_waiting(office)
     with office.begin() as tx:
         places.serve(tx)
     fire_due(office)

@@ -72,6 +72,7 @@ def _by_age(since: str, ages: int) -> str:
 
 
 # -- rate-limited keys ---------------------------------------------------------------------------
+_UNDER: Final = "COALESCE({0}.progress -> 'deferred_under', {0}.progress -> 'limit')"
 _LANES_OF_KEY: Final = """
     WITH RECURSIVE l AS (
         (SELECT lane FROM steps WHERE tenant_id = %(tenant)s AND limit_key = %(key)s
@@ -82,11 +83,14 @@ _LANES_OF_KEY: Final = """
                 AND s.lane > l.lane ORDER BY s.lane LIMIT 1) n)"""
 
 
-def keys(tx: Tx, limit: int = 200) -> list[Row]:
-    """The keys that steps wait for: tenant_id, limit_key."""
-    sql = """
+def keys(tx: Tx, after: tuple[str, str] | None, limit: int) -> list[Row]:
+    """The first keys that steps wait for behind ``after`` (tenant and key), or of all: tenant_id,
+    limit_key.
+    """
+    behind = "" if after is None else "AND (tenant_id, limit_key) > (%(tenant)s, %(key)s)"
+    sql = f"""
     WITH RECURSIVE k AS (
-        (SELECT tenant_id, limit_key FROM steps WHERE limit_key IS NOT NULL
+        (SELECT tenant_id, limit_key FROM steps WHERE limit_key IS NOT NULL {behind}
          ORDER BY tenant_id, limit_key LIMIT 1)
         UNION ALL
         SELECT n.tenant_id, n.limit_key FROM k, LATERAL (
@@ -94,7 +98,8 @@ def keys(tx: Tx, limit: int = 200) -> list[Row]:
                 AND (s.tenant_id, s.limit_key) > (k.tenant_id, k.limit_key)
             ORDER BY s.tenant_id, s.limit_key LIMIT 1) n)
     SELECT tenant_id, limit_key FROM k LIMIT %(limit)s"""
-    return tx.rows(sql, {"limit": limit})
+    tenant, key = after or (None, None)
+    return tx.rows(sql, {"tenant": tenant, "key": key, "limit": limit})
 
 
 def look_after(tx: Tx, tenant_id: str, key: str) -> bool:
@@ -112,7 +117,7 @@ def lines(tx: Tx, tenant_id: str, key: str, *, age: float, ages: int) -> list[Ro
     """
     sql = f"""
     {_LANES_OF_KEY}, n AS MATERIALIZED (SELECT orch8_now() AS now)
-    SELECT l.lane, q.*, first.progress -> 'limit' AS deferred_under,
+    SELECT l.lane, q.*, {_UNDER.format("first")} AS deferred_under,
         (first.progress ->> 'free_at')::timestamptz AS free_at, n.now
     FROM n, l, LATERAL (
         SELECT count(f.due_at) AS admitted, max(f.due_at) AS last,
@@ -135,7 +140,7 @@ def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:
     sql = f"""
     {_LANES_OF_KEY}
     SELECT count(q.due_at) AS admitted, max(q.due_at) AS last,
-           (array_agg(q.progress -> 'limit' ORDER BY q.queued_at, q.id))[1] AS deferred_under,
+           (array_agg({_UNDER.format("q")} ORDER BY q.queued_at, q.id))[1] AS deferred_under,
            (array_agg(q.progress ->> 'free_at' ORDER BY q.queued_at, q.id))[1]::timestamptz
                AS free_at, orch8_now() AS now
     FROM l, LATERAL (SELECT due_at, progress, queued_at, id FROM steps
