@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
+from orch8.errors import Unavailable
 from orch8.runtime import admission
 from orch8.runtime.registry import put_limit
 from orch8.runtime.rounds import PAGE, Rounds
+from orch8.runtime.tick import tick
 from orch8.storage.transaction import dumps
 from tests.support.house import House
 
@@ -94,3 +98,23 @@ def test_limit_from_another_version_is_read_as_far_as_it_is_known(house: House) 
     admission.admit_waiting(house.office)
     due = house.sql("SELECT limit_key AS k FROM steps WHERE due_at IS NOT NULL ORDER BY k")
     assert [row.k for row in due] == ["a", "b"]
+
+
+def test_part_of_a_tick_that_fails_keeps_nobody_from_the_others(house: House) -> None:
+    """The alarms cannot be read: the queue is admitted, the lane woken, and the tick says so."""
+    queue_up(house, 3)
+    woken: list[str] = []
+    house.sql("ALTER TABLE alarms RENAME TO mislaid")
+    try:
+        ticked = tick(house.office, lambda lane, *_: woken.append(lane))
+    finally:
+        house.sql("ALTER TABLE mislaid RENAME TO alarms")
+    assert (ticked.failed, woken) == (("alarms",), ["renewal"])
+    assert house.sql("SELECT count(*) AS n FROM steps WHERE due_at IS NULL")[0].n == 0
+
+
+def test_tick_gives_up_when_the_database_is_away(house: House) -> None:
+    """No part is tried in vain after the first."""
+    office = house.another_office(database_url="postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(Unavailable):
+        tick(office, lambda *_: None)
