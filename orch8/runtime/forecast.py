@@ -89,8 +89,8 @@ def forecast(
     """The forecast of one key, or of at most MOST_KEYS: those that steps wait for, then, if
     ``idle``, those for which a limit is stated.
     """
-    limits = read_limits(tx).stated
-    stated = sorted(at for at in limits if tenant_id in (None, at[0]) and key in (None, at[1]))
+    limits = read_limits(tx, tenant_id, key).stated
+    stated = sorted(limits)
     waited = [(row.tenant_id, row.limit_key) for row in queued.keys(tx, tenant_id, key, MOST_KEYS)]
     found = [*waited, *(at for at in stated if at not in waited)] if idle else waited
     eyes, depth = _Eyes(limiter), MANY_KEYS if key is None else ONE_KEY

@@ -23,7 +23,7 @@ from orch8.errors import Orch8Error
 from orch8.handlers import pressure
 from orch8.limits import Ended, Grant, Limit, Limiter, LimiterUnavailable, Refusal, Share
 from orch8.runtime.newcomers import Newcomers
-from orch8.runtime.preparing import Task
+from orch8.runtime.preparing import Limits, Task
 from orch8.runtime.settle import Deferral, Item
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,9 @@ class Records(Protocol):
         self, tenant_id: str, limit: Limit, waiting: Sequence[UUID]
     ) -> tuple[list[float], list[str]]:
         """The ages of used units in seconds, and the holders of leases that may be in flight."""
+
+    def limits(self) -> Limits:
+        """The stated limits as they are now."""
 
     def live(self) -> int | None:
         """How many worker processes there are; None if that is not known."""
@@ -79,11 +82,14 @@ class Gate:
         """
         now = time.monotonic()
         ready: list[tuple[Task, float]] = []
-        while self._held and self._held[0][0] <= now:
-            _, _, task, since = heapq.heappop(self._held)
-            ready.append((task, since))
         granted: list[tuple[Task, Grant]] = []
         back: list[Item] = []
+        while self._held and self._held[0][0] <= now:
+            _, _, task, since = heapq.heappop(self._held)
+            if self._outdated(task):
+                back.append(Item(task, Deferral()))  # it is claimed again under what holds now
+            else:
+                ready.append((task, since))
         for task in tasks:
             joins = self._newcomers.arrive(task)
             if joins is None:
@@ -187,6 +193,17 @@ class Gate:
         if len(self._took) >= MOST_KEYS:
             self._took.clear()
         self._took[at] = 0.8 * self._took.get(at, took) + 0.2 * took
+
+    def _outdated(self, task: Task) -> bool:
+        """Whether other limits are stated for the call's keys than when it was claimed."""
+        before, now = task.under, self._records.limits()
+        if before is None or before is now:
+            return False
+        task.under, tenant_id = now, task.row.tenant_id
+        keys = {*(limit.key for limit in task.limits), *task.unlimited}
+        return any(
+            before.stated.get((tenant_id, k)) != now.stated.get((tenant_id, k)) for k in keys
+        )
 
     # -- asking ----------------------------------------------------------------------------------
     def _ask(
