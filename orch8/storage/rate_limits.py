@@ -55,8 +55,8 @@ def put(
     if _keys(tx, tenant_id, most + 1) > most:
         raise Conflict(
             f"the tenant {tenant_id!r} has limits for {most} keys, and more are not kept; take "
-            "back those that are not used any more, or state the limit in the step, with a template "
-            "as its key"
+            "back those that are not used any more, or state the limit in the step, with a "
+            "template as its key"
         )
 
 
