@@ -43,6 +43,8 @@ def limits(ctx: click.Context, api: Client, as_json: bool) -> None:
         whose = ("tenant",) if several else ()
         names = (*whose, "key", "limit", "used now", "waiting", "drains in", "will miss")
         _print(names, ((*(each["tenant_id"] for _ in whose), *_row(each)) for each in items))
+        if found.get("left_out"):
+            click.echo(f"and {found['left_out']} more; see one with `orch8 limits show KEY`")
 
 
 @limits.command()

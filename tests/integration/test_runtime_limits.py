@@ -18,7 +18,7 @@ from orch8.runtime.office import LIMITS_REFRESH
 from orch8.runtime.registry import delete_limit, put_limit
 from orch8.runtime.settle import Deferral
 from orch8.runtime.standing import Standing
-from orch8.storage import fleet, gauges, steps
+from orch8.storage import fleet, queued, steps
 from orch8.storage.ids import uuid7
 from orch8.testing.misbehaviour import Do, Rule
 from tests.support.house import LANE, House, until
@@ -90,7 +90,7 @@ def test_limit_of_the_operator_wins_at_once(house: House) -> None:
     thread.start()
     until(lambda: len([each for each in ids if house.step(each).deferrals]) == 4)
     with house.office.begin() as tx:
-        (waiting,) = gauges.waiting(tx)
+        (waiting,) = queued.keys(tx)
         assert (waiting.limit_key, waiting.waiting) == ("edited", 4)
         put_limit(tx, "edited", tenant_id="default", maximum=100, window=1.0, actor="test")
     until(lambda: [house.tick() and house.state(each) for each in ids] == ["completed"] * 5)
