@@ -18,14 +18,15 @@ from orch8.errors import Unavailable
 from orch8.limits import Limit
 from orch8.runtime.lanes import AGE, AGES, Asking, allot, reserve
 from orch8.runtime.office import Office
-from orch8.runtime.rounds import Key
 from orch8.storage import queues
-from orch8.storage.transaction import Tx
+from orch8.storage.queues import Key
+from orch8.storage.transaction import Row
 
 HORIZON = 2.0  # seconds of work that is admitted ahead
 # A little more than there are tokens for, so that none is left over: whoever comes too early waits
 # a moment at the gate of its pump.
 AHEAD_OF_PACE = 1.05
+AT_ONCE = 50  # keys in one transaction
 FURTHEST = 60.0  # seconds: the horizon where so many keys have a queue that a round takes long
 MAX_AHEAD = 2000
 
@@ -53,50 +54,59 @@ def admit_waiting(office: Office) -> frozenset[Key] | None:
     Several processes may do this at once: one at a time looks after a key. A key that cannot be
     looked after is logged, and keeps nobody from the others.
     """
-    found: list[Key] = []
-    try:
-        with office.begin() as tx:
-            found = office.rounds.next(tx)
-            _admit(office, tx, found)
-    except Unavailable:
-        raise
-    except Exception:
-        log.exception("admission.broke", keys=len(found))
-        for at in found:
-            _admit_alone(office, at)
+    with office.begin() as tx:
+        found = office.rounds.next(tx)
+    for first in range(0, len(found), AT_ONCE):
+        keys = found[first : first + AT_ONCE]
+        try:
+            _admit(office, keys)
+        except Unavailable:
+            raise
+        except Exception:
+            log.exception("admission.broke", keys=len(keys))
+            for at in keys:
+                _admit_alone(office, at)
     return office.rounds.known
 
 
 def _admit_alone(office: Office, at: Key) -> None:
     try:
-        with office.begin() as tx:
-            _admit(office, tx, [at])
+        _admit(office, [at])
     except Unavailable:
         raise
     except Exception:
         log.exception("admission.broke_alone", tenant=at[0], key=at[1])
 
 
-def _admit(office: Office, tx: Tx, keys: Sequence[Key]) -> None:
-    limits = office.limits(tx)
+def _admit(office: Office, keys: Sequence[Key]) -> None:
     # Nobody looks after a key again before the round is over.
     horizon = min(max(HORIZON, 2 * office.rounds.took), FURTHEST)
-    for tenant_id, key in keys:
-        if not queues.look_after(tx, tenant_id, key):
-            continue
-        rows = queues.lines(tx, tenant_id, key, age=AGE, ages=AGES)
-        refused = next(
-            (Limit.of_json(row.deferred_under) for row in rows if row.deferred_under), None
-        )
-        limit = in_force(limits.stated.get((tenant_id, key)), refused)
-        unchanged = limit is None or (refused is not None and limit.pace == refused.pace)
-        lines = [
-            Line(row.lane, row.waiting, row.admitted, row.last, row.free_at if unchanged else None)
-            for row in rows
-        ]
-        plans = slots(limit, lines, rows[0].now, horizon) if rows else {}
-        for lane, plan in plans.items():
-            queues.admit(tx, tenant_id, key, lane, plan)
+    with office.begin() as tx:
+        limits = office.limits(tx)
+        lines: dict[Key, list[Row]] = {}
+        for row in queues.lines(tx, queues.look_after(tx, keys), age=AGE, ages=AGES):
+            lines.setdefault((row.tenant_id, row.limit_key), []).append(row)
+        plans = {}
+        for at, rows in lines.items():
+            try:
+                plan = _plan(limits.stated.get(at), rows, horizon)
+            except Exception:
+                log.exception("admission.broke_alone", tenant=at[0], key=at[1])
+            else:
+                plans.update({(*at, lane): moments for lane, moments in plan.items()})
+        queues.admit(tx, plans)
+
+
+def _plan(stated: Limit | None, rows: Sequence[Row], horizon: float) -> dict[str, list[datetime]]:
+    told = next((row.deferred_under for row in rows if row.deferred_under), None)
+    refused = None if told is None else Limit.of_json(told)
+    limit = in_force(stated, refused)
+    unchanged = limit is None or (refused is not None and limit.pace == refused.pace)
+    lines = [
+        Line(row.lane, row.waiting, row.admitted, row.last, row.free_at if unchanged else None)
+        for row in rows
+    ]
+    return slots(limit, lines, rows[0].now, horizon)
 
 
 def in_force(stated: Limit | None, refused: Limit | None) -> Limit | None:

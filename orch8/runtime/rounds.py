@@ -7,9 +7,8 @@ import time
 from collections.abc import Callable
 
 from orch8.storage import queues
+from orch8.storage.queues import Key
 from orch8.storage.transaction import Tx
-
-Key = tuple[str, str]  # tenant and key
 
 PAGE = 200  # keys that are looked after in one go
 MOST_KNOWN = 50_000  # keys that are kept in mind; those beyond have their turns all the same
