@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from orch8.errors import Unavailable
+from orch8.limits import Limit
 from orch8.runtime import admission
+from orch8.runtime.preparing import Task
 from orch8.runtime.registry import put_limit
 from orch8.runtime.rounds import PAGE, Rounds
+from orch8.runtime.routes import Kind, Route
 from orch8.runtime.tick import tick
+from orch8.storage.ids import uuid7
+from orch8.storage.rows import StepRow
 from orch8.storage.transaction import dumps
 from tests.support.house import House
 
@@ -27,6 +34,14 @@ def queue_up(house: House, keys: int) -> set[tuple[str, str]]:
            FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM steps) r WHERE r.id = s.id"""
     )
     return {("default", f"item:{n + 1}") for n in range(keys)}
+
+
+def _newcomer(key: str) -> Task:
+    row = StepRow(
+        uuid7(), "call", uuid7(), "default", "call", "call", "none", "running", "renewal",
+        datetime.now(UTC),
+    )  # fmt: skip
+    return Task(row, Route(Kind.PUSH, "call", "http://localhost"), limits=(Limit(key, 1),))
 
 
 def test_each_of_many_keys_is_admitted(house: House) -> None:
@@ -57,6 +72,23 @@ def test_round_goes_on_behind_the_last_page_and_begins_anew(house: House) -> Non
         assert rounds.took == 3.0
         assert rounds.next(tx) == pages[0]
         assert rounds.known == keys
+
+
+def test_queue_on_a_later_page_is_not_thought_to_be_gone(house: House) -> None:
+    """While the first round is under way, and after it, newcomers join the queue of the last key;
+    of a key without one they do not.
+    """
+    queue_up(house, 5)
+    house.office.rounds = Rounds(2)
+    newcomers = house.pump._gate._newcomers
+    last, idle = (_newcomer(key) for key in ("item:5", "idle"))
+    newcomers.refused("default", "item:5", 0.0)
+    newcomers.refused("default", "idle", 0.0)
+    for _ in range(3):
+        house.pump._admit_at = 0.0
+        house.pump._admit()
+        assert newcomers.arrive(last) is not None
+    assert newcomers.arrive(idle) is None
 
 
 def test_long_round_admits_further_ahead(house: House) -> None:
