@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -16,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 CIRCUIT: Final = 1.0  # seconds of rest after a failure
 PACE: Final = 0.005  # seconds between two rings: under load one stands for many
+BUSY: Final = 0.015  # more for a lane of which the workers have not taken the last message yet
 MAX_LANES: Final = 64
 
 
@@ -47,8 +49,9 @@ class Announcer:
     def __call__(self, lane: str) -> None:
         """The lane is announced soon. Returns at once and never raises."""
         with self._changed:
-            if len(self._lanes) < MAX_LANES:
-                self._lanes.add(lane)
+            if lane in self._lanes or len(self._lanes) >= MAX_LANES:
+                return  # the thread will see to it, or is far behind
+            self._lanes.add(lane)
             if self._thread is None:
                 # Not in the constructor: a server may fork between wiring and serving.
                 self._thread = threading.Thread(
@@ -69,19 +72,26 @@ class Announcer:
                 while not self._lanes and not self._closed.is_set():
                     self._changed.wait()
                 lanes, self._lanes = self._lanes, set()
-            failed = [lane for lane in sorted(lanes) if not self._announce(lane)]
-            self._closed.wait(self._circuit if failed else PACE)
+            told = {lane: self._announce(lane) for lane in sorted(lanes)}
+            self._closed.wait(self._circuit if None in told.values() else PACE)
+            pending = {lane for lane, sent in told.items() if sent is False}
+            with self._changed:
+                if pending:
+                    self._changed.wait_for(partial(self._others, pending), BUSY)
 
-    def _announce(self, lane: str) -> bool:
-        """Whether the workers know, as far as can be told."""
+    def _others(self, pending: set[str]) -> bool:
+        return self._closed.is_set() or not self._lanes <= pending
+
+    def _announce(self, lane: str) -> bool | None:
+        """Whether a message was sent, None if that failed; False if one is on its way already."""
         if self._closed.is_set():
-            return True
+            return False
         try:
             if not self._bell.ring(lane):
-                return True  # a message is on its way already
+                return False
             self._publish(lane)
         except Exception as problem:  # noqa: BLE001 - of any library; the tick does without us
             log.warning("announce.failed", lane=lane, error=f"{type(problem).__name__}: {problem}")
             self._bell.clear(lane)  # or the next ring would count on a message that never left
-            return False
+            return None
         return True

@@ -18,6 +18,7 @@ from orch8.runtime.declines import policy_at
 from orch8.runtime.keys import KeyMaker
 from orch8.runtime.library import Library
 from orch8.runtime.loading import Contexts, Loader
+from orch8.runtime.low_water import LowWater
 from orch8.runtime.meter import Meter
 from orch8.runtime.notices import receivers
 from orch8.runtime.preparing import Limits
@@ -55,7 +56,8 @@ class Office:
             settings, KeyMaker(settings.key_secret), self.routes.find, random.random, uuid7,
             self.cipher, self.queues, self.breakers,
         )  # fmt: skip
-        self.ahead, self.sweep, self.meter, self.rounds = Ahead(), Sweep(), Meter(), Rounds()
+        self.ahead, self.sweep, self.meter = Ahead(), Sweep(), Meter()
+        self.low_water, self.rounds = LowWater(), Rounds()
         self._limits = Limits()
         self._limits_read_at = float("-inf")
 

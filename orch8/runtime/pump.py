@@ -23,7 +23,7 @@ from orch8.runtime.claim import claim_now
 from orch8.runtime.crew import Crew, SendTask
 from orch8.runtime.errand import Errand
 from orch8.runtime.gate import Gate
-from orch8.runtime.lanes import AGE, AGES, Slots
+from orch8.runtime.lanes import Slots
 from orch8.runtime.lease import Lease
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
@@ -33,7 +33,7 @@ from orch8.runtime.settle import Broken, Deferral, Item, Lost, Settled, settle, 
 from orch8.runtime.standing import Standing
 from orch8.runtime.turns import Turns
 from orch8.runtime.unlimited import Unlimited
-from orch8.storage import instances, queues, steps
+from orch8.storage import instances, steps
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +70,7 @@ class Pump:
         )  # fmt: skip
         self._gate = Gate(limiter, Standing(office))
         self._slots = Slots(self.width)
-        self._turns = Turns(office.weights)
+        self._turns = Turns(office.weights, low_water=office.low_water)
         self._unlimited = Unlimited(office)
         self.lease = Lease(
             office, node, lambda: sorted(self._lanes), lambda: self._in_flight,
@@ -245,7 +245,7 @@ class Pump:
         if len(lanes) == 1:
             return [(lanes[0], free)]
         with self._office.begin() as tx:
-            waiting = queues.due_by_age(tx, lanes, self.width, age=AGE, ages=AGES)
+            waiting = self._turns.waiting(tx, lanes, self.width)
         return self._slots.deal(free, waiting)
 
     def _reconcile(self) -> None:
@@ -336,7 +336,7 @@ class Pump:
         """Seconds until a lane's next step is due, if that is near."""
         try:
             with self._office.begin() as tx:
-                row = steps.next_due(tx, list(self._lanes))
+                row = self._turns.next_due(tx, list(self._lanes))
                 rate = instances.now(tx).rate if row is not None and row.at is not None else 1.0
         except Unavailable as problem:
             log.warning("look.failed", error=problem.detail)

@@ -24,6 +24,7 @@ from orch8.runtime.run import JANITOR
 from orch8.runtime.settle import Expired, Item, Lost, settle
 from orch8.storage import fleet, instances, places, steps
 from orch8.storage.rows import StepRow
+from orch8.storage.transaction import Tx
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +66,7 @@ def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
     if parts.failed:
         log.error("tick.incomplete", failed=parts.failed)
     with office.begin() as tx:
-        due = {lane: steps.due_ids(tx, lane, MESSAGE_IDS) for lane in LANES}
+        due = {lane: _due(office, tx, lane) for lane in LANES}
         live = sum(1 for row in fleet.fleet(tx) if row.alive) if workers is None else workers
     woken = 0
     for lane, ids in due.items():
@@ -101,6 +102,13 @@ class _Parts:
 def _serve_places(office: Office) -> None:
     with office.begin() as tx:
         places.serve(tx)
+
+
+def _due(office: Office, tx: Tx, lane: str) -> list[UUID]:
+    with office.low_water.look(lane) as look:
+        rows = steps.due(tx, lane, MESSAGE_IDS, look.since)
+        look.first = rows[0].due_at if rows else None
+    return [row.id for row in rows]
 
 
 def take_back_lost(office: Office) -> int:

@@ -10,13 +10,16 @@ import heapq
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from orch8.errors import ConfigurationError
+from orch8.runtime.lanes import AGE, AGES
+from orch8.runtime.low_water import LowWater
 from orch8.storage import queues, steps
 from orch8.storage.rows import StepRow
-from orch8.storage.transaction import Tx
+from orch8.storage.transaction import Row, Tx
 
 LOOK = 0.5  # seconds between two looks for other tenants in a lane with a backlog
 VISITED = 1000  # tenants looked at in one go; the next look goes on behind them
@@ -72,10 +75,28 @@ class Turns:
         self,
         weights: Mapping[str, float] | None = None,
         *,
+        low_water: LowWater | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._weights, self._clock = weights, clock
+        self._low_water = low_water or LowWater(clock=clock)
         self._queues: dict[str, _Queue] = {}
+
+    def waiting(self, tx: Tx, lanes: Sequence[str], most: int) -> dict[str, list[int]]:
+        """How many steps of each lane are due, by age; of each at most ``most`` are counted, and
+        lanes without any are left out.
+        """
+        with ExitStack() as stack:
+            looks = {lane: stack.enter_context(self._low_water.look(lane)) for lane in lanes}
+            since = {lane: look.since for lane, look in looks.items()}
+            rows = queues.due_by_age(tx, since, most, age=AGE, ages=AGES)
+            for row in rows:
+                looks[row.lane].first = row.first
+        return {row.lane: row.waiting for row in rows}
+
+    def next_due(self, tx: Tx, lanes: Sequence[str]) -> Row:
+        """When the lanes' next step is due: ``at`` (None: never) and ``now``, business time."""
+        return steps.next_due(tx, {lane: self._low_water.since(lane) for lane in lanes})
 
     def take(self, tx: Tx, lane: str, limit: int) -> list[StepRow]:
         """Up to ``limit`` due rows of a lane, locked: the longest due, or if several tenants have
@@ -89,13 +110,15 @@ class Turns:
             rows = self._take_turns(tx, queue, lane, limit)
             if rows:
                 return rows
-        rows = steps.take_due(tx, lane, limit)
+        with self._low_water.look(lane) as look:
+            rows = steps.take_due(tx, lane, limit, look.since)
+            look.first = rows[0].due_at if rows else None
         queue.backlog = len(rows) == limit
         return rows
 
     def _take_turns(self, tx: Tx, queue: _Queue, lane: str, limit: int) -> list[StepRow]:
         dealt = queue.rota.deal(limit, queue.due)
-        rows = steps.take_turns(tx, lane, dealt)
+        rows = steps.take_turns(tx, lane, dealt, self._low_water.since(lane))
         taken = Counter(row.tenant_id for row in rows)
         for tenant, turns in dealt.items():
             queue.due[tenant] -= turns
@@ -105,8 +128,13 @@ class Turns:
 
     def _look(self, tx: Tx, queue: _Queue, lane: str, limit: int) -> None:
         """The next VISITED tenants of the lane are known as they are now."""
-        found = queues.tenants(tx, lane, after=queue.after, visits=VISITED, most=AHEAD * limit)
-        more = len(found) == VISITED
+        with self._low_water.look(lane) as look:
+            found = queues.tenants(
+                tx, lane, after=queue.after, visits=VISITED, most=AHEAD * limit, since=look.since
+            )
+            more = len(found) == VISITED
+            look.first = min((row.due_at for row in found if row.due), default=None)
+            look.seen = not more and not queue.after
         last = found[-1].tenant_id if more else None
         queue.due = {
             tenant: due

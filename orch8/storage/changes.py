@@ -25,6 +25,7 @@ from orch8.storage.halts import Halt, halt
 from orch8.storage.ids import uuid7
 from orch8.storage.instance_parts import ADVANCE, CREATE, advanced_rows, created_rows
 from orch8.storage.instances import state_place
+from orch8.storage.kept import KEPT
 from orch8.storage.months import span, within
 from orch8.storage.outbox import TELL, Notice, notice_rows
 from orch8.storage.places import Place
@@ -316,7 +317,7 @@ def write(tx: Tx, changes: Changes) -> frozenset[UUID]:
         tail = f"{tail} UNION ALL SELECT instance_id, true FROM taken"
     if changes.emitted:
         tail = f"{tail} UNION ALL SELECT instance_id, true FROM emitted"
-    rows = tx.rows("WITH " + ",\n".join(parts) + "\n" + tail, params)
+    rows = tx.rows(KEPT.get(tuple(params)) or "WITH " + ",\n".join(parts) + f"\n{tail}", params)
     if sum(row.keyed for row in rows) < len(changes.business_keys) + len(changes.emitted):
         raise BusinessKeyTaken
     halt(tx, changes.halted)

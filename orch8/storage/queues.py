@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from orch8.storage.months import span, within
+from orch8.storage.steps import EVER
 from orch8.storage.transaction import Row, Tx, dumps
 
 Key = tuple[str, str]  # tenant and key
@@ -19,42 +20,50 @@ IN_LINE: Final = 2500  # steps of a key and lane that are looked at: a few more 
 
 
 def due_by_age(
-    tx: Tx, lanes: Sequence[str], most: int, *, age: float, ages: int
-) -> dict[str, list[int]]:
-    """How many steps of each lane are due, by age; of the longest due at most ``most`` are counted,
-    and lanes without any are left out.
+    tx: Tx, lanes: Mapping[str, datetime], most: int, *, age: float, ages: int
+) -> list[Row]:
+    """How many steps of each ``lane`` are due from a moment on, ``waiting`` by age, and since when
+    the ``first`` of them is; of the longest due at most ``most`` are counted, and lanes without any
+    are left out.
     """
     sql = f"""
     WITH n AS MATERIALIZED (SELECT orch8_now() AS now)
-    SELECT l.lane, {_by_age("d.due_at", ages)} AS waiting FROM n, unnest(%(lanes)s) AS l(lane),
-    LATERAL (SELECT s.due_at FROM steps s WHERE s.lane = l.lane AND s.due_at <= n.now
+    SELECT l.lane, {_by_age("d.due_at", ages)} AS waiting, min(d.due_at) AS first
+    FROM n, unnest(%(lanes)s, %(since)s::timestamptz[]) AS l(lane, since),
+    LATERAL (SELECT s.due_at FROM steps s
+        WHERE s.lane = l.lane AND s.due_at >= l.since AND s.due_at <= n.now
         ORDER BY s.due_at LIMIT %(most)s) d
     GROUP BY l.lane"""
-    rows = tx.rows(sql, {"lanes": list(lanes), "most": most, "age": age})
-    return {row.lane: row.waiting for row in rows}
+    params = {"lanes": list(lanes), "since": list(lanes.values()), "most": most, "age": age}
+    return tx.rows(sql, params)
 
 
-def tenants(tx: Tx, lane: str, *, after: str, visits: int, most: int) -> list[Row]:
-    """Of the next ``visits`` tenants with timed steps in a lane, in the order of their ids from
-    ``after`` on: ``tenant_id`` and how many are ``due``, counted up to ``most``.
+def tenants(
+    tx: Tx, lane: str, *, after: str, visits: int, most: int, since: datetime = EVER
+) -> list[Row]:
+    """Of the next ``visits`` tenants with timed steps in a lane from ``since`` on, in the order of
+    their ids from ``after`` on: ``tenant_id``, ``due_at`` of the first, and how many are ``due``,
+    counted up to ``most``.
     """
     sql = """
     WITH RECURSIVE t AS (
         (SELECT tenant_id, due_at, 1 AS n FROM steps
-         WHERE lane = %(lane)s AND due_at IS NOT NULL AND tenant_id > %(after)s
+         WHERE lane = %(lane)s AND due_at >= %(since)s AND tenant_id > %(after)s
          ORDER BY tenant_id, due_at LIMIT 1)
         UNION ALL
         SELECT x.tenant_id, x.due_at, t.n + 1 FROM t, LATERAL (
             SELECT s.tenant_id, s.due_at FROM steps s
-            WHERE s.lane = %(lane)s AND s.due_at IS NOT NULL AND s.tenant_id > t.tenant_id
+            WHERE s.lane = %(lane)s AND s.due_at >= %(since)s AND s.tenant_id > t.tenant_id
             ORDER BY s.tenant_id, s.due_at LIMIT 1) x
         WHERE t.n < %(visits)s)
-    SELECT t.tenant_id, CASE WHEN t.due_at <= orch8_now() THEN (
+    SELECT t.tenant_id, t.due_at, CASE WHEN t.due_at <= orch8_now() THEN (
         SELECT count(*) FROM (SELECT FROM steps s WHERE s.lane = %(lane)s
-            AND s.tenant_id = t.tenant_id AND s.due_at <= (SELECT orch8_now())
+            AND s.tenant_id = t.tenant_id AND s.due_at >= %(since)s
+            AND s.due_at <= (SELECT orch8_now())
             ORDER BY s.due_at LIMIT %(most)s) d) ELSE 0 END AS due
     FROM t ORDER BY t.tenant_id"""
-    return tx.rows(sql, {"lane": lane, "after": after, "visits": visits, "most": most})
+    params = {"lane": lane, "after": after, "visits": visits, "most": most, "since": since}
+    return tx.rows(sql, params)
 
 
 def _by_age(since: str, ages: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from orch8.storage.instances import CLOCK
 from orch8.storage.transaction import Row, Tx, dumps
 
 _COLUMNS = (
@@ -65,8 +64,7 @@ def standing(tx: Tx, sequence_id: UUID, *, lock: bool = False) -> Row | None:
 
 def standing_now(tx: Tx, sequence_id: UUID) -> Row:
     """Whether the version ``stands``, and the clock's ``moment`` and ``rate``."""
-    sql = f"""SELECT {CLOCK}, EXISTS (
-                  SELECT FROM sequences WHERE id = %(id)s AND deleted_at IS NULL) AS stands"""
+    sql = "SELECT moment, pace AS rate, stands FROM orch8_standing_43(%(id)s)"
     return tx.rows(sql, {"id": sequence_id})[0]
 
 
@@ -91,13 +89,8 @@ def version_now(
     """The ``id`` of the version that sequence_by_name finds, None if there is none; and the clock's
     ``moment`` and ``rate``, which whoever starts an instance of it needs too.
     """
-    sql = f"""
-    SELECT {CLOCK}, (
-        SELECT id FROM sequences
-        WHERE tenant_id = %(tenant)s AND namespace = %(namespace)s AND name = %(name)s
-            AND deleted_at IS NULL AND CASE WHEN %(version)s::integer IS NULL THEN NOT deprecated
-                ELSE version = %(version)s END
-        ORDER BY version DESC LIMIT 1) AS id"""
+    sql = """SELECT moment, pace AS rate, version_id AS id
+             FROM orch8_version_43(%(tenant)s, %(namespace)s, %(name)s, %(version)s)"""
     return tx.rows(
         sql, {"tenant": tenant_id, "namespace": namespace, "name": name, "version": version}
     )[0]

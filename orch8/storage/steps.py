@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from orch8.blocks.for_each import ITEMS
@@ -21,14 +22,17 @@ from orch8.storage.transaction import Row, Tx, dumps
 _NAMES = tuple(f.name for f in fields(StepRow))
 _COLUMNS = ", ".join(f"s.{name}" for name in _NAMES)
 
+EVER: Final = datetime(1, 1, 1, tzinfo=UTC)  # before anything was due
+_DUE = "s.due_at >= %(since)s AND s.due_at <= (SELECT orch8_now())"
+
 _TAKE_DUE = f"""
-SELECT {_COLUMNS} FROM steps s WHERE s.lane = %(lane)s AND s.due_at <= (SELECT orch8_now())
+SELECT {_COLUMNS} FROM steps s WHERE s.lane = %(lane)s AND {_DUE}
 ORDER BY s.due_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
 
 _TAKE_TURNS = f"""
 SELECT d.* FROM json_each_text(%(turns)s::json) AS t(tenant_id, turns),
 LATERAL (SELECT {_COLUMNS} FROM steps s
-    WHERE s.lane = %(lane)s AND s.tenant_id = t.tenant_id AND s.due_at <= (SELECT orch8_now())
+    WHERE s.lane = %(lane)s AND s.tenant_id = t.tenant_id AND {_DUE}
     ORDER BY s.due_at LIMIT t.turns::integer FOR UPDATE SKIP LOCKED) d
 ORDER BY d.due_at"""
 
@@ -38,32 +42,38 @@ JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k
 WHERE {within("s.instance_id")}"""
 
 
-def take_due(tx: Tx, lane: str, limit: int) -> list[StepRow]:
-    """Up to ``limit`` due rows of a lane, the longest due first, locked; rows that somebody else is
-    taking are passed over.
+def take_due(tx: Tx, lane: str, limit: int, since: datetime = EVER) -> list[StepRow]:
+    """Up to ``limit`` rows of a lane that are due, from ``since`` on, the longest due first,
+    locked; rows that somebody else is taking are passed over.
     """
-    return [_step(tx, row) for row in tx.rows(_TAKE_DUE, {"lane": lane, "limit": limit})]
+    params = {"lane": lane, "limit": limit, "since": since}
+    return [_step(tx, row) for row in tx.rows(_TAKE_DUE, params)]
 
 
-def take_turns(tx: Tx, lane: str, turns: Mapping[str, int]) -> list[StepRow]:
+def take_turns(
+    tx: Tx, lane: str, turns: Mapping[str, int], since: datetime = EVER
+) -> list[StepRow]:
     """As take_due, of each tenant as many rows as it has turns."""
-    params = {"lane": lane, "turns": dumps(turns)}
+    params = {"lane": lane, "turns": dumps(turns), "since": since}
     return [_step(tx, row) for row in tx.rows(_TAKE_TURNS, params)]
 
 
-def due_ids(tx: Tx, lane: str, limit: int) -> list[UUID]:
-    """Up to ``limit`` ids of due rows of a lane; nothing is locked or changed."""
-    sql = """SELECT id FROM steps WHERE lane = %(lane)s AND due_at <= (SELECT orch8_now())
-             ORDER BY due_at LIMIT %(limit)s"""
-    return [row.id for row in tx.rows(sql, {"lane": lane, "limit": limit})]
+def due(tx: Tx, lane: str, limit: int, since: datetime) -> list[Row]:
+    """``id`` and ``due_at`` of the rows that take_due would find; nothing is locked or changed."""
+    sql = f"""SELECT s.id, s.due_at FROM steps s WHERE s.lane = %(lane)s AND {_DUE}
+              ORDER BY s.due_at LIMIT %(limit)s"""
+    return tx.rows(sql, {"lane": lane, "limit": limit, "since": since})
 
 
-def next_due(tx: Tx, lanes: Sequence[str]) -> Row:
-    """When the lanes' next row is due: ``at`` (None: never) and ``now``, both business time."""
-    sql = """SELECT min(d.at) AS at, orch8_now() AS now FROM unnest(%(lanes)s) AS l(lane),
-             LATERAL (SELECT due_at AS at FROM steps WHERE lane = l.lane AND due_at IS NOT NULL
+def next_due(tx: Tx, lanes: Mapping[str, datetime]) -> Row:
+    """When the lanes' next row is due, of each lane from a moment on: ``at`` (None: never) and
+    ``now``, both business time.
+    """
+    sql = """SELECT min(d.at) AS at, orch8_now() AS now
+             FROM unnest(%(lanes)s, %(since)s::timestamptz[]) AS l(lane, since),
+             LATERAL (SELECT due_at AS at FROM steps WHERE lane = l.lane AND due_at >= l.since
                       ORDER BY due_at LIMIT 1) d"""
-    return tx.one(sql, {"lanes": list(lanes)})
+    return tx.one(sql, {"lanes": list(lanes), "since": list(lanes.values())})
 
 
 def mark_claimed(tx: Tx, rows: Iterable[StepRow]) -> None:
@@ -270,8 +280,8 @@ def hold_due(tx: Tx, instance_id: UUID) -> int:
 
 
 def release_due(tx: Tx, instance_id: UUID) -> int:
-    """The instance's held due times hold again; those that passed meanwhile are due at once."""
-    sql = f"""UPDATE steps s SET due_at = held_due_at, held_due_at = NULL
+    """The instance's held due times hold again; those that passed meanwhile are due now."""
+    sql = f"""UPDATE steps s SET due_at = greatest(held_due_at, orch8_now()), held_due_at = NULL
               FROM {_LIVE_OF} AND held_due_at IS NOT NULL"""
     return tx.run(sql, {"i": instance_id})
 

@@ -35,9 +35,8 @@ psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]
 # The same few ids come back again and again: those of the instance with each of its steps, of its
 # sequence and of the claimer. Parsing one anew takes twenty times as long as finding it.
 _uuid = lru_cache(maxsize=65_536)(UUID)
-psycopg2.extensions.register_type(
-    psycopg2.extensions.new_type((2950,), "UUID", lambda text, _: text and _uuid(text))
-)
+_UUID: Final = psycopg2.extensions.new_type((2950,), "UUID", lambda text, _: text and _uuid(text))
+psycopg2.extensions.register_type(_UUID)
 psycopg2.extras.register_default_jsonb(globally=True, loads=orjson.loads)
 psycopg2.extras.register_default_json(globally=True, loads=orjson.loads)
 
@@ -103,6 +102,8 @@ class Database:
                 "cursor_factory": psycopg2.extras.NamedTupleCursor,
             },
         )
+        # SQLAlchemy gives each new connection a reader of ids of its own, before this.
+        sqlalchemy.event.listen(self.engine, "connect", _read_ids)
 
     @contextmanager
     def begin(self) -> Iterator[Tx]:
@@ -137,6 +138,10 @@ class Database:
     def after_fork(self) -> None:
         """Forget the connections inherited from the parent process without closing them."""
         self.engine.dispose(close=False)
+
+
+def _read_ids(connection: Any, _: object) -> None:
+    psycopg2.extensions.register_type(_UUID, connection)
 
 
 def psycopg2_url(url: str) -> sqlalchemy.URL:

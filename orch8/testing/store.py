@@ -299,10 +299,10 @@ class Store:
                 row.held_due_at, row.due_at = row.due_at, None
 
     def release_due(self, instance_id: UUID) -> None:
-        """The held due times hold again; those that passed meanwhile are due at once."""
+        """The held due times hold again; those that passed meanwhile are due now."""
         for row in self._live[instance_id].values():
             if row.held_due_at is not None:
-                row.due_at, row.held_due_at = row.held_due_at, None
+                row.due_at, row.held_due_at = max(row.held_due_at, self._clock.now), None
                 self._set_timer(row)
 
     def waiting_for(self, instance_id: UUID, what: str) -> Iterator[str]:

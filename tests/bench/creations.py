@@ -38,6 +38,7 @@ class Line:
         assert parts.port
         self.socket = socket.create_connection((parts.hostname, parts.port), _PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._body = creation("")
         self._head = (
             f"POST /sequences/{sequence}/instances HTTP/1.1\r\nhost: {parts.netloc}\r\n"
             "content-type: application/json\r\ncontent-length: "
@@ -47,7 +48,7 @@ class Line:
 
     def ask(self, key: str) -> None:
         """A creation under the key has been sent."""
-        body = orjson.dumps(creation(key))
+        body = orjson.dumps(self._body | {"idempotency_key": key})
         self._asked_at = time.perf_counter()
         self.socket.sendall(b"%b%d\r\n\r\n%b" % (self._head, len(body), body))
 

@@ -45,10 +45,14 @@ SELECT EXISTS (SELECT FROM steps WHERE due_at IS NOT NULL) AS due,
        EXISTS (SELECT FROM steps WHERE claimed_by IS NOT NULL) AS claimed,
        EXISTS (SELECT FROM steps WHERE limit_key IS NOT NULL) AS queued
 """
-# By the primary key: indexes of what is due or claimed are full of the dead while a transaction is
-# held open, and looking at them four times a second would be what is measured.
+# Indexes of what is due, claimed or unfinished are full of the dead while a transaction is held
+# open, and looking at them four times a second would be what is measured. So one instance is looked
+# at until it has ended, then all are counted, by the primary key.
+_NEWEST_ENDED = """
+SELECT finished_at IS NOT NULL AS ended FROM instances ORDER BY id DESC LIMIT 1
+"""
 _OPEN = """
-SELECT EXISTS (SELECT FROM instances WHERE id >= %(since)s AND finished_at IS NULL) AS open
+SELECT count(*) FILTER (WHERE finished_at IS NULL) AS open FROM instances WHERE id >= %(since)s
 """
 _AUDITED = """
 SELECT count(*) AS entries FROM audit_log a JOIN instances i ON i.id = a.instance_id
@@ -107,10 +111,12 @@ class Road:
         with self.stopped_workers():
             creations = load.create_all(self.world.stack.urls.http, name, keys, CONNECTIONS)
             before = cpu.look(self.parts())
-        until(
-            lambda: not self.world.rows(_OPEN, mine)[0]["open"], _DRAINED_WITHIN,
-            f"{instances} instances have ended", poll=0.25,
-        )  # fmt: skip
+
+        def ended() -> bool:
+            rows = self.world.rows
+            return rows(_NEWEST_ENDED)[0]["ended"] and not rows(_OPEN, mine)[0]["open"]
+
+        until(ended, _DRAINED_WITHIN, f"{instances} instances have ended", poll=0.25)
         after = cpu.look(self.parts())
         (found,) = self.world.rows(_SETTLED, mine)
         (audited,) = self.world.rows(_AUDITED, mine)

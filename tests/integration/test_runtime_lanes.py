@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
 
 from orch8.engine.outcome import Answer, Verdict
 from orch8.handlers.request import StepRequest
+from orch8.runtime.low_water import SELDOM, LowWater
 from orch8.runtime.pump import Pump
 from orch8.runtime.turns import Turns
 from orch8.storage import queues, steps
@@ -128,9 +130,10 @@ def test_step_that_has_waited_is_known_by_its_age(house: House, calls: Calls) ->
             age, each,
         )  # fmt: skip
     with house.office.begin() as tx:
-        found = queues.due_by_age(tx, [LANE, "bulk", "backfill"], 100, age=60.0, ages=4)
+        turns = Turns()
+        found = turns.waiting(tx, [LANE, "bulk", "backfill"], 100)
         assert found == {LANE: [1, 1, 1, 1], "bulk": [1, 1, 0, 0]}
-        assert queues.due_by_age(tx, [LANE], 2, age=60.0, ages=4) == {LANE: [0, 0, 1, 1]}
+        assert turns.waiting(tx, [LANE], 2) == {LANE: [0, 0, 1, 1]}
 
 
 # -- tenants -------------------------------------------------------------------------------------
@@ -205,9 +208,37 @@ def test_look_at_tenants_goes_on_where_it_ended(house: House, calls: Calls) -> N
     house.sql("UPDATE steps SET due_at = now() + interval '1 day' WHERE tenant_id = 'b'")
     with house.office.begin() as tx:
         first = queues.tenants(tx, LANE, after="", visits=3, most=4)
-        assert [tuple(row) for row in first] == [("a", 2), ("b", 0), ("c", 4)]
+        assert [(row.tenant_id, row.due) for row in first] == [("a", 2), ("b", 0), ("c", 4)]
         rest = queues.tenants(tx, LANE, after="c", visits=3, most=4)
-        assert [tuple(row) for row in rest] == [("d", 1)]
+        assert [(row.tenant_id, row.due) for row in rest] == [("d", 1)]
+
+
+def test_costly_looks_begin_above_what_is_gone_and_miss_nothing_for_long(
+    house: House, calls: Calls
+) -> None:
+    """What comes to lie below the mark is claimed by the next whole look, by each way of taking."""
+    ids = start_many(house, 3, "x")
+    clock = Clock()
+    water = LowWater(clock=clock)
+    turns = Turns(low_water=water)
+    lower = "UPDATE steps SET due_at = due_at - interval '1 hour' WHERE instance_id = %s"
+
+    def looks() -> tuple[int, int, bool]:
+        """What a count, a claim (given back) and a question for the next due step come to."""
+        with house.office.database.begin() as tx:
+            counted = turns.waiting(tx, [LANE], 10)
+            rows = turns.take(tx, LANE, 10)
+            near = turns.next_due(tx, [LANE])
+        late = near.now - near.at > timedelta(minutes=30)
+        return sum(counted.get(LANE, [])), len(rows), late
+
+    assert looks() == (3, 3, False)
+    with water.look(LANE):
+        clock.now += 1.0  # a costly one
+    house.sql(lower, ids[0])
+    assert looks() == (2, 2, False)
+    clock.now += SELDOM
+    assert looks() == (3, 3, True)
 
 
 def test_pump_serves_a_small_tenant_beside_a_giant(house: House, calls: Calls) -> None:

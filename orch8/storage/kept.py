@@ -1,0 +1,20 @@
+"""Statements that come all the time and are functions of the database, which keeps their plans.
+
+To parse and plan a statement that writes four tables takes longer than to carry it out, and there
+is no PREPARE behind a PgBouncer that hands connections on. A function's plan is kept by each
+server connection. What a function does is the statement itself: a test holds them to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+# By the parameters that the statement of all changes would have, in their order. Whoever changes
+# one of its parts makes a function with a new number, in a migration: processes of the version
+# before go on with the old one until they have ended.
+KEPT: Final[Mapping[tuple[str, ...], str]] = {
+    ("entered", "created", "contexts", "audit"): """
+    SELECT id, false AS keyed FROM orch8_create_43(
+        %(entered)s, %(created)s, %(contexts)s, %(audit)s) AS made(id)""",
+}
