@@ -20,13 +20,13 @@ from orch8.runtime.lanes import AGE, AGES, Asking, allot, reserve
 from orch8.runtime.office import Office
 from orch8.storage import queues
 from orch8.storage.queues import Key
-from orch8.storage.transaction import Row
+from orch8.storage.transaction import Row, Tx
 
 HORIZON = 2.0  # seconds of work that is admitted ahead
 # A little more than there are tokens for, so that none is left over: whoever comes too early waits
 # a moment at the gate of its pump.
 AHEAD_OF_PACE = 1.05
-AT_ONCE = 50  # keys in one transaction
+PAGES = 4  # of keys in one look
 FURTHEST = 60.0  # seconds: the horizon where so many keys have a queue that a round takes long
 MAX_AHEAD = 2000
 
@@ -48,53 +48,57 @@ class Line:
 
 
 def admit_waiting(office: Office) -> frozenset[Key] | None:
-    """The next page of the keys that steps wait for (``Rounds``) has some seconds of them admitted;
-    all such keys as far as they are known, None before they were looked at once.
+    """The next PAGES pages of the keys that steps wait for (``Rounds``) have some seconds of them
+    admitted; all such keys as far as they are known, None before they were looked at once.
 
     Several processes may do this at once: one at a time looks after a key. A key that cannot be
     looked after is logged, and keeps nobody from the others.
     """
-    with office.begin() as tx:
-        found = office.rounds.next(tx)
-    for first in range(0, len(found), AT_ONCE):
-        keys = found[first : first + AT_ONCE]
+    for _ in range(PAGES):
+        found: list[Key] = []
         try:
-            _admit(office, keys)
-        except Unavailable:
+            with office.begin() as tx:
+                found = office.rounds.next(tx)
+                _admit(office, tx, found)
+        except Unavailable:  # the next look begins behind this page
             raise
         except Exception:
-            log.exception("admission.broke", keys=len(keys))
-            for at in keys:
+            log.exception("admission.broke", keys=len(found))
+            for at in found:
                 _admit_alone(office, at)
+        if office.rounds.over:
+            break
     return office.rounds.known
 
 
 def _admit_alone(office: Office, at: Key) -> None:
     try:
-        _admit(office, [at])
+        with office.begin() as tx:
+            _admit(office, tx, [at])
     except Unavailable:
         raise
     except Exception:
         log.exception("admission.broke_alone", tenant=at[0], key=at[1])
 
 
-def _admit(office: Office, keys: Sequence[Key]) -> None:
+def _admit(office: Office, tx: Tx, keys: Sequence[Key]) -> None:
+    if not keys:
+        return
     # Nobody looks after a key again before the round is over.
     horizon = min(max(HORIZON, 2 * office.rounds.took), FURTHEST)
-    with office.begin() as tx:
-        limits = office.limits(tx)
-        lines: dict[Key, list[Row]] = {}
-        for row in queues.lines(tx, queues.look_after(tx, keys), age=AGE, ages=AGES):
-            lines.setdefault((row.tenant_id, row.limit_key), []).append(row)
-        plans = {}
-        for at, rows in lines.items():
-            try:
-                plan = _plan(limits.stated.get(at), rows, horizon)
-            except Exception:
-                log.exception("admission.broke_alone", tenant=at[0], key=at[1])
-            else:
-                plans.update({(*at, lane): moments for lane, moments in plan.items()})
-        queues.admit(tx, plans)
+    limits = office.limits(tx)
+    lines: dict[Key, list[Row]] = {}
+    for row in queues.lines(tx, queues.look_after(tx, keys), age=AGE, ages=AGES):
+        lines.setdefault((row.tenant_id, row.limit_key), []).append(row)
+    plans = {}
+    for at, rows in lines.items():
+        try:
+            plan = _plan(limits.stated.get(at), rows, horizon)
+        except Exception:
+            log.exception("admission.broke_alone", tenant=at[0], key=at[1])
+        else:
+            plans.update({(*at, lane): moments for lane, moments in plan.items()})
+    queues.admit(tx, plans)
 
 
 def _plan(stated: Limit | None, rows: Sequence[Row], horizon: float) -> dict[str, list[datetime]]:

@@ -10,7 +10,7 @@ from orch8.storage import queues
 from orch8.storage.queues import Key
 from orch8.storage.transaction import Tx
 
-PAGE = 200  # keys that are looked after in one go
+PAGE = 50  # keys that are looked after in one transaction
 MOST_KNOWN = 50_000  # keys that are kept in mind; those beyond have their turns all the same
 
 
@@ -41,6 +41,11 @@ class Rounds:
                 self._before, self._now = frozenset(self._now), set()
                 self._took = self._clock() - self._began_at
             return found
+
+    @property
+    def over(self) -> bool:
+        """Whether the last page was the last of its round."""
+        return self._after is None
 
     @property
     def known(self) -> frozenset[Key] | None:

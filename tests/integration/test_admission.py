@@ -11,7 +11,7 @@ from orch8.limits import Limit
 from orch8.runtime import admission
 from orch8.runtime.preparing import Task
 from orch8.runtime.registry import put_limit
-from orch8.runtime.rounds import PAGE, Rounds
+from orch8.runtime.rounds import Rounds
 from orch8.runtime.routes import Kind, Route
 from orch8.runtime.tick import tick
 from orch8.storage.ids import uuid7
@@ -45,13 +45,11 @@ def _newcomer(key: str) -> Task:
 
 
 def test_each_of_many_keys_is_admitted(house: House) -> None:
-    """Two looks are enough for all of a page and a quarter; the first key is not looked at again
-    before the last.
-    """
+    """A look is at four pages of fifty; the first key is not looked at again before the last."""
     keys = queue_up(house, KEYS)
     waiting = "SELECT count(*) AS n FROM steps WHERE due_at IS NULL"
     assert admission.admit_waiting(house.office) is None
-    assert house.sql(waiting)[0].n == KEYS - PAGE
+    assert house.sql(waiting)[0].n == KEYS - 200
     assert admission.admit_waiting(house.office) == keys
     assert house.sql(waiting)[0].n == 0
 
@@ -65,11 +63,11 @@ def test_round_goes_on_behind_the_last_page_and_begins_anew(house: House) -> Non
     rounds = Rounds(2, clock=lambda: next(times))
     with house.office.begin() as tx:
         pages = [rounds.next(tx) for _ in range(2)]
-        assert rounds.known is None
+        assert (rounds.known, rounds.over) == (None, False)
         pages.append(rounds.next(tx))
         assert [len(page) for page in pages] == [2, 2, 1]
         assert {key for page in pages for key in page} == rounds.known == keys
-        assert rounds.took == 3.0
+        assert (rounds.took, rounds.over) == (3.0, True)
         assert rounds.next(tx) == pages[0]
         assert rounds.known == keys
 
@@ -79,7 +77,7 @@ def test_queue_on_a_later_page_is_not_thought_to_be_gone(house: House) -> None:
     of a key without one they do not.
     """
     queue_up(house, 5)
-    house.office.rounds = Rounds(2)
+    house.office.rounds = Rounds(1)
     newcomers = house.pump._gate._newcomers
     last, idle = (_newcomer(key) for key in ("item:5", "idle"))
     newcomers.refused("default", "item:5", 0.0)
