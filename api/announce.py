@@ -33,8 +33,8 @@ class Bell(Protocol):
 
 class Announcer:
     """Rings for lanes on the leading edge: the first ring goes out at once, those that come while
-    it is on its way, or within PACE after it, are one more. ``publish(lane)`` sends the message and
-    has a short time-out.
+    it is on its way, or within PACE after it, are one more, or within BUSY more if the workers have
+    yet to take the message before. ``publish(lane)`` sends the message and has a short time-out.
     """
 
     def __init__(

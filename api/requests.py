@@ -21,7 +21,7 @@ from orch8.errors import (
     UnsupportedMediaType,
 )
 from orch8.runtime.because import Because
-from orch8.storage.ids import uuid7
+from orch8.storage.ids import uuid4
 
 MAX_REQUEST_ID: Final = 128
 MAX_KEY: Final = 255
@@ -35,7 +35,7 @@ def request_id() -> str:
     """The caller's x-request-id, sanitised, or a new one; one for the whole request."""
     if "request_id" not in g:
         given = _NOT_IN_ID.sub("", request.headers.get("x-request-id", ""))
-        g.request_id = given[:MAX_REQUEST_ID] or str(uuid7())
+        g.request_id = given[:MAX_REQUEST_ID] or str(uuid4())
     found: str = g.request_id
     return found
 

@@ -245,6 +245,7 @@ def _tell_attempt(found: Mapping[str, Any]) -> None:
         ("key", step["idempotency_key"]), ("reference", step["provider_ref"]),
         ("sent", f"{step['dispatches']} times, first {first}, last {last}"),
         ("why parked", (step["attention"] or {}).get("reason")),
+        ("what is wrong", (step["attention"] or {}).get("why")),
         ("in doubt", (policy.get("on_unknown") or {}).get("policy")),
         ("and then", _then(found["next"])), ("epoch", found["epoch"]),
         ("two people", "yes" if found["two_people"] else "no"),

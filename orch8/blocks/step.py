@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -100,6 +101,7 @@ class Step(Leaf):
     references: tuple[Path, ...] = ()  # where params name credentials
     retry: RetryPolicy | None = None  # None: the default of the kind of handler
     timeout: float | None = None
+    call_timeout: float | None = None  # what params say of one HTTP call; inf: a template does
     delay: Delay | None = None
     not_before: Template | None = None
     schedule: Schedule | None = None
@@ -131,6 +133,8 @@ class Step(Leaf):
 
 MAX_IN_FLIGHT: Final = 10_000
 MAX_COST: Final = 100
+MAX_LIMITS: Final = 16
+TOO_MANY_LIMITS: Final = "too_many_limits"
 LANES: Final = {
     "interactive": "interactive",
     "renewal": "renewal",
@@ -201,7 +205,7 @@ class StepSchema(LeafSchema, MoneyMembers):
     timeout = Span(fixed=True, positive=True)
     rate_limit_key = Text(blank=False)
     rate_limit = Part(LimitSchema)
-    rate_limits = Many(Part(KeyedLimitSchema), most=16)
+    rate_limits = Many(Part(KeyedLimitSchema), most=MAX_LIMITS)
     max_in_flight = Whole(least=1, most=MAX_IN_FLIGHT)
     priority = Choice(*LANES)
     queue_name = Text(blank=False, longest=200)
@@ -244,6 +248,7 @@ class StepSchema(LeafSchema, MoneyMembers):
             retry=retry,
             retry_if=retry_if,
             timeout=timeout.total_ms() / 1000 if timeout else None,
+            call_timeout=_call_timeout(params),
             rate_limits=tuple(_rate_limits(draft)),
             max_in_flight=values.get("max_in_flight"),
             lane=LANES.get(values.get("priority", "")),
@@ -260,6 +265,13 @@ class StepSchema(LeafSchema, MoneyMembers):
             **read_leaf(draft),
         )
         return with_fallback(step, draft)
+
+
+def _call_timeout(params: Any) -> float | None:
+    given = params.get("timeout_ms") if isinstance(params, dict) else params
+    if isinstance(given, int):
+        return given / 1000
+    return math.inf if isinstance(given, str) else None
 
 
 def read_leaf(draft: Draft) -> dict[str, Any]:
@@ -324,6 +336,9 @@ def _rate_limits(draft: Draft) -> list[RateLimit]:
         template = draft.template((each or {}).get("key"), f"/rate_limits/{i}/key")
         if template is not None:
             limits.append(_rate_limit(draft, template, each, f"/rate_limits/{i}"))
+    if len(limits) > MAX_LIMITS:
+        message = f"a step has at most {MAX_LIMITS} limits, with rate_limit_key {len(limits)}"
+        draft.problem("/rate_limits", message, "leave one out", code=TOO_MANY_LIMITS)
     return limits
 
 

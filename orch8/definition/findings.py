@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Final, NoReturn
 
 from orch8.blocks.fields import escape
+from orch8.blocks.step import TOO_MANY_LIMITS
 from orch8.errors import DefinitionRejected, Problem, Unprocessable
 
 MONEY_MEMBERS: Final = (
@@ -23,6 +24,7 @@ MONEY_MEMBERS: Final = (
 )
 UNLIMITED: Final = "unlimited"
 _MONEY: Final = "money."
+_YOUNG: Final = frozenset({TOO_MANY_LIMITS})  # objections that older versions did not have
 _MOST_EDITS: Final = 2
 _LONGEST_SUGGESTED: Final = 64  # finding what a longer name resembles would cost more than it helps
 
@@ -43,8 +45,12 @@ class Findings:
     unlisted: int = 0
 
     def problem(self, problem: Problem) -> None:
-        """The definition is refused for this, too."""
-        if len(self.problems) < self.most:
+        """The definition is refused for this, too; one that was published before, by versions that
+        did not object, is let pass.
+        """
+        if self.lenient and problem.code in _YOUNG:
+            self.warn(problem)
+        elif len(self.problems) < self.most:
             self.problems.append(problem)
         else:
             self.unlisted += 1

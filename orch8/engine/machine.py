@@ -83,9 +83,15 @@ class Values(Protocol):
         """From now on expressions read this at node ``key``: a composite has just decided it."""
 
 
-def advance(index: Index, snapshot: Snapshot, event: Event, values: Values) -> Decision:
-    """The state and the effects that ``event`` leads to. The same values, the same decision."""
-    turn = _Turn(index, snapshot, values)
+def advance(
+    index: Index, snapshot: Snapshot, event: Event, values: Values, *, spend: bool = False
+) -> Decision:
+    """The state and the effects that ``event`` leads to. The same values, the same decision.
+
+    With ``spend`` the snapshot, which another decision brought, is used up: it becomes the new one
+    and must not be looked at again, not even after an exception.
+    """
+    turn = _Turn(index, snapshot, values, spend=spend)
     if snapshot.outcome is not None:
         # What completed has a way back only where blocks were put behind its last one since.
         over = snapshot.outcome.status is Status.CANCELLED or not snapshot.dormant
@@ -134,20 +140,19 @@ class _Turn:
     may report, and a long loop of bodies that settle at once costs time, not stack.
     """
 
-    def __init__(self, index: Index, snapshot: Snapshot, values: Values) -> None:
+    def __init__(self, index: Index, snapshot: Snapshot, values: Values, *, spend: bool) -> None:
         self.index, self.values, self.instance_id = index, values, values.instance_id
         self.here = NodeKey(index.root.id)  # the node whose block is being asked
-        self.frames = dict(snapshot.frames)
-        self.dormant = dict(snapshot.dormant)
+        # With a thousand live nodes copies cost more than all the rest of a turn.
+        self.frames = snapshot.frames if spend else dict(snapshot.frames)
+        self.dormant = snapshot.dormant if spend else dict(snapshot.dormant)
+        self.below = snapshot.below if spend else None
         self.finish = snapshot.finish
         self.outcome: Outcome | None = None
         self.todo: deque[tuple[NodeKey, Outcome | None]] = deque()  # (node, None) = start it
         self.unasked: set[NodeKey] = set()  # entered, but nobody waits for their outside part
         self.back: set[NodeKey] = set()  # entered again after a retry
         self.effects: list[Effect] = []
-        # Copied as far as it changes: with a thousand live nodes it costs more than all the rest.
-        self.below = None if snapshot.below is None else dict(snapshot.below)
-        self._copied: set[NodeKey] = set()
 
     def run(self) -> None:
         while self.todo:
@@ -197,7 +202,7 @@ class _Turn:
             self.frames[key] = Frame(parent, was.data, shielded or was.shielded)
         self.unasked.add(key)
         if self.below is not None and parent is not None:
-            self._below(self.below, parent)[key] = None
+            self.below.setdefault(parent, {})[key] = None
         self.todo.append((key, None))
 
     def leave(self, key: NodeKey, outcome: Outcome) -> None:
@@ -205,7 +210,7 @@ class _Turn:
         if self.below is not None:
             self.below.pop(key, None)
             if frame.parent is not None:
-                self._below(self.below, frame.parent).pop(key)
+                self.below[frame.parent].pop(key)
         self.effects.append(Settled(key, outcome))
         if outcome.ok:
             self.forget(key)
@@ -217,7 +222,7 @@ class _Turn:
         self.told(frame.parent, key, outcome)
 
     def told(self, parent: NodeKey, child: NodeKey, outcome: Outcome) -> None:
-        frame, live = self.frames[parent], len(self.children(parent))
+        frame, live = self.frames[parent], len(self.inside().get(parent, ()))
         if frame.closing is not None:
             if not live:
                 self.todo.append((parent, frame.closing))
@@ -314,19 +319,15 @@ class _Turn:
             pending.extend(self.children(key))
 
     def children(self, key: NodeKey) -> list[NodeKey]:
+        return list(self.inside().get(key, ()))
+
+    def inside(self) -> Children:
         if self.below is None:
             self.below = {}
             for child, frame in self.frames.items():
                 if frame.parent is not None:
-                    self._below(self.below, frame.parent)[child] = None
-        return list(self.below.get(key, ()))
-
-    def _below(self, below: Children, parent: NodeKey) -> dict[NodeKey, None]:
-        """The children of ``parent``, as this turn's own copy."""
-        if parent not in self._copied:
-            self._copied.add(parent)
-            below[parent] = dict(below.get(parent, ()))
-        return below[parent]
+                    self.below.setdefault(frame.parent, {})[child] = None
+        return self.below
 
     # -- dormant frames: the way back to failed leaves ----------------------------------------
     def forget(self, top: NodeKey) -> None:

@@ -84,13 +84,14 @@ Children = dict[NodeKey, dict[NodeKey, None]]  # by their parents, in the order 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything the machine remembers of an instance between two events.
+    """Everything the machine remembers of an instance between two events. Nobody changes it but
+    ``advance``, of one that it was told to spend.
 
     ``below`` says of the frames who stands in whom; it may be missing, since the frames say it too.
     """
 
-    frames: Mapping[NodeKey, Frame] = field(default_factory=dict)
-    dormant: Mapping[NodeKey, Frame] = field(default_factory=dict)
+    frames: dict[NodeKey, Frame] = field(default_factory=dict)
+    dormant: dict[NodeKey, Frame] = field(default_factory=dict)
     outcome: Outcome | None = None
     finish: str | None = None  # the name under which an `end` block finished the instance
     below: Children | None = field(default=None, compare=False, repr=False)

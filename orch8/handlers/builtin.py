@@ -55,6 +55,7 @@ class HttpCall:
     check: Check
     run: Callable[[Params, CallSite], Call | Answer]
     effect: Callable[[Params], str]
+    timeout: float  # seconds, if the params do not say
     kind: Literal["call"] = "call"
 
 

@@ -23,7 +23,7 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import InvalidArgument
 from orch8.handlers import ssrf
 from orch8.handlers.classify import Classify, Response, generic, refused
-from orch8.handlers.pressure import pressure
+from orch8.handlers.pressure import pressure, retry_after
 
 # Idle connections older than this are not used again: many servers close theirs after 5 s, and a
 # request that crosses that close leaves its outcome unknown.
@@ -245,12 +245,11 @@ class Line:
 
     def _answer(self, call: Call, evidence: dict[str, Any]) -> Answer:
         status = int(self.curl.getinfo(pycurl.RESPONSE_CODE))
-        wait = int(self.curl.getinfo(pycurl.RETRY_AFTER))  # libcurl reads seconds and HTTP dates
         body = b"".join(self.chunks)
         evidence["http_status"] = status
         evidence["response_sha256"] = hashlib.sha256(body).hexdigest()
-        pause = float(wait) if wait > 0 else None
-        pushed_back = pressure(status, self.headers, pause)
+        pause = retry_after(self.headers)
+        pushed_back = pressure(status, self.headers, body)
         if pushed_back is not None:
             evidence["pressure"] = pushed_back.to_json()
         response = Response(status, body, pause, evidence, self.headers)

@@ -14,6 +14,7 @@ import orjson
 from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import ConfigurationError
 from orch8.handlers.classify import MAX_MESSAGE, spoken
+from orch8.handlers.pressure import Pressure
 from orch8.handlers.request import StepRequest
 
 Function = Callable[[StepRequest], Any]
@@ -42,7 +43,9 @@ class Refused(Exception):
 
 
 class TryAgain(Exception):
-    """Surely nothing happened; the same attempt may be tried again, ``after`` seconds from now."""
+    """Surely nothing happened; the same attempt may be tried again, ``after`` seconds from now. It
+    counts as an attempt, and says nothing of other calls.
+    """
 
     def __init__(
         self, message: str, *, after: float | None = None, code: str | None = None
@@ -52,11 +55,18 @@ class TryAgain(Exception):
         self.code = code
 
 
+class RateLimited(TryAgain):
+    """Surely nothing happened, since the provider's limit is reached: no call with the step's keys
+    is wanted for ``after`` seconds. A step with a limit is spared the attempt.
+    """
+
+
 def handler(name: str) -> Callable[[F], F]:
     """The decorated function is the handler of this name in every worker that loads its module.
 
-    It gets a StepRequest and returns JSON (the output) or an Answer; it raises Declined, Refused
-    or TryAgain to say what surely happened. Raises ConfigurationError for a name already taken.
+    It gets a StepRequest and returns JSON (the output) or an Answer; it raises Declined, Refused,
+    TryAgain or RateLimited to say what surely happened. Raises ConfigurationError for a name
+    already taken.
     """
     if not name or not isinstance(name, str):
         raise ConfigurationError("a handler needs a name: @orch8.handler('charge')")
@@ -110,7 +120,10 @@ def run(
         return _measured(Answer(Verdict.REFUSED, error=error), started)
     except TryAgain as end:
         error = _error(end, end.code, None)
-        answer = Answer(Verdict.FAILED_SAFE, error=error, retry_after=end.after)
+        told = {}
+        if isinstance(end, RateLimited):
+            told = {"rate_limited": True, "pressure": Pressure(end.after).to_json()}
+        answer = Answer(Verdict.FAILED_SAFE, error=error, retry_after=end.after, evidence=told)
         return _measured(answer, started)
     except Exception as end:  # noqa: BLE001 -- whatever it is, it says nothing about the effect
         message = traceback.format_exception_only(end)[-1].strip()[:MAX_MESSAGE]

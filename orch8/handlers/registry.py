@@ -24,8 +24,15 @@ HANDLERS: Final[Mapping[str, Builtin]] = MappingProxyType(
         "fail": Pure(fail.check, fail.run),
         "assert": Pure(assert_.check, assert_.run),
         "transform": Pure(transform.check, transform.run),
-        "http_request": HttpCall(http_request.check, http_request.run, http_request.effect),
-        "tool_call": HttpCall(tool_call.check, tool_call.run, tool_call.effect),
+        "http_request": HttpCall(
+            http_request.check,
+            http_request.run,
+            http_request.effect,
+            http_request.DEFAULT_TIMEOUT_MS / 1000,
+        ),
+        "tool_call": HttpCall(
+            tool_call.check, tool_call.run, tool_call.effect, tool_call.DEFAULT_TIMEOUT_MS / 1000
+        ),
         "wait": Durable(durable.check_wait),
         "sleep": Durable(durable.check_sleep),
         "guard": Durable(durable.check_guard),

@@ -7,13 +7,16 @@
 --            number of requests, then per request: number of limits, microseconds until its leases
 --            run out by themselves, who holds them ('': nobody else knows), then limit number
 --            and weight of each.
--- Returns    {run, code, a, b, code, a, b, ...} with per request
+-- Returns    {} if the client must make certain of the time, else
+--            {run, now, code, a, b, code, a, b, ...} with per request
 --            GRANTED: a = counter of the first token (one token per unit, in order),
 --                     b = 1 if a key has a lease, which must be given back; its name is that of
 --                     its holder, or of the request's first token; 2 more if the tokens are good
 --                     for longer
 --            else:    a = number of the refusing limit, b = microseconds until the request could
---                     be granted if those refused before it on the same key go first
+--                     be granted if those refused before it on the same key go first; if it is HELD
+--                     two more: how many calls may be in flight at present, and how many
+--                     microseconds one takes on average (0: not known)
 
 local GRANTED, FULL, HELD, BLOCKED, SPENT, REBUILD, CLOSED = 0, 1, 2, 3, 4, 5, 6
 local REBUILD_RETRY = 1000000
@@ -21,6 +24,10 @@ local REBUILD_RETRY = 1000000
 local GUESS, LEAST_GUESS, MOST_GUESS = 100000, 10000, 10000000
 
 local state = open_state()
+if state.doubtful then
+  save_state(state)
+  return {}
+end
 local cursor = 4
 
 local function next_number()
@@ -156,7 +163,7 @@ local function refusal(limit, weight, holder)
   return code, free_at
 end
 
-local replies = { state.run }
+local replies = { state.run, whole(state.now) }
 local function reply(code, a, b)
   local size = #replies
   replies[size + 1], replies[size + 2], replies[size + 3] = code, a, b
@@ -230,7 +237,11 @@ local function refuse(lacking, free_at)
       end
     end
   end
-  reply(last.code, last.number, math.max(0, math.ceil(free_at - state.raw)))
+  reply(last.code, last.number, math.max(0, math.ceil(free_at - state.now)))
+  if last.code == HELD then
+    replies[#replies + 1] = last.limit.room
+    replies[#replies + 1] = math.floor(last.limit.key.took or 0)
+  end
 end
 
 while requests_left > 0 do

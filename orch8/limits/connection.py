@@ -13,6 +13,7 @@ from importlib import resources
 from typing import Any
 
 import redis
+import structlog
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
@@ -30,6 +31,8 @@ from orch8.errors import ConfigurationError, Unavailable
 CONNECT_TIMEOUT = 0.5
 SOCKET_TIMEOUT = 1.0
 UNIDENTIFIED = ""  # the server does not tell (INFO refused): failover is not recognised then
+
+log = structlog.get_logger(__name__)
 
 ScriptCall = tuple[Sequence[str], Sequence[str | int]]  # (KEYS, ARGV)
 
@@ -102,10 +105,10 @@ class ScriptConnection:
         except RedisError as error:
             raise _unavailable(error) from error
 
-    def forget(self, name: str) -> None:
-        """Nothing is stored under a name, or LimiterUnavailable is raised."""
+    def forget(self, name: str, member: str) -> None:
+        """A hash has no such member any more, or LimiterUnavailable is raised."""
         try:
-            self._redis.delete(name)
+            self._redis.hdel(name, member)
         except RedisError as error:
             raise _unavailable(error) from error
 
@@ -125,7 +128,14 @@ class ScriptConnection:
         try:
             connection.send_command("INFO", "server")
             info = connection.read_response()
-        except ResponseError:
+        except ResponseError as error:
+            if self._server != UNIDENTIFIED:
+                log.warning(
+                    "limiter.unidentified",
+                    error=str(error),
+                    detail="a failover of the limiter's Redis is not noticed; allow its user INFO: "
+                    "ACL SETUSER <user> +info",
+                )
             self._server = UNIDENTIFIED
             return
         lines = (info.decode() if isinstance(info, bytes) else str(info)).splitlines()

@@ -18,6 +18,7 @@ MAX_WINDOW = 366 * 86_400.0
 MAX_SLACK = 10.0
 MAX_IN_FLIGHT = 10_000
 MAX_LEASE = 3600.0  # seconds; as in state.lua
+MOST_ROOM = 1000  # calls in flight that a bound which nobody states grows to; as in ended.lua
 LONG_WINDOW = 60.0  # seconds; above this a lost history is rebuilt instead of waited for
 PARTS = 8  # of a window, as in state.lua
 UNEVEN = 1.25  # times the pace is how fast the calls of a part may come, to catch up
@@ -40,6 +41,8 @@ class Refusal(StrEnum):
     REBUILD = "rebuild"
     """The server lost its data: a longer window, and what is in flight, is refused until
     ``Limiter.restore``."""
+    AWAY = "away"
+    """Nobody knows: Redis is away, and what is asked for cannot be divided among the processes."""
     CLOSED = "closed"
     """The weight is above max (perhaps 0): no wait helps until the limit changes."""
 
@@ -122,6 +125,8 @@ class Grant:
     refusal: Refusal | None = None
     retry_after: float = 0.0  # seconds
     leases: tuple[tuple[str, str], ...] = ()  # (key, name) until ``Limiter.ended``
+    room: int | None = None  # of HELD: how many calls of the key may be in flight at present
+    took: float | None = None  # of HELD: seconds that one takes on average, if that is known
 
     def expired(self, now: float) -> bool:
         """Whether the grant is too old to be used at ``now`` (time.monotonic()): release it."""

@@ -20,11 +20,11 @@ The window used is window + slack: a call sent up to slack seconds after its gra
 limit at the provider. An older grant must go back (Grant.expired, Limiter.release). Utilisation
 therefore is measured against max / (window + slack).
 
-Time is the server's own clock, held still when it jumps back. A server that lost its data (flush,
-restart, failover) has no or another server's sentinel: then windows up to 60 s count as spent until
-they have passed; longer ones are refused until ``restore``, and so are keys of which max_in_flight
-is stated. A new installation is not told apart from a flushed one: the first calls wait one window.
-The server must not evict (noeviction).
+Time is the server's own clock, without its steps: see bearings.py and state.lua. A server that lost
+its data (flush, restart, failover) has no or another server's sentinel: then windows up to 60 s
+count as spent until they have passed; longer ones are refused until ``restore``, and so are keys of
+which max_in_flight is stated. A new installation is not told apart from a flushed one: the first
+calls wait one window. The server must not evict (noeviction).
 
 Calls in flight are leases in a sorted set by expiry: a process that was killed leaks none. When a
 provider says that too much is going on at once, the key's room is halved, whether a bound is stated
@@ -40,13 +40,15 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from orch8.errors import InvalidArgument
+from orch8.limits.bearings import Bearings
 from orch8.limits.connection import Script, ScriptCall, ScriptConnection
 from orch8.limits.grant import MAX_IN_FLIGHT, MAX_PER_WINDOW, Ended, Grant, Limit, Refusal, Usage
+from orch8.limits.report import Report, or_none
 
 if TYPE_CHECKING:
     import redis
@@ -57,8 +59,8 @@ MAX_RELEASE = 8192
 LOG_MAX = 1000  # as in state.lua
 MICROSECONDS = 1_000_000
 
-_ACQUIRE, _RELEASE, _ENDED, _RESTORE, _PEEK = map(
-    Script, ("acquire", "release", "ended", "restore", "peek")
+_ACQUIRE, _RELEASE, _RENEW, _ENDED, _RESTORE, _PEEK = map(
+    Script, ("acquire", "release", "renew", "ended", "restore", "peek")
 )
 _REFUSALS = (
     None,
@@ -76,8 +78,9 @@ Request = Sequence[Limit]
 class Limiter:
     """Grants tokens of rate-limited keys. Safe to share between threads.
 
-    Two seams for tests: ``clock`` (seconds) replaces the server's clock in every script; ``client``
-    replaces the connection to ``url``, and a failover is not recognised then.
+    Seams for tests: ``clock`` (seconds) replaces the server's clock in every script, and ``own``
+    the process's; ``client`` replaces the connection to ``url``, and a failover is not recognised
+    then.
     """
 
     def __init__(
@@ -86,10 +89,14 @@ class Limiter:
         *,
         prefix: str = "o8",
         clock: Callable[[], float] | None = None,
+        own: Callable[[], float] | None = None,
         client: redis.Redis | None = None,
     ) -> None:
-        self._prefix = _name("prefix", prefix)
+        if not prefix or "{" in prefix or "}" in prefix:
+            raise InvalidArgument(f"prefix must not be empty nor contain braces: {prefix!r}")
+        self._prefix = prefix
         self._clock = clock
+        self._bearings = Bearings(own or clock or time.monotonic)
         self._connection = ScriptConnection(url, client)
 
     def acquire(self, tenant: str, requests: Sequence[Request]) -> list[Grant]:
@@ -109,30 +116,43 @@ class Limiter:
         for position, (tenant, limits) in enumerate(requests):
             _check_request(limits)
             if limits:
-                by_tenant.setdefault(_name("tenant", tenant), []).append(position)
+                by_tenant.setdefault(tenant, []).append(position)
         # A request without limits needs no token and never grows old.
         grants = [Grant(granted=True, tokens=(), granted_at=0.0, slack=math.inf)] * len(requests)
         if not by_tenant:
             return grants
-        batches = [
-            _Batch([requests[position][1] for position in positions])
-            for positions in by_tenant.values()
-        ]
-        asked_at = 0.0
-
-        def calls(server: str) -> list[ScriptCall]:
-            nonlocal asked_at
-            asked_at = time.monotonic()
-            return [
-                self._call(server, tenant, batch.keys, batch.args)
-                for tenant, batch in zip(by_tenant, batches, strict=True)
-            ]
-
-        replies = self._connection.run(_ACQUIRE, calls)
-        for positions, batch, reply in zip(by_tenant.values(), batches, replies, strict=True):
-            for position, grant in zip(positions, batch.grants(reply, asked_at), strict=True):
+        batches = {
+            tenant: _Batch([requests[position][1] for position in positions])
+            for tenant, positions in by_tenant.items()
+        }
+        found = self._ask(batches, stepped=False)
+        doubted = {tenant: batch for tenant, batch in batches.items() if tenant not in found}
+        if doubted:  # the answer came in time, so it is the server's clock that was put ahead
+            found |= self._ask(doubted, stepped=True)
+        for tenant, positions in by_tenant.items():
+            for position, grant in zip(positions, found[tenant], strict=True):
                 grants[position] = grant
         return grants
+
+    def _ask(self, batches: Mapping[str, _Batch], *, stepped: bool) -> dict[str, list[Grant]]:
+        """The grants of each tenant's batch; those are missing whose server's clock is in doubt."""
+        asked_at = sent_at = 0.0
+
+        def calls(server: str) -> list[ScriptCall]:
+            nonlocal asked_at, sent_at
+            asked_at, sent_at = time.monotonic(), self._bearings.clock()
+            return [
+                self._call(server, tenant, batch.keys, batch.args, stepped=stepped)
+                for tenant, batch in batches.items()
+            ]
+
+        found = {}
+        replies = self._connection.run(_ACQUIRE, calls)
+        for (tenant, batch), reply in zip(batches.items(), replies, strict=True):
+            if reply:
+                self._bearings.heard(tenant, int(reply[1]), sent_at)
+                found[tenant] = list(batch.grants(reply, asked_at))
+        return found
 
     def release(self, tenant: str, grants: Sequence[Grant]) -> int:
         """Tokens and leases of calls that were not made are free again; how many went back.
@@ -156,6 +176,28 @@ class Limiter:
             raise InvalidArgument(f"at most {MAX_RELEASE} tokens can be released at once")
         return int(self._run(_RELEASE, tenant, list(found), args))
 
+    def renew(self, calls: Sequence[tuple[str, Grant, float]]) -> None:
+        """The calls, each with its tenant, are in flight for so many seconds more at least.
+
+        Raises LimiterUnavailable: their leases then run out, until they are renewed after all.
+        """
+        if len(calls) > MAX_BATCH:
+            raise InvalidArgument(f"at most {MAX_BATCH} calls can be renewed at once")
+        by_tenant: dict[str, dict[str, list[str | int]]] = {}
+        for tenant, grant, seconds in calls:
+            for key, name in grant.leases:
+                leases = by_tenant.setdefault(tenant, {}).setdefault(key, [])
+                leases += (round(seconds * MICROSECONDS), name)
+        batches = [
+            (
+                tenant,
+                list(found),
+                [arg for each in found.values() for arg in (len(each) // 2, *each)],
+            )
+            for tenant, found in by_tenant.items()
+        ]
+        self._connection.run(_RENEW, lambda server: [self._call(server, *b) for b in batches])
+
     def ended(self, calls: Sequence[tuple[str, Ended]]) -> None:
         """The calls, each with its tenant, are no longer in flight; what the provider said of their
         keys holds for every process. Their tokens stay spent.
@@ -164,12 +206,12 @@ class Limiter:
         """
         if len(calls) > MAX_BATCH:
             raise InvalidArgument(f"at most {MAX_BATCH} calls can end at once, not {len(calls)}")
-        by_tenant: dict[str, dict[str, _Report]] = {}
+        by_tenant: dict[str, dict[str, Report]] = {}
         for tenant, call in calls:
-            reports = by_tenant.setdefault(_name("tenant", tenant), {})
+            reports = by_tenant.setdefault(tenant, {})
             leases = dict(call.grant.leases)
             for limit in call.request:
-                reports.setdefault(limit.key, _Report()).add(limit, call, leases.get(limit.key))
+                reports.setdefault(limit.key, Report()).add(limit, call, leases.get(limit.key))
         if not by_tenant:
             return
         self._connection.run(
@@ -213,12 +255,12 @@ class Limiter:
         """What the server knows of the tenant's keys is not trusted to be complete, as after a
         flush: calls were made without it. Raises LimiterUnavailable.
         """
-        self._connection.forget(self._names(tenant, ())[0])
+        self._connection.forget(self._names(tenant, ())[0], "run")
 
     def peek(self, tenant: str, limit: Limit) -> Usage:
         """How full the key is now; changes nothing. Raises LimiterUnavailable."""
         asked_at = time.monotonic()
-        args = [_or_none(limit.max), _window(limit), _or_none(limit.max_in_flight)]
+        args = [or_none(limit.max), _window(limit), or_none(limit.max_in_flight)]
         used, wait, in_flight, room, blocked = self._run(_PEEK, tenant, [limit.key], args)
         return Usage(
             used=used,
@@ -240,57 +282,27 @@ class Limiter:
     def _run(
         self, script: Script, tenant: str, keys: Sequence[str], args: Sequence[str | int]
     ) -> Any:
-        _name("tenant", tenant)
         return self._connection.run(
             script, lambda server: [self._call(server, tenant, keys, args)]
         )[0]
 
     def _call(
-        self, server: str, tenant: str, keys: Sequence[str], args: Sequence[str | int]
-    ) -> ScriptCall:
-        now = "" if self._clock is None else round(self._clock() * MICROSECONDS)
-        return self._names(tenant, keys), [now, server, secrets.token_hex(4), *args]
+        self, server: str, tenant: str, keys: Sequence[str], args: Sequence[str | int],
+        *, stepped: bool = False,
+    ) -> ScriptCall:  # fmt: skip
+        now = "-" if self._clock is None else round(self._clock() * MICROSECONDS)
+        least, most = self._bearings.bounds(tenant)
+        time_is = f"{now} {least} {'stepped' if stepped else most}"
+        return self._names(tenant, keys), [time_is, server, secrets.token_hex(4), *args]
 
     def _names(self, tenant: str, keys: Sequence[str]) -> list[str]:
-        tag = f"{{{self._prefix}:{tenant}}}"
+        # The first closing brace ends the tag, so a tenant's own may not be one.
+        escaped = tenant.replace("%", "%25").replace("}", "%7D")
+        tag = f"{{{self._prefix}:{escaped}}}"
         names = [f"{tag}:state"]
         for key in keys:
             names += (f"{tag}:log:{key}", f"{tag}:meta:{key}", f"{tag}:held:{key}")
         return names
-
-
-class _Report:
-    """What several calls that ended say of one key, as the script wants it."""
-
-    def __init__(self) -> None:
-        self._leases: list[str] = []
-        self._succeeded = self._crowded = 0
-        self._most = -1
-        self._blocked = self._sent_ago = 0.0
-        self._took: list[float] = []
-
-    def add(self, limit: Limit, call: Ended, lease: str | None) -> None:
-        """One more call, with its lease of this key, if it had one."""
-        if lease is not None:
-            self._leases.append(lease)
-            self._took.append(call.took)
-        self._succeeded += call.succeeded
-        self._most = _or_none(limit.max_in_flight)
-        self._blocked = max(self._blocked, call.blocked.get(limit.key, 0.0))
-        if limit.key in call.crowded:
-            self._crowded = max(self._crowded, call.crowded[limit.key], 1)
-            self._sent_ago = max(self._sent_ago, call.took)
-
-    @property
-    def args(self) -> list[str | int]:
-        """The key's part of the script's arguments."""
-        average = sum(self._took) / len(self._took) if self._took else 0.0
-        seconds = (self._blocked, self._sent_ago, average)
-        blocked, sent_ago, took = (round(value * MICROSECONDS) for value in seconds)
-        return [
-            len(self._leases), *self._leases, self._succeeded, self._most, blocked, self._crowded,
-            sent_ago, took,
-        ]  # fmt: skip
 
 
 class _Batch:
@@ -307,8 +319,8 @@ class _Batch:
             body += (len(request), round(lease * MICROSECONDS), holder)
             for limit in request:
                 key = numbers.setdefault(limit.key, len(numbers) + 1)
-                most = _or_none(limit.max_in_flight)
-                window = (_or_none(limit.max), _window(limit), int(limit.long))
+                most = or_none(limit.max_in_flight)
+                window = (or_none(limit.max), _window(limit), int(limit.long))
                 calm = round(limit.calm * MICROSECONDS)
                 row = (key, *window, most, limit.most_in_part, calm)
                 body += (limits.setdefault(row, len(limits) + 1), limit.weight)
@@ -320,10 +332,9 @@ class _Batch:
     def grants(self, reply: Sequence[Any], asked_at: float) -> Iterator[Grant]:
         """The script's reply, one Grant per request."""
         run = reply[0].decode()
-        answers = iter(reply[1:])
-        for request, code, first, other in zip(
-            self.requests, answers, answers, answers, strict=True
-        ):
+        answers = iter(reply[2:])
+        for request in self.requests:
+            code, first, other = islice(answers, 3)
             slack = min(limit.slack for limit in request)
             if code == 0:
                 yield Grant(
@@ -334,6 +345,7 @@ class _Batch:
                     leases=_leases(request, run, first) if other & 1 else (),
                 )
             else:
+                held = _REFUSALS[code] is Refusal.HELD
                 yield Grant(
                     granted=False,
                     tokens=(),
@@ -342,6 +354,8 @@ class _Batch:
                     refused_by=self.keys[self.limits[first - 1][0] - 1],
                     refusal=_REFUSALS[code],
                     retry_after=other / MICROSECONDS,
+                    room=next(answers) if held else None,
+                    took=next(answers) / MICROSECONDS or None if held else None,
                 )
 
 
@@ -355,10 +369,6 @@ def _leases(request: Request, run: str, first: int) -> tuple[tuple[str, str], ..
     return tuple((limit.key, name) for limit in request)
 
 
-def _or_none(value: int | None) -> int:
-    return -1 if value is None else value
-
-
 def _window(limit: Limit) -> int:
     return math.ceil((limit.window + limit.slack) * MICROSECONDS)
 
@@ -370,9 +380,3 @@ def _check_request(limits: Request) -> None:
         )
     if len(limits) > 1 and len({limit.key for limit in limits}) < len(limits):
         raise InvalidArgument("a request names each key once; put the sum into its weight")
-
-
-def _name(field: str, value: str) -> str:
-    if not value or "{" in value or "}" in value:
-        raise InvalidArgument(f"{field} must not be empty nor contain braces: {value!r}")
-    return value

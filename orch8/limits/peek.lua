@@ -28,7 +28,7 @@ free_at = math.max(free_at, key.blocked)
 local room = math.min(most >= 0 and most or math.huge, key.room or math.huge)
 return {
   used,
-  math.max(0, math.ceil(free_at - state.raw)),
+  math.max(0, math.ceil(free_at - state.now)),
   redis.call('ZCOUNT', key.held, '(' .. whole(state.now), '+inf'),
   room < math.huge and room or -1,
   math.max(0, math.ceil(key.blocked - state.now)),

@@ -4,10 +4,14 @@ Each of n live processes grants itself floor(max / 2n) of a window, and as much 
 flight; none where that is 0. Halving leaves room for a process that starts meanwhile and is not
 counted yet. A window begins as spent, since nobody knows what the others were granted before; a
 window above 60 s is left to Redis, which rebuilds it from the database.
+
+Redis may be back at any moment and knows better than the share, so no refusal sends a call away
+for long.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,6 +20,8 @@ from dataclasses import dataclass, field
 from orch8.limits.grant import Grant, Limit, Refusal
 
 MOST_KEYS = 10_000
+SOON = 5.0  # seconds after which Redis may be back
+LATER = 60.0  # as much as a tenth of an outage, up to this: who cannot be called need not ask often
 
 
 @dataclass(slots=True)
@@ -55,12 +61,20 @@ class Share:
         """All tokens of a request or none, as one of ``live`` processes."""
         now = self._clock()
         slack = min((limit.slack for limit in request), default=0.0)
+        for limit in request:
+            if limit.max is not None and limit.weight > limit.max:
+                return Grant(
+                    granted=False, tokens=(), granted_at=now, slack=slack,
+                    refused_by=limit.key, refusal=Refusal.CLOSED, retry_after=limit.window,
+                )  # fmt: skip
         waits = [self._wait(tenant, limit, now, max(live, 1)) for limit in request]
         worst = max(range(len(waits)), key=waits.__getitem__, default=None)
         if worst is not None and waits[worst] > 0:
+            refusal = Refusal.FULL if waits[worst] < math.inf else Refusal.AWAY
             return Grant(
                 granted=False, tokens=(), granted_at=now, slack=slack,
-                refused_by=request[worst].key, refusal=Refusal.FULL, retry_after=waits[worst],
+                refused_by=request[worst].key, refusal=refusal,
+                retry_after=self._soon(request[worst], waits[worst], now),
             )  # fmt: skip
         tokens = []
         for limit in request:
@@ -86,13 +100,22 @@ class Share:
             if kept is not None:
                 kept.leases.pop(member, None)
 
+    def renew(self, tenant: str, grant: Grant, seconds: float) -> None:
+        """The call is in flight for so many seconds more at least."""
+        for key, member in grant.tokens:
+            kept = self._kept.get((tenant, key))
+            if kept is not None and member in kept.leases:
+                kept.leases[member] = self._clock() + seconds
+
     @staticmethod
     def owns(grant: Grant) -> bool:
         """Whether a share granted this."""
         return any(member.startswith("share.") for _, member in grant.tokens)
 
     def _wait(self, tenant: str, limit: Limit, now: float, live: int) -> float:
-        """Seconds until the limit might let one more call through; 0: it does."""
+        """Seconds until the limit might let one more call through; 0: it does, infinity: not before
+        Redis is back.
+        """
         assert self._lost_at is not None
         kept = self._of(tenant, limit.key)
         wait = 0.0
@@ -102,7 +125,7 @@ class Share:
             while kept.granted_at and kept.granted_at[0] <= now - window:
                 kept.granted_at.popleft()
             if limit.long or limit.weight > allowed:
-                return window
+                return math.inf
             over = len(kept.granted_at) + limit.weight - allowed
             free_at = kept.granted_at[over - 1] + window if over > 0 else now
             wait = max(free_at, self._lost_at + window) - now
@@ -113,6 +136,13 @@ class Share:
             if len(kept.leases) >= limit.max_in_flight // (2 * live):
                 wait = max(wait, 1.0)
         return wait
+
+    def _soon(self, limit: Limit, wait: float, now: float) -> float:
+        """When to ask again: in seconds, or in a minute at most when Redis is away for long."""
+        assert self._lost_at is not None
+        if wait < math.inf:
+            return min(wait, SOON)
+        return min(limit.window, max(SOON, min((now - self._lost_at) / 10, LATER)))
 
     def _of(self, tenant: str, key: str) -> _Kept:
         if len(self._kept) >= MOST_KEYS:

@@ -1,9 +1,12 @@
 -- Prelude of every script: the tenant's state (sentinel, clock, counter) and how a limit is read.
 --
--- KEYS[1]          state hash: run, server, born_at, seen_at, counter
+-- KEYS[1]          state hash: run, server, born_at, seen_at, counter, offset, skipped
 -- KEYS[3j-1], [3j], [3j+1]  key number j: its log (sorted set: token -> time), its meta hash, and
 --                  what is held of it (sorted set: lease of a call in flight -> when it expires)
--- ARGV[1]          time override in microseconds, '' = the server's own clock (see Limiter(clock=))
+-- ARGV[1]          three words: time override in microseconds, '-' = the server's own clock (see
+--                  Limiter(clock=)); then between which times this script runs by its client's own
+--                  clock, '-' = it does not know, the last 'stepped' = the client is certain that
+--                  the server's clock has been put ahead
 -- ARGV[2]          identity of the server process the client is connected to, '' = unknown
 -- ARGV[3]          random id, becomes the state's run if the sentinel is missing or of another server
 -- All times and durations here are microseconds; Lua's doubles hold them exactly until the year 2255.
@@ -16,29 +19,52 @@ local EXPIRY_MARGIN_MS = 60000  -- keys outlive their longest window by this
 local LONGEST_LEASE = 3600000000  -- an hour: after that no lease of a lost server is still held
 local OVERRIDE_MARGIN_MS = 3600000  -- with a time override the server's expiry must not interfere
 
+local OVERRIDE, LEAST, MOST = string.match(ARGV[1], '(%S+) (%S+) (%S+)')
+
 local function whole(number)
   return string.format('%.0f', number)
 end
 
+-- The time that counts is the server's and an offset. It never goes back: from where the server's
+-- clock is put back it goes on, and no window ends early. Where that clock is put ahead, only the
+-- client can tell. It may also be this script that is late, of a client that has given up long ago;
+-- so nothing is granted until the client has made certain. As much as was skipped may be missing
+-- from the lives of keys, since Redis counts those by its own clock.
+local function set_clock(state, seen_at)
+  local ahead = state.raw + state.offset
+  local least = math.max(seen_at, tonumber(LEAST) or 0)
+  local most = tonumber(MOST) or math.huge
+  state.now = math.max(ahead, least)
+  if MOST == 'stepped' then
+    state.skipped = state.skipped + state.now - least
+    state.now = least
+  elseif ahead > most then
+    state.doubtful, state.now = true, least
+  end
+end
+
 local function open_state()
   local raw
-  if ARGV[1] ~= '' then
-    raw = tonumber(ARGV[1])
+  if OVERRIDE ~= '-' then
+    raw = tonumber(OVERRIDE)
   else
     local clock = redis.call('TIME')
     raw = tonumber(clock[1]) * 1000000 + tonumber(clock[2])
   end
-  local found = redis.call('HMGET', KEYS[1], 'run', 'server', 'born_at', 'seen_at', 'counter')
+  local found = redis.call('HMGET', KEYS[1], 'run', 'server', 'born_at', 'seen_at', 'counter',
+    'offset', 'skipped')
   local state = {
     raw = raw,
-    -- A clock that jumps back stands still instead: no window ends early.
-    now = math.max(raw, tonumber(found[4] or raw)),
     counter = tonumber(found[5] or 0),
     run = found[1],
     born_at = tonumber(found[3] or 0),
+    offset = tonumber(found[6] or 0),
+    skipped = tonumber(found[7] or 0),
   }
-  if not found[1] or (ARGV[2] ~= '' and found[2] ~= ARGV[2]) then
-    state.run, state.born_at, state.born = ARGV[3], state.now, true
+  set_clock(state, tonumber(found[4] or 0))
+  if not found[1] or (ARGV[2] ~= '' and found[2] ~= ARGV[2])
+    or state.skipped > EXPIRY_MARGIN_MS * 1000 then
+    state.run, state.born_at, state.born, state.skipped = ARGV[3], state.now, true, 0
   end
   return state
 end
@@ -48,7 +74,9 @@ local function save_state(state)
     redis.call('HSET', KEYS[1], 'run', state.run, 'server', ARGV[2],
       'born_at', whole(state.born_at))
   end
-  redis.call('HSET', KEYS[1], 'seen_at', whole(state.now), 'counter', whole(state.counter))
+  local offset = state.doubtful and state.offset or state.now - state.raw
+  redis.call('HSET', KEYS[1], 'seen_at', whole(state.now), 'counter', whole(state.counter),
+    'offset', whole(offset), 'skipped', whole(state.skipped))
 end
 
 local function open_key(number, state)
@@ -138,7 +166,7 @@ end
 
 local function expire(key, state)
   local margin = EXPIRY_MARGIN_MS
-  if ARGV[1] ~= '' then
+  if OVERRIDE ~= '-' then
     margin = margin + OVERRIDE_MARGIN_MS
   end
   local function after(microseconds)

@@ -36,6 +36,7 @@ class ProviderLimit:
     covers: str
     live: Allowed | None = None
     test: Allowed | None = None
+    block: float = 0.0  # seconds for which the provider takes no call after one too many
 
     @property
     def each(self) -> str | None:
@@ -67,11 +68,23 @@ def read_limits(given: Mapping[str, Any]) -> ProviderLimits:
         raise ConfigurationError(message) from error
 
 
+def block_after(key: str) -> float:
+    """For how many seconds the provider takes no call with this key after one too many, as far as
+    that is published; 0 if it is not. The key is known by its form, that of a preset.
+    """
+    provider = LIMITS.get(key.partition(":")[0])
+    for limit in provider.limits if provider else ():
+        if limit.block and re.fullmatch(_PLACE.sub("[^:]+", limit.key), key):
+            return limit.block
+    return 0.0
+
+
 def _read_limit(given: Mapping[str, Any]) -> ProviderLimit:
     modes = {mode: _read_allowed(given[mode]) for mode in MODES if mode in given}
     if not modes:
         raise ValueError(f"{given.get('key')!r} has no limit")
-    return ProviderLimit(**{**given, **modes})
+    block = parse_duration(given["block"]).total_ms() / 1000 if "block" in given else 0.0
+    return ProviderLimit(**{**given, **modes, "block": block})
 
 
 def _read_allowed(given: Mapping[str, Any]) -> Allowed:

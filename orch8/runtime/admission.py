@@ -102,9 +102,9 @@ def _admit(office: Office, tx: Tx, keys: Sequence[Key]) -> None:
 
 
 def _plan(stated: Limit | None, rows: Sequence[Row], horizon: float) -> dict[str, list[datetime]]:
-    told = next((row.deferred_under for row in rows if row.deferred_under), None)
-    refused = None if told is None else Limit.of_json(told)
-    limit = in_force(stated, refused)
+    first = next((row for row in rows if row.deferred_under), None)
+    refused = None if first is None else Limit.of_json(first.deferred_under)
+    limit = in_force(stated, refused, since(first))
     unchanged = limit is None or (refused is not None and limit.pace == refused.pace)
     lines = [
         Line(row.lane, row.waiting, row.admitted, row.last, row.free_at if unchanged else None)
@@ -113,17 +113,42 @@ def _plan(stated: Limit | None, rows: Sequence[Row], horizon: float) -> dict[str
     return slots(limit, lines, rows[0].now, horizon)
 
 
-def in_force(stated: Limit | None, refused: Limit | None) -> Limit | None:
+def since(row: Row | None) -> float:
+    """Seconds since the step was told to come back whose refusal a row of the storage tells."""
+    if row is None or row.free_at is None:
+        return 0.0
+    return max(float((row.now - row.free_at).total_seconds()), 0.0)
+
+
+def in_force(stated: Limit | None, refused: Limit | None, since: float = 0.0) -> Limit | None:
     """The limit whose pace a queue is admitted at: the stated one, or what refused the first in
-    line if nobody states one, or if it refused by the calls in flight, whose number and duration
-    are the pace.
+    line ``since`` seconds ago if nobody states one; if it was refused by the calls in flight, whose
+    number and duration are a pace, the slower of both.
     """
+    room = None
+    if refused is not None and refused.max_in_flight is not None:
+        bound = stated.max_in_flight if stated is not None else None
+        room = refused = _room(refused, bound or refused.max_in_flight, since)
     if stated is None or stated.max is None:
         return refused
     if refused is None:
         return stated
-    in_flight = refused.max_in_flight is not None
-    return refused if in_flight else replace(stated, weight=refused.weight)  # what a call costs
+    # What a call costs; one that costs more than all is parked once it is admitted.
+    window = replace(stated, weight=min(refused.weight, max(stated.max, 1)))
+    slower = room is not None and room.pace / room.weight < window.pace / window.weight
+    return room if slower else window
+
+
+def _room(refused: Limit, bound: int, since: float) -> Limit:
+    """The calls in flight as a pace by now: what was cut wins one back in the time of each call, as
+    ended.lua has it, and what was not is the bound.
+    """
+    assert refused.max is not None
+    assert refused.max_in_flight is not None
+    room = refused.max // refused.weight
+    cut = room < refused.max_in_flight
+    now = min(room + int(since / refused.window), bound) if cut else bound
+    return replace(refused, max=now * refused.weight, max_in_flight=bound)
 
 
 def slots(

@@ -38,6 +38,7 @@ from orch8.storage.rows import StepRow
 from orch8.storage.transaction import storable
 
 NO_RETRY = RetryPolicy()
+LONGEST_WHY = 1000  # characters
 CELERY_WAIT = (
     300.0  # seconds in which a task of the user's Celery completes its step, unless it says
 )
@@ -144,15 +145,17 @@ def ask(run: Run, row: StepRow, after: timedelta, reason: str) -> None:
         run.audit("step.in_doubt", "unknown", row, reason=f"{reason}: {row.asking} will be asked")
 
 
-def park(run: Run, row: StepRow, reason: str, verdict: str | None) -> None:
-    """The step needs a person: it is neither failed nor forgotten."""
+def park(run: Run, row: StepRow, reason: str, verdict: str | None, why: str | None = None) -> None:
+    """The step needs a person: it is neither failed nor forgotten. ``why`` is what to change."""
     row.state, row.outcome = StepState.PARKED, verdict
     row.due_at = row.held_due_at = row.claimed_by = row.lease_until = row.expires_at = None
     row.limit_key = row.queued_at = row.asking = None
     row.attention = {"reason": reason, "since": run.now.isoformat()}
+    if why is not None:
+        row.attention["why"] = why[:LONGEST_WHY]
     if row.dispatches:
         doubts.doubt(run, row, reason)
-    run.audit("step.parked", "unknown", row, reason=reason)
+    run.audit("step.parked", "unknown", row, reason=f"{reason}: {why}"[:500] if why else reason)
 
 
 def policy_of(run: Run, row: StepRow) -> RetryPolicy:

@@ -106,9 +106,11 @@ def next_move(row: StepRow | None) -> Shown:
         return {"does": "nothing: a person has to decide", "at": None}
     if row.state not in LIVE:
         return {"does": f"nothing: the step is {row.state}", "at": None}
+    asked = f"asks {row.asking}" if row.asking else "sends it"
     if row.state == StepState.RUNNING:
-        asked = f"asks {row.asking}" if row.asking else "sends it"
         return {"does": f"{asked}: the answer is on its way, or its lease ends", "at": None}
+    if row.limit_key is not None and row.due_at is None and row.held_due_at is None:
+        return {"does": f"{asked} when the rate limit {row.limit_key} lets it through", "at": None}
     if row.waits_for == FENCE:
         does = f"waits for the fence {row.fence}, and looks again"
     elif row.waits_for == WAITING:
@@ -119,8 +121,6 @@ def next_move(row: StepRow | None) -> Shown:
         return {"does": "waits for word from outside: a webhook, or a signal", "at": row.expires_at}
     elif row.state == StepState.WAITING:
         return {"does": "waits for a worker to take it, or to answer", "at": row.expires_at}
-    elif row.limit_key is not None and row.due_at is None and row.held_due_at is None:
-        return {"does": f"sends it when the rate limit {row.limit_key} lets it through", "at": None}
     else:
         does = "sends the same key again" if row.dispatches else "sends it"
     if row.due_at is None and row.held_due_at is not None:

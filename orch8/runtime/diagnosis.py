@@ -215,7 +215,7 @@ def _parked(direct: Make, row: StepRow) -> Finding:
     )  # fmt: skip
     return direct(
         "PARKED_IN_DOUBT" if row.dispatches else "PARKED",
-        f"step {row.node_key!r} needs a person: {reason}",
+        f"step {row.node_key!r} needs a person: {attention.get('why') or reason}",
         health=Health.DEGRADED, severity=Severity.ERROR, remedies=(look,), evidence=_attempt(row),
     )  # fmt: skip
 

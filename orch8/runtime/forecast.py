@@ -19,7 +19,7 @@ from orch8.blocks.interrupt import SLA
 from orch8.blocks.step import Step
 from orch8.engine.timing import SendWindow, closing
 from orch8.limits import Limit, Limiter, LimiterUnavailable, Usage
-from orch8.runtime.admission import HORIZON, MAX_AHEAD, in_force
+from orch8.runtime.admission import HORIZON, MAX_AHEAD, in_force, since
 from orch8.runtime.drain import Drain
 from orch8.runtime.lanes import AGE, AGES
 from orch8.runtime.office import Office, read_limits
@@ -137,7 +137,7 @@ def _of_key(
     refused = Limit.of_json(state.deferred_under) if state.deferred_under else None
     shown = stated or _own(refused)
     usage = eyes.usage(tenant_id, shown)
-    limit, now = in_force(stated, refused), state.now
+    limit, now = in_force(stated, refused, since(state)), state.now
     every = 0.0 if limit is None else limit.weight / limit.pace
     drain = Drain({row.lane: row.in_line for row in lanes}, every, _width(every))
     blocked = usage.blocked if usage is not None else 0.0

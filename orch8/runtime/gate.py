@@ -22,9 +22,12 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import Orch8Error
 from orch8.handlers import pressure
 from orch8.limits import Ended, Grant, Limit, Limiter, LimiterUnavailable, Refusal, Share
+from orch8.limits.grant import MAX_LEASE, MOST_ROOM
+from orch8.money.limits import block_after
+from orch8.runtime.keeping import Keeping
 from orch8.runtime.newcomers import Newcomers
 from orch8.runtime.preparing import Limits, Task
-from orch8.runtime.settle import Deferral, Item
+from orch8.runtime.settle import Deferral, Item, Stuck
 
 log = structlog.get_logger(__name__)
 
@@ -34,7 +37,13 @@ MOST_LATE = 3  # tokens that a call was too late for
 REBUILDS = 3  # times that a batch is asked for again after lost histories were rebuilt
 TOOK = 0.5  # seconds that a call is thought to take before one was measured
 MOST_REPORTS = 5000  # ended calls that are kept until Redis is back
-MOST_KEYS = 10_000  # of which the durations of calls are kept in mind
+TOO_MANY = 429
+_DEALT_WITH = frozenset(
+    {
+        Verdict.SUCCEEDED, Verdict.DECLINED, Verdict.REQUIRES_ACTION, Verdict.PENDING,
+        Verdict.FAILED,
+    }
+)  # fmt: skip
 OBJECT_LOCK = "lock_timeout"  # Stripe: another request holds the object, no limit is reached
 
 
@@ -64,13 +73,18 @@ class Gate:
         self._newcomers = Newcomers()
         self._away_until = 0.0
         self._flying: Counter[tuple[str, str]] = Counter()  # calls in flight here, by key
-        self._took: dict[tuple[str, str], float] = {}
         self._ended: list[tuple[str, Ended]] = []
+        self._keeping = Keeping()
 
     @property
     def held(self) -> int:
         """How many claimed calls wait here for their token."""
         return len(self._held)
+
+    @property
+    def waiting(self) -> list[Task]:
+        """The claimed calls that wait here for their token."""
+        return [task for _, _, task, _ in self._held]
 
     def next_at(self) -> float | None:
         """When (time.monotonic) the first held call may go."""
@@ -114,7 +128,7 @@ class Gate:
 
     def release(self, task: Task, grant: Grant) -> None:
         """Tokens of a call that was not made are free again."""
-        self._landed(task)
+        self._landed(task, grant)
         if Share.owns(grant):
             self._share.give_back(task.row.tenant_id, grant)
         elif self._limiter is not None and grant.tokens:
@@ -129,19 +143,18 @@ class Gate:
         """
         tenant_id, took = task.row.tenant_id, time.monotonic() - grant.granted_at
         blocked, crowded = self._felt(task, answer)
-        self._landed(task)
-        for limit in task.limits:
-            if limit.max_in_flight is not None:
-                self._measure((tenant_id, limit.key), took)
+        self._landed(task, grant)
         if Share.owns(grant):
             self._share.give_back(tenant_id, grant)
         if self._limiter is not None and (grant.leases or blocked or crowded):
-            succeeded = answer.verdict not in (Verdict.FAILED_SAFE, Verdict.UNKNOWN)
-            call = Ended(task.limits, grant, took, succeeded, blocked, crowded)
+            call = Ended(task.limits, grant, took, _stood(answer), blocked, crowded)
             self._ended.append((tenant_id, call))
 
     def report(self) -> None:
-        """What ended() took in is known to every process, once Redis is there."""
+        """What ended() took in is known to every process, once Redis is there; and calls that take
+        longer than their leases keep them.
+        """
+        self._renew()
         while self._ended and self._limiter is not None and time.monotonic() >= self._away_until:
             try:
                 self._limiter.ended(self._ended[:BATCH])
@@ -151,6 +164,25 @@ class Gate:
                 del self._ended[:-MOST_REPORTS]  # leases run out by themselves
             else:
                 del self._ended[:BATCH]
+
+    def _renew(self) -> None:
+        now = time.monotonic()
+        if not (due := self._keeping.due(now)):
+            return
+        for kept in due:
+            self._share.renew(kept.tenant_id, kept.grant, kept.lease)
+        if self._limiter is not None:
+            if now < self._away_until:
+                return
+            try:
+                for first in range(0, len(due), BATCH):
+                    calls = due[first : first + BATCH]
+                    self._limiter.renew([(e.tenant_id, e.grant, e.lease) for e in calls])
+            except LimiterUnavailable as problem:
+                log.warning("limiter.renew_failed", error=str(problem), calls=len(due))
+                self._away_until = time.monotonic() + AWAY
+                return
+        self._keeping.renewed(due, now)
 
     def stand(self, queues: Collection[tuple[str, str]]) -> None:
         """These keys, each with its tenant, are all that have a queue."""
@@ -177,22 +209,24 @@ class Gate:
         found = concerned.get(told.scope or "", keys)
         if told.concurrent:
             return {}, {key: self._flying[task.row.tenant_id, key] for key in found}
-        seconds = told.seconds or 0.0
-        if seconds and found:
-            log.warning("limiter.pushed_back", keys=found, seconds=seconds)
-        return dict.fromkeys(found, seconds) if seconds else {}, {}
+        if told.last:  # of which key is not said; refusals come soon enough if there are several
+            return dict.fromkeys(keys, told.seconds or 0.0) if len(keys) == 1 else {}, {}
+        waits = dict.fromkeys(found, told.seconds)
+        if told.seconds is None and answer.evidence.get("http_status") == TOO_MANY:
+            waits = {key: answer.retry_after or block_after(key) for key in found}
+        blocked = {key: seconds for key, seconds in waits.items() if seconds}
+        if blocked:
+            log.warning("limiter.pushed_back", keys=list(blocked), seconds=max(blocked.values()))
+        return blocked, {}
 
-    def _landed(self, task: Task) -> None:
+    def _landed(self, task: Task, grant: Grant) -> None:
+        if grant.leases:
+            self._keeping.end(task)
         for limit in task.limits:
             at = (task.row.tenant_id, limit.key)
             self._flying[at] -= 1
             if self._flying[at] <= 0:
                 del self._flying[at]
-
-    def _measure(self, at: tuple[str, str], took: float) -> None:
-        if len(self._took) >= MOST_KEYS:
-            self._took.clear()
-        self._took[at] = 0.8 * self._took.get(at, took) + 0.2 * took
 
     def _outdated(self, task: Task) -> bool:
         """Whether other limits are stated for the call's keys than when it was claimed."""
@@ -212,19 +246,28 @@ class Gate:
         granted: list[tuple[Task, Grant]],
         back: list[Item],
     ) -> None:
-        tasks = [task for task, _ in ready]
-        grants = self._acquire(tasks)
-        for _ in range(REBUILDS):
-            lost = [i for i, grant in enumerate(grants) if grant.refusal is Refusal.REBUILD]
-            if not lost or not self._rebuild([tasks[i] for i in lost], tasks):
-                break
-            for i, grant in zip(lost, self._acquire([tasks[i] for i in lost]), strict=True):
-                grants[i] = grant
+        try:
+            grants = self._grants([task for task, _ in ready])
+        except Exception as problem:
+            if len(ready) > 1:  # whoever it is does not hold up the others
+                for each in ready:
+                    self._ask([each], granted, back)
+                return
+            ((task, _),) = ready
+            log.exception("gate.cannot_judge", step_id=str(task.row.id))
+            why = getattr(problem, "detail", None) or f"{type(problem).__name__}: {problem}"
+            back.append(Item(task, Stuck("cannot_limit", str(why))))
+            return
         now = time.monotonic()
         for (task, since), grant in zip(ready, grants, strict=True):
             if grant.granted:
                 self._flying.update((task.row.tenant_id, limit.key) for limit in task.limits)
                 granted.append((task, grant))
+                if grant.leases:
+                    self._keeping.begin(task, grant)
+                continue
+            if grant.refusal is Refusal.CLOSED:
+                back.append(Item(task, _over(task, grant)))
                 continue
             # When a call in flight ends is a guess, and whoever waits here takes up a slot.
             patience = self._newcomers.patience(task)
@@ -235,6 +278,17 @@ class Gate:
                 heapq.heappush(self._held, (at, next(self._order), task, since))
             else:
                 back.append(Item(task, Deferral(grant.retry_after, self._queue(task, grant))))
+
+    def _grants(self, tasks: Sequence[Task]) -> list[Grant]:
+        """A grant or a refusal for each call, once lost histories were rebuilt."""
+        grants = self._acquire(tasks)
+        for _ in range(REBUILDS):
+            lost = [i for i, grant in enumerate(grants) if grant.refusal is Refusal.REBUILD]
+            if not lost or not self._rebuild([tasks[i] for i in lost], tasks):
+                break
+            for i, grant in zip(lost, self._acquire([tasks[i] for i in lost]), strict=True):
+                grants[i] = grant
+        return grants
 
     def _acquire(self, tasks: Sequence[Task]) -> list[Grant]:
         asked = [(task.row.tenant_id, self._newcomers.asks(task)) for task in tasks]
@@ -261,7 +315,7 @@ class Gate:
     def _rebuild(self, lost: Sequence[Task], tasks: Sequence[Task]) -> bool:
         """Whether histories that the server lost, or never had, were counted from our own."""
         waiting = [task.row.id for task in tasks]
-        waiting += [task.row.id for _, _, task, _ in self._held]
+        waiting += [task.row.id for task in self.waiting]
         limits = {
             (task.row.tenant_id, limit.key): (task.row.tenant_id, limit)
             for task in lost
@@ -284,18 +338,50 @@ class Gate:
             )  # fmt: skip
         return bool(limits)
 
-    def _queue(self, task: Task, grant: Grant) -> Limit:
-        """The limit whose queue a refused step joins. Calls in flight are a pace, too: so many in
-        the time that one takes.
+    def _queue(self, task: Task, grant: Grant) -> Limit | None:
+        """The limit whose queue a refused step joins: where it lacks both, the slower one. None if
+        it only comes back after a while.
         """
-        limit = next(limit for limit in task.limits if limit.key == grant.refused_by)
-        if grant.refusal is not Refusal.HELD and limit.max is not None:
-            if grant.refusal is Refusal.FULL:
-                self._newcomers.refused(task.row.tenant_id, limit.key, grant.retry_after)
-            return _line(limit)
-        took = self._took.get((task.row.tenant_id, limit.key), TOOK)
-        room = limit.max_in_flight or 1
-        return Limit(limit.key, room, max(took, 0.01), 0.0, max_in_flight=room)
+        limit = _refusing(task, grant)
+        if grant.refusal is Refusal.AWAY and limit.long:
+            return None  # its queue is as slow as its window, and there may be room in it
+        if grant.refusal is Refusal.FULL and limit.max is not None:
+            self._newcomers.refused(task.row.tenant_id, limit.key, grant.retry_after)
+        if grant.refusal is Refusal.HELD or limit.max is None:
+            in_flight = _in_flight(limit, grant)
+            if in_flight.pace < limit.pace:
+                return in_flight
+        return _line(limit)
+
+
+def _refusing(task: Task, grant: Grant) -> Limit:
+    return next(limit for limit in task.limits if limit.key == grant.refused_by)
+
+
+def _over(task: Task, grant: Grant) -> Stuck:
+    limit = _refusing(task, grant)
+    why = (
+        f"its cost {limit.weight} is more than max {limit.max} of the rate limit {limit.key!r}: "
+        "raise max, then have it sent again"
+    )
+    return Stuck("over_limit", why)
+
+
+def _stood(answer: Answer) -> bool:
+    """Whether the provider has dealt with a call: it stands as many at a time as there were."""
+    return answer.verdict in _DEALT_WITH or (
+        answer.verdict is Verdict.REFUSED and "http_status" in answer.evidence
+    )
+
+
+def _in_flight(limit: Limit, grant: Grant) -> Limit:
+    """Calls in flight as a pace: as many as there is room for, in the time that one takes; runtime/
+    admission.py reads it.
+    """
+    room = grant.room or limit.max_in_flight or 1
+    took = min(max(grant.took or TOOK, 0.01), MAX_LEASE)
+    most = limit.max_in_flight or MOST_ROOM
+    return Limit(limit.key, room * limit.weight, took, 0.0, limit.weight, max_in_flight=most)
 
 
 def _line(limit: Limit) -> Limit:
@@ -306,5 +392,5 @@ def _unknown(limits: Sequence[Limit]) -> Grant:
     """A refusal for as long as nobody knows how many processes share a limit."""
     return Grant(
         granted=False, tokens=(), granted_at=time.monotonic(), slack=0.0,
-        refused_by=limits[0].key, refusal=Refusal.FULL, retry_after=AWAY,
+        refused_by=limits[0].key, refusal=Refusal.AWAY, retry_after=AWAY,
     )  # fmt: skip

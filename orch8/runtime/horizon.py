@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from orch8.blocks.money import OnUnknown
 from orch8.blocks.step import Step
+from orch8.config import Settings
+from orch8.handlers.builtin import HttpCall
+from orch8.handlers.http_request import MAX_TIMEOUT_MS
 from orch8.money.presets import preset
+from orch8.runtime.routes import Route
 from orch8.runtime.ruling import DEFAULT_KEY_TTL, RETRY_SAME_KEY, key_holds
 from orch8.runtime.run import Run
 from orch8.storage.rows import StepRow
@@ -32,10 +36,21 @@ def key_ttl(run: Run, row: StepRow) -> float:
 
 
 def timeout_of(run: Run, row: StepRow) -> float:
-    """Seconds after which a dispatch of the step is given up."""
+    """Seconds after which a dispatch of the step is given up. A function of this process has no
+    time-out: of it this is what is expected, and the process that dies ends it.
+    """
     block = run.block(row)
-    own = block.timeout if isinstance(block, Step) else None
-    return own or run.around.settings.handler_timeout
+    route = run.around.route(row.tenant_id, row.handler)
+    return call_time(block if isinstance(block, Step) else None, route, run.around.settings)
+
+
+def call_time(block: Step | None, route: Route, settings: Settings) -> float:
+    """Seconds after which a call that is made by this route for a step is given up."""
+    if isinstance(route.builtin, HttpCall):
+        stated = block.call_timeout if block is not None else None
+        return min(stated or route.builtin.timeout, MAX_TIMEOUT_MS / 1000)
+    own = block.timeout if block is not None else None
+    return own or route.timeout or settings.handler_timeout
 
 
 def still_known(run: Run, row: StepRow) -> bool:

@@ -106,6 +106,10 @@ class Slots:
         """One of the lane's slots is free again."""
         self._busy[lane] -= 1
 
+    def recount(self, lanes: Iterable[str]) -> None:
+        """A slot is used by each of these lanes, as often as it is named, and no other is."""
+        self._busy = Counter(lanes)
+
     def deal(self, free: int, waiting: Mapping[str, Sequence[int]]) -> list[tuple[str, int]]:
         """How many of the free slots each lane gets of those that have steps ``waiting`` (by age),
         the highest lane first. From now on ``owed`` is what they lack of their reserve.

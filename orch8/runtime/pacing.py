@@ -30,7 +30,8 @@ def spared(run: Run, row: StepRow, got: Answer) -> Again | None:
     """
     block = run.block(row)
     limited = isinstance(block, Step) and (block.rate_limits or block.max_in_flight is not None)
-    refused = got.verdict is Verdict.FAILED_SAFE and got.evidence.get("http_status") == _TOO_MANY
+    said = got.evidence.get("http_status") == _TOO_MANY or got.evidence.get("rate_limited")
+    refused = got.verdict is Verdict.FAILED_SAFE and said
     if not limited or not refused or row.asking is not None or run.cancelling(row.key):
         return None
     notes = (row.progress or {}).get("pushed_back", {})

@@ -25,7 +25,7 @@ from orch8.limits.grant import MAX_KEY_LENGTH, MAX_LEASE, Limit
 from orch8.money.evidence import Rule
 from orch8.money.presets import preset
 from orch8.runtime.doubts import UNRESOLVED
-from orch8.runtime.horizon import still_known
+from orch8.runtime.horizon import call_time, still_known
 from orch8.runtime.routes import Kind, Route
 from orch8.runtime.run import Run
 from orch8.runtime.sandbox import own_key, seen
@@ -35,7 +35,7 @@ from orch8.storage.rows import StepRow
 if TYPE_CHECKING:
     from orch8.engine.expressions import Template
 
-LEASE_MARGIN: Final = 10.0  # seconds after its time-out in which a call is surely over
+LEASE_MARGIN: Final = 10.0  # seconds of a lease besides the time-out of its call
 LONGEST_KEY: Final = 255  # Stripe's bound
 CALM: Final = 0.25  # seconds that a token is good for at a key that is far from its limit
 _WHOLE: Final = re.compile(r"[0-9]{1,18}")
@@ -67,6 +67,11 @@ class Task:
     on_fence: OnFence = OnFence.WAIT
     references: tuple[Path, ...] = ()  # where the params name credentials: runtime/reveal.py
     late: int = 0  # tokens that it was too late to use
+
+    @property
+    def claim(self) -> tuple[UUID, int]:
+        """Which step was claimed, and under which epoch."""
+        return self.row.id, self.row.epoch
 
     @property
     def sends(self) -> bool:
@@ -117,12 +122,16 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
     block = run.block(row)
     if not (calls or route.kind.calls_out) or not isinstance(block, Step):
         return Task(row, route)
-    timeout = block.timeout or route.timeout or run.around.settings.handler_timeout
+    timeout = call_time(block, route, run.around.settings)
     effect = Effect(row.effect)
     try:
         if row.asking is not None:
             request = _question(run, row)
-            return Task(row, route, request, request.body(), timeout, references=block.references)
+            named = _limits(run, row, block, limits, timeout)
+            return Task(
+                row, route, request, request.body(), timeout, _stated(named),
+                references=block.references,
+            )  # fmt: skip
         if row.outcome in UNRESOLVED and not effect.repeatable and not still_known(run, row):
             return Task(row, route, too_late=True)
         request, body = _frozen(run, row) or _rendered(run, row, block)
@@ -138,7 +147,7 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
     row.fingerprint = fingerprint
     if effect.frozen:
         row.request = run.around.cipher.seal_request(row, body)
-    keys = tuple(limit for limit in named.values() if limit is not None)
+    keys = _stated(named)
     if not calls:  # a pull worker calls when it likes: it is not limited
         _note_uses(row, keys)
     return Task(
@@ -304,7 +313,9 @@ def _note_key(run: Run, row: StepRow, block: Step, error: Mapping[str, Any] | No
 def _limits(
     run: Run, row: StepRow, block: Step, limits: Limits, timeout: float
 ) -> dict[str, Limit | None]:
-    """The limit of each key of the step; None for a key that nobody states one for."""
+    """The limit of each key of the step; None for a key that nobody states one for. A question
+    about the step's attempt counts, too, as one call whatever the step's own cost.
+    """
     found: dict[str, Limit | None] = {}
     if not block.rate_limits and block.max_in_flight is None:
         return found
@@ -321,10 +332,14 @@ def _limits(
         key = _text(key, "a rate limit key", MAX_KEY_LENGTH)
         if key not in found:
             inline = None if stated.max is None else (stated.max, stated.window)
-            name(key, inline, _cost(run, row, stated.cost))
+            name(key, inline, 1 if row.asking is not None else _cost(run, row, stated.cost))
     if block.max_in_flight is not None and not block.rate_limits:
         name(handler_key(row.handler), None, 1)
     return found
+
+
+def _stated(named: Mapping[str, Limit | None]) -> tuple[Limit, ...]:
+    return tuple(limit for limit in named.values() if limit is not None)
 
 
 def _cost(run: Run, row: StepRow, cost: Template | None) -> int:

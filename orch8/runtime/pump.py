@@ -18,6 +18,7 @@ import structlog
 from orch8.engine.outcome import Answer
 from orch8.errors import Unavailable
 from orch8.limits import Doorbell, Grant, Limiter
+from orch8.runtime import strays
 from orch8.runtime.admission import admit_waiting
 from orch8.runtime.claim import claim_now
 from orch8.runtime.crew import Crew, SendTask
@@ -29,11 +30,11 @@ from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
 from orch8.runtime.reveal import reveal_now
 from orch8.runtime.run import JANITOR, Claimer
-from orch8.runtime.settle import Broken, Deferral, Item, Lost, Settled, settle, unsent
+from orch8.runtime.settle import Broken, Deferral, Item, Settled, settle, unsent
 from orch8.runtime.standing import Standing
 from orch8.runtime.turns import Turns
 from orch8.runtime.unlimited import Unlimited
-from orch8.storage import instances, steps
+from orch8.storage import instances
 
 log = structlog.get_logger(__name__)
 
@@ -42,8 +43,6 @@ LOOK = 0.25  # seconds between two looks for more work while calls are in flight
 ADMIT = 0.5  # seconds between two admissions from rate-limit queues this pump has filled
 RETRY = 0.2  # seconds before answers that could not be written are written again
 BATCH = 256  # answers in one transaction
-MOST_CLAIMS = 10_000  # looked through after a commit that was not confirmed
-_UNCONFIRMED = Lost("this one: the commit of the claim was not confirmed")
 
 
 class Pump:
@@ -73,7 +72,7 @@ class Pump:
         self._turns = Turns(office.weights, low_water=office.low_water)
         self._unlimited = Unlimited(office)
         self.lease = Lease(
-            office, node, lambda: sorted(self._lanes), lambda: self._in_flight,
+            office, node, lambda: sorted(self._lanes), lambda: len(self._flying),
             drain=lambda: self.wind_down(float("inf")), drained=drained,
         )  # fmt: skip
         self._lanes: dict[str, None] = {}
@@ -84,10 +83,9 @@ class Pump:
         self._ends_at = float("inf")  # time.monotonic() after which nothing is waited for
         self._idle = threading.Event()
         self._idle.set()
-        self._in_flight = 0  # calls handed to the crew whose item has not been taken in
+        self._flying: dict[tuple[UUID, int], Task] = {}  # what the crew has, by claim
         self._unsettled: list[Item] = []
-        self._known: set[tuple[UUID, int]] = set()  # step and epoch of every claim held here
-        self._unsure = False  # whether a commit was not confirmed
+        self._unsure = False  # whether it may hold claims that it does not know of
         self._admit_at = float("inf")
 
     def work(self, lane: str) -> bool:
@@ -142,7 +140,7 @@ class Pump:
             self._settle_all()
             if self._unsure and not self._unsettled:
                 self._reconcile()
-            free = self.width - self._in_flight - self._gate.held
+            free = self._free
             wants = self._poked or more or now - looked_at >= LOOK
             if not stopping and not self._unsettled and wants and self._worth_a_look(free):
                 self._seen, looked_at = self._pokes, now
@@ -154,7 +152,7 @@ class Pump:
             self._unlimited.write()
             if stopping and now >= self._ends_at:
                 return
-            if self._in_flight or self._gate.held or self._unsettled:
+            if self._flying or self._gate.held or self._unsettled:
                 self._take_in(self._patience(more=more))
                 continue
             if stopping:
@@ -174,7 +172,7 @@ class Pump:
                 more = True
 
     def _patience(self, *, more: bool) -> float:
-        if self._unsettled and not self._in_flight:
+        if self._unsettled and not self._flying:
             return RETRY
         held = self._gate.next_at()
         wait = LOOK if held is None else min(LOOK, max(held - time.monotonic(), 0.0))
@@ -187,7 +185,7 @@ class Pump:
             while True:
                 if came is not None:
                     item, grant = came
-                    self._in_flight -= 1
+                    self._flying.pop(item.task.claim, None)
                     if grant is None or not self._let_go(item, grant):
                         self._slots.give_back(item.task.row.lane)
                         self._unsettled.append(item)
@@ -205,6 +203,10 @@ class Pump:
         return sends and item.came == Deferral() and self._gate.hold(item.task)
 
     @property
+    def _free(self) -> int:
+        return self.width - len(self._flying) - self._gate.held
+
+    @property
     def _poked(self) -> bool:
         """Whether there was a wake-up since the last look."""
         return self._pokes != self._seen
@@ -216,7 +218,7 @@ class Pump:
 
     def _worth_a_look(self, free: int) -> bool:
         """Whether enough slots are free to claim for, or a lane may be waiting for its own."""
-        enough = free >= self.width // 4 or not self._in_flight
+        enough = free >= self.width // 4 or not self._flying
         return free > 0 and (enough or self._owed > 0)
 
     def _claim(self, free: int) -> bool:
@@ -249,31 +251,22 @@ class Pump:
         return self._slots.deal(free, waiting)
 
     def _reconcile(self) -> None:
-        """After a commit that was not confirmed: what this process holds without knowing it, since
-        the commit took place after all, is taken back. Nobody else would: the process is alive.
+        """What this process holds without knowing it is taken back: a commit that was not confirmed
+        took place after all, or a call broke on its way. Nobody else would: the process is alive.
+        What it knows is what is on its way; nothing is unsettled here.
         """
-        worker_id = self.lease.worker_id
+        known = self._flying | {task.claim: task for task in self._gate.waiting}
+        self._slots.recount(task.row.lane for task in known.values())
         try:
-            with self._office.begin() as tx:
-                rows = steps.read_steps(tx, steps.claimed_by(tx, worker_id, MOST_CLAIMS))
-                lost = [
-                    Item(
-                        Task(row, self._office.routes.find(row.tenant_id, row.handler)),
-                        _UNCONFIRMED,
-                    )
-                    for row in rows
-                    if (row.id, row.epoch) not in self._known
-                ]
-                if lost:
-                    settle(self._office, tx, lost, None)
+            lost = strays.take_back(self._office, self.lease.worker_id, known)
         except Unavailable as problem:
             log.warning("reconcile.failed", error=problem.detail)
             return
         except Exception:  # what cannot be settled stays as it is until this process ends
             log.exception("reconcile.broke")
-            lost = []
+            lost = 0
         if lost:
-            log.warning("claims.unconfirmed", claims=len(lost))
+            log.warning("claims.unconfirmed", claims=lost)
         self._unsure = False
 
     def _launch(self, tasks: Sequence[Task]) -> None:
@@ -281,7 +274,6 @@ class Pump:
         limited = []
         self._unlimited.note(tasks)
         self._office.meter.claimed(len(tasks))
-        self._known.update((task.row.id, task.row.epoch) for task in tasks)
         for task in tasks:
             item = unsent(task)
             if item is not None:
@@ -296,9 +288,14 @@ class Pump:
             self._pass_gate(limited)
 
     def _pass_gate(self, tasks: Sequence[Task]) -> None:
-        granted, back = self._gate.admit(tasks)
-        for task, grant in granted:
-            self._call(task, grant)
+        try:
+            granted, back = self._gate.admit(tasks)
+            for task, grant in granted:
+                self._call(task, grant)
+        except Exception:  # what did not get on its way is taken back
+            log.exception("gate.broke")
+            self._unsure = True
+            return
         self._back(back)
         if any(isinstance(item.came, Deferral) and item.came.limit for item in back):
             self._admit_at = min(self._admit_at, time.monotonic() + ADMIT)
@@ -310,8 +307,8 @@ class Pump:
         self._unsettled += items
 
     def _call(self, task: Task, grant: Grant | None) -> None:
-        self._in_flight += 1
         self._crew.put(task, grant, self.lease.sends_until)
+        self._flying[task.claim] = task
 
     def _admit(self) -> None:
         if time.monotonic() < self._admit_at:
@@ -358,13 +355,14 @@ class Pump:
                 return
             except Exception:
                 log.exception("settle.broke", items=len(batch))
+                del self._unsettled[: len(batch)]
                 self._settle_each(batch)
             else:
-                self._done(batch, result)
-            del self._unsettled[: len(batch)]
+                del self._unsettled[: len(batch)]
+                self._done(result)
 
     def _settle(self, batch: Sequence[Item]) -> Settled:
-        free = max(self.width - self._in_flight - self._gate.held - self._owed, 0)
+        free = max(self._free - self._owed, 0)
         # The janitor's process resolves doubts and leaves what follows to the workers.
         follows = free > 0 and not self._stopping.is_set() and set(self._lanes) != {JANITOR}
         claimer = Claimer(self.lease.hold(), free) if follows else None
@@ -376,20 +374,21 @@ class Pump:
         for item in batch:
             for attempt in (item, item, Item(item.task, Broken())):
                 try:
-                    self._done([item], self._settle([attempt]))
-                    break
+                    result = self._settle([attempt])
                 except Unavailable as problem:
                     log.warning("settle.failed", items=1, error=problem.detail)
                     self._unsure = True
                     self._inbox.put((item, None))
-                    self._in_flight += 1
+                    self._flying[item.task.claim] = item.task
                     self._slots.take(item.task.row.lane)
                     break
                 except Exception:
                     log.exception("settle.broke_alone", step_id=str(item.task.row.id))
+                else:
+                    self._done(result)
+                    break
 
-    def _done(self, items: Sequence[Item], result: Settled) -> None:
-        self._known.difference_update((i.task.row.id, i.task.row.epoch) for i in items)
+    def _done(self, result: Settled) -> None:
         self._launch(result.tasks)
         for errand in result.errands:
             try:

@@ -100,6 +100,7 @@ class Run:
         self.published, self.index = self._published, self._published.sequence.index
         self.known.forget()
         self.snapshot = self._base_snapshot
+        self._decided: Snapshot | None = None  # by the machine, for this run alone
         self.entered: dict[NodeKey, StepRow] = {}
         self.arrivals: list[StepRow] = []  # the leaves among them, as they came
         self.touched: dict[NodeKey, StepRow] = {}
@@ -166,8 +167,11 @@ class Run:
         """The event has happened, and everything that follows from it at once."""
         events = [event]
         while events:
-            decision = advance(self.index, self.snapshot, events.pop(0), self.scope)
-            self.snapshot = decision.snapshot
+            before = self.snapshot
+            spend = before is self._decided
+            decision = advance(self.index, before, events.pop(0), self.scope, spend=spend)
+            if decision.snapshot is not before:
+                self.snapshot = self._decided = decision.snapshot
             for effect in decision.effects:
                 match effect:
                     case Schedule(key):

@@ -88,11 +88,21 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
+class Stuck:
+    """It was not sent, and no wait gets it sent: a person has to change something first. ``why``
+    says what.
+    """
+
+    reason: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One claimed step and what came of it; None: it calls nobody and is carried out now."""
 
     task: Task
-    came: Answer | Deferral | Lost | Expired | TooLate | Broken | None
+    came: Answer | Deferral | Lost | Expired | TooLate | Broken | Stuck | None
     late: bool = False  # an answer under an old claim that resolves its attempt all the same
 
 
@@ -222,6 +232,8 @@ def _take_effect(run: Run, item: Item) -> None:
         take_in(run, row, came)
     elif isinstance(came, Deferral):
         _give_back(run, row, came)
+    elif isinstance(came, Stuck):
+        _stick(run, row, came)
     elif isinstance(came, Expired):
         expire(run, row)
     elif isinstance(came, Broken):
@@ -244,16 +256,11 @@ def take_in(run: Run, row: StepRow, came: Answer, *, actor: str = ENGINE) -> Non
 
 
 def _give_back(run: Run, row: StepRow, came: Deferral) -> None:
-    """running -> scheduled: nothing was sent, no attempt is used up, the intent is withdrawn."""
+    """running -> scheduled: nothing was sent, no attempt is used up, the intent is withdrawn. A
+    question stays one.
+    """
     row.state = StepState.SCHEDULED
-    if row.asking is not None:
-        run.schedule(row, run.now + timedelta(seconds=came.after * run.moment.rate))
-        return
-    unsend(row)
-    breakers.unsent(run, row)
-    budgets.void(run, row)
-    if run.cancelling(row.key) and row.outcome not in UNRESOLVED:
-        run.end(row, CANCELLED)
+    if row.asking is None and _withdrawn(run, row):
         return
     run.schedule(row, run.now + timedelta(seconds=came.after * run.moment.rate))
     if came.limit is None:
@@ -269,6 +276,24 @@ def _give_back(run: Run, row: StepRow, came: Deferral) -> None:
         row.due_at = None  # the key's queue says when
     if row.deferrals == 1:
         run.audit("step.deferred", "deferred", row, reason=f"rate limit {came.limit.key}")
+
+
+def _stick(run: Run, row: StepRow, came: Stuck) -> None:
+    """running -> parked: as if it had not been claimed, until a person has it sent."""
+    if row.asking is None and _withdrawn(run, row):
+        return
+    park(run, row, came.reason, row.outcome, came.why)
+
+
+def _withdrawn(run: Run, row: StepRow) -> bool:
+    """The intent of a call that was not made is withdrawn; whether the step has ended with it."""
+    unsend(row)
+    breakers.unsent(run, row)
+    budgets.void(run, row)
+    if not run.cancelling(row.key) or row.outcome in UNRESOLVED:
+        return False
+    run.end(row, CANCELLED)
+    return True
 
 
 def _take_back(run: Run, row: StepRow, came: Lost) -> None:

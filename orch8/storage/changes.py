@@ -118,7 +118,8 @@ _CONSUME = """consumed AS (
     FROM json_to_recordset(%(consumed)s::json)
         AS r(id uuid, consumed_at timestamptz, consumed_by text) WHERE s.id = r.id)"""
 # The parent of a finished child is another instance, which nobody may lock here: only its step's
-# row is changed, and whether it is paused is read.
+# row is changed, and whether it is paused is read. With i.id = r.instance_id the planner may find
+# steps by i.id alone and sift them: with few steps an instance that looks as good.
 _WAKE = f"""woken AS (
     UPDATE steps s SET due_at = CASE WHEN i.paused_at IS NULL THEN orch8_now() END,
         held_due_at = CASE WHEN i.paused_at IS NULL THEN NULL ELSE orch8_now() END

@@ -1,4 +1,4 @@
-"""Ids: UUIDv7, so that they sort by the time they were made (RFC 9562)."""
+"""Ids: UUIDv7, so that they sort by the time they were made, and random ones (RFC 9562)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ def uuid7() -> UUID:
         _last = ticks = max(ticks, _last + 1)
         tail = _random.getrandbits(62)
     return UUID(int=(ticks >> 12) << 80 | 7 << 76 | (ticks & 0xFFF) << 64 | 0b10 << 62 | tail)
+
+
+def uuid4() -> UUID:
+    """A random id that need not sort, and that nobody may rely on not being guessed. The library's
+    own asks the system for chance, and lets other threads go first meanwhile.
+    """
+    return UUID(int=_random.getrandbits(128), version=4)
 
 
 def first_of(moment: datetime) -> UUID:

@@ -1,6 +1,6 @@
 """Statements that come all the time and are functions of the database, which keeps their plans.
 
-To parse and plan a statement that writes four tables takes longer than to carry it out, and there
+To parse and plan a statement that writes five tables takes as long as to carry it out, and there
 is no PREPARE behind a PgBouncer that hands connections on. A function's plan is kept by each
 server connection. What a function does is the statement itself: a test holds them to each other.
 """
@@ -10,11 +10,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-# By the parameters that the statement of all changes would have, in their order. Whoever changes
-# one of its parts makes a function with a new number, in a migration: processes of the version
-# before go on with the old one until they have ended.
+LOCK_CLAIMS: Final = "SELECT * FROM orch8_lock_claims_44(%(low)s, %(high)s, %(keys)s)"
+MARK_CLAIMED: Final = "SELECT orch8_mark_claimed_44(%(low)s, %(high)s, %(rows)s)"
+
+# Usual cases of the statement that writes all changes, by the parameters that it would have, in
+# their order. Whoever changes one of its parts makes a function with a new number, in a migration:
+# processes of the version before go on with the old one until they have ended.
 KEPT: Final[Mapping[tuple[str, ...], str]] = {
     ("entered", "created", "contexts", "audit"): """
     SELECT id, false AS keyed FROM orch8_create_43(
         %(entered)s, %(created)s, %(contexts)s, %(audit)s) AS made(id)""",
+    ("low", "high", "settled", "entered", "advanced", "audit"): """
+    SELECT id, false AS keyed FROM orch8_settle_44(
+        %(low)s, %(high)s, %(settled)s, %(entered)s, %(advanced)s, %(audit)s) AS made(id)""",
+    ("low", "high", "settled", "advanced", "audit"): """
+    SELECT id, false AS keyed FROM orch8_end_44(
+        %(low)s, %(high)s, %(settled)s, %(advanced)s, %(audit)s) AS made(id)""",
 }

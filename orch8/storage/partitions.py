@@ -114,17 +114,20 @@ def obstacles(tx: Tx, month: Stored, age: timedelta) -> dict[str, int]:
         parked_steps="steps WHERE {owner} AND attention IS NOT NULL AND state = 'parked'",
         open_doubts="doubts WHERE {owner} AND resolved_at IS NULL",
         open_incidents="incidents WHERE {owner} AND closed_at IS NULL",
+        # The partial index holds the children alone only if the condition says so itself.
+        living_parents="instances i WHERE {id} AND parent_instance_id IS NOT NULL AND EXISTS "
+        "(SELECT FROM instances p WHERE p.id = i.parent_instance_id AND p.finished_at IS NULL)",
     )  # fmt: skip
 
 
 def hidden_obstacles(tx: Tx, month: Stored) -> dict[str, int]:
-    """As obstacles, of what only reading the whole month tells."""
+    """As obstacles, of what only reading the whole month tells. It cannot come about later: a step
+    begins in an open instance only.
+    """
     return _counted(
         tx, month, timedelta(),
         live_steps="steps WHERE {owner} AND state IN ('scheduled', 'running', 'sleeping', "
         "'waiting', 'parked')",
-        living_parents="instances i WHERE {id} AND EXISTS (SELECT FROM instances p "
-        "WHERE p.id = i.parent_instance_id AND p.finished_at IS NULL)",
     )  # fmt: skip
 
 

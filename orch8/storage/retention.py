@@ -13,6 +13,8 @@ _OLD = """
     WHERE i.finished_at < (SELECT orch8_now()) - %(age)s
         AND NOT EXISTS (SELECT FROM steps s WHERE s.instance_id = i.id
             AND s.state IN ('scheduled', 'running', 'sleeping', 'waiting', 'parked') OFFSET 0)
+        AND NOT EXISTS (SELECT FROM doubts d
+            WHERE d.instance_id = i.id AND d.resolved_at IS NULL)
         AND NOT EXISTS (SELECT FROM incidents n
             WHERE n.instance_id = i.id AND n.closed_at IS NULL)
         AND NOT EXISTS (SELECT FROM instances p
@@ -23,8 +25,8 @@ _OLD = """
 def delete_ended(tx: Tx, older_than: timedelta, limit: int) -> int:
     """Up to ``limit`` instances that ended that long ago are deleted with their steps, contexts,
     state, signals, checkpoints, traces, waits for events, what happened to their tasks and
-    idempotency keys; those with a step in doubt, an open incident or a parent that still runs stay.
-    How many.
+    idempotency keys; those with a live step, an open doubt or incident, or a parent that still runs
+    stay. How many.
     """
     sql = f"""
     WITH old AS MATERIALIZED ({_OLD} FOR UPDATE OF i SKIP LOCKED),

@@ -14,7 +14,8 @@ from orch8.blocks.for_each import ITEMS
 from orch8.engine.keys import NodeKey
 from orch8.engine.scope import OutputRef
 from orch8.storage.cipher import output_place
-from orch8.storage.instances import CLOCK, FIRST, INSTANCE_COLUMNS, LIVE, Page
+from orch8.storage.instances import FIRST, LIVE, Page
+from orch8.storage.kept import LOCK_CLAIMS, MARK_CLAIMED
 from orch8.storage.months import span, within
 from orch8.storage.rows import StepRow, with_outcome
 from orch8.storage.transaction import Row, Tx, dumps
@@ -97,33 +98,7 @@ def mark_claimed(tx: Tx, rows: Iterable[StepRow]) -> None:
     ]
     if not claimed:
         return
-    tx.run(_MARK_CLAIMED, {"rows": dumps(claimed)} | span(each["i"] for each in claimed))
-
-
-_MARK_CLAIMED = f"""
-WITH r AS MATERIALIZED (SELECT * FROM json_to_recordset(%(rows)s::json) AS r(i uuid, k text,
-    state text, due_at timestamptz, epoch integer, claimed_by uuid, worker text,
-    lease_until timestamptz, dispatches integer, idempotency_key text, fingerprint text,
-    first_dispatched_at timestamptz, context_version integer, limit_key text,
-    queued_at timestamptz, pull boolean, waits_for text, fence text,
-    last_dispatched_at timestamptz, money jsonb, progress jsonb, request text)),
-claimed AS (
-    UPDATE steps s SET state = r.state, due_at = r.due_at, epoch = r.epoch,
-        claimed_by = r.claimed_by, worker = r.worker, lease_until = r.lease_until,
-        dispatches = r.dispatches, idempotency_key = r.idempotency_key, fingerprint = r.fingerprint,
-        first_dispatched_at = r.first_dispatched_at, context_version = r.context_version,
-        limit_key = r.limit_key, queued_at = r.queued_at, waits_for = r.waits_for, pull = r.pull,
-        fence = r.fence, last_dispatched_at = r.last_dispatched_at, money = r.money,
-        progress = r.progress, request = decode(r.request, 'base64')
-    FROM r WHERE s.instance_id = r.i AND s.node_key = r.k AND {within("s.instance_id")}),
--- An instance that a settle holds right now is passed over: that settle writes its state anyway.
-shown AS (
-    SELECT i.id FROM instances i
-    WHERE i.id IN (SELECT i FROM r WHERE NOT r.pull AND r.state = 'running')
-        AND i.state IN ('scheduled', 'waiting') AND i.paused_at IS NULL AND {within("i.id")}
-    FOR UPDATE SKIP LOCKED)
-UPDATE instances i SET state = 'running', updated_at = orch8_now()
-FROM shown WHERE i.id = shown.id AND {within("i.id")}"""
+    tx.run(MARK_CLAIMED, {"rows": dumps(claimed)} | span(each["i"] for each in claimed))
 
 
 def set_aside(tx: Tx, row: StepRow, attention: Any) -> bool:
@@ -174,19 +149,7 @@ def lock_claims(tx: Tx, keys: Sequence[tuple[UUID, str]]) -> list[Row]:
     for n, (i, k) in enumerate(keys):
         wanted.append({"n": n, "i": i, "k": k, "first": i not in seen})
         seen.add(i)
-    return tx.rows(_LOCK_CLAIMS, {"keys": dumps(wanted)} | span(seen))
-
-
-# With i.id = r.i the planner may find steps by i.id alone and sift them: with few steps an instance
-# that looks as good. So the instance is joined otherwise, here and where steps are woken.
-_ONCE = INSTANCE_COLUMNS.replace("i.snapshot", "CASE WHEN r.first THEN i.snapshot END AS snapshot")
-_LOCK_CLAIMS = f"""
-SELECT {_ONCE}, {CLOCK}, r.n, s.epoch AS step_epoch, s.claimed_by AS step_claimed_by,
-    s.state AS step_state
-FROM json_to_recordset(%(keys)s::json) AS r(n integer, i uuid, k text, first boolean)
-JOIN instances i ON i.id = ANY(ARRAY[r.i])
-JOIN steps s ON s.instance_id = r.i AND s.node_key = r.k
-WHERE {within("i.id", "s.instance_id")} ORDER BY i.id, s.node_key FOR UPDATE OF i, s"""
+    return tx.rows(LOCK_CLAIMS, {"keys": dumps(wanted)} | span(seen))
 
 
 def lock_steps(tx: Tx, keys: Iterable[tuple[UUID, NodeKey | str]]) -> list[StepRow]:

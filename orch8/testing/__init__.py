@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from orch8.engine.outcome import Answer as Answer
     from orch8.engine.outcome import Verdict as Verdict
     from orch8.handlers.python import Declined as Declined
+    from orch8.handlers.python import RateLimited as RateLimited
     from orch8.handlers.python import Refused as Refused
     from orch8.handlers.python import TryAgain as TryAgain
     from orch8.handlers.request import StepRequest as StepRequest
@@ -26,6 +27,7 @@ _HOME: Final = {
     "Answer": "orch8.engine.outcome",
     "Verdict": "orch8.engine.outcome",
     "Declined": "orch8.handlers.python",
+    "RateLimited": "orch8.handlers.python",
     "Refused": "orch8.handlers.python",
     "TryAgain": "orch8.handlers.python",
     "StepRequest": "orch8.handlers.request",

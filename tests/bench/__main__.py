@@ -20,6 +20,7 @@ from tests.bench import (
     history,
     interactive,
     latency,
+    limiter,
     model,
     overhead,
     soak,
@@ -67,15 +68,6 @@ def road(*, runs: int, instances: int, workers: int, quick: bool, profile: bool)
     click.echo(last_line(results.numbers()))
 
 
-@main.command()
-@click.option("--backlog", default=5000, show_default=True, type=click.IntRange(200, 50_000))
-@click.option("--quick", is_flag=True, help="One short run: does it work at all?")
-def limiter(*, backlog: int, quick: bool) -> None:
-    """How strict the limiter is, judged by the provider's clock."""
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
-        sys.exit(_limiter(Path(folder), 300 if quick else backlog, Console()))
-
-
 @main.command("interactive")
 @click.option("--backlog", default=100_000, show_default=True, type=click.IntRange(200, 200_000))
 @click.option("--seconds", default=60, show_default=True, type=click.IntRange(5, 3600))
@@ -118,17 +110,6 @@ def _road(folder: Path, runs: int, instances: int, workers: int, console: Consol
     return results
 
 
-def _limiter(folder: Path, backlog: int, console: Console) -> int:
-    words = f"{strictness.WORKERS} workers, {backlog} calls, {strictness.MAX} per second"
-    with console.status(words):
-        found = strictness.measure(folder, backlog)
-    click.echo(
-        f"limiter: calls={found.calls} max={strictness.MAX} peak={found.peak} "
-        f"utilisation={found.utilisation:.3f} deferrals={found.deferrals} idle={found.idle:.2f}"
-    )
-    return 0 if found.holds else 1
-
-
 def _interactive(folder: Path, backlog: int, seconds: int, console: Console) -> int:
     words = f"{interactive.RATE:g} customers/s for {seconds} s behind {backlog} renewals"
     with console.status(words):
@@ -148,6 +129,7 @@ for command in (
     fanout.command,
     history.history,
     latency.latency,
+    limiter.limiter,
     model.command,
     overhead.overhead,
     soak.soak,

@@ -1,6 +1,7 @@
 """A handler that costs next to nothing: answers every POST at once, and knows when it came.
 
-``POST /<handler>`` is answered ``{"status":"succeeded"}``, ``POST /bytes-<n>`` with n more bytes.
+``POST /<handler>`` is answered ``{"status":"succeeded"}``, ``POST /bytes-<n>`` with n more bytes,
+``POST /wait-<n>`` after n milliseconds, whether the caller is still there or not.
 ``PUT /record`` starts a new list of visits; ``GET /arrivals`` ends it and shows it: [monotonic
 seconds, instance id], in order; ``GET /visits`` shows when each was answered, too, as the second.
 Run with: python -m tests.bench.handler PORT
@@ -22,6 +23,7 @@ import orjson
 MAX_RECORDED = 1_000_000
 _BODY = b'{"status":"succeeded"}'
 _BYTES = b"POST /bytes-"
+_WAIT = b"POST /wait-"
 _END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 _INSTANCE = b'"instance_id":"'
@@ -48,6 +50,7 @@ class Book:
     def closed(self, *, whole: bool) -> bytes:
         """The list, which is not continued; the time of the answer only if it is ``whole``."""
         self.recording = False
+        self.visits.sort()  # who is answered late is noted late
         return orjson.dumps(self.visits if whole else [(at, of) for at, _, of in self.visits])
 
 
@@ -72,10 +75,18 @@ class Endpoint(asyncio.Protocol):
             if len(self._buffer) < whole:
                 return
             body, self._buffer = self._buffer[end + len(_END) : whole], self._buffer[whole:]
-            assert self._transport is not None
+            if head.startswith(_WAIT):
+                loop = asyncio.get_running_loop()
+                loop.call_later(_number(head, _WAIT) / 1000, self._respond, at, head, body)
+            else:
+                self._respond(at, head, body)
+
+    def _respond(self, at: float, head: bytes, body: bytes) -> None:
+        assert self._transport is not None
+        if not self._transport.is_closing():
             self._transport.write(_response(self._answer(head)))
-            if head.startswith(b"POST"):
-                self._book.note(at, body)
+        if head.startswith(b"POST"):
+            self._book.note(at, body)
 
     def _answer(self, head: bytes) -> bytes:
         if head.startswith(b"POST"):
@@ -89,7 +100,11 @@ class Endpoint(asyncio.Protocol):
 
 def _long(head: bytes) -> bytes:
     """An answer with as many bytes more as the path says."""
-    return _answer_of(int(head[len(_BYTES) : head.index(b" ", len(_BYTES))]))
+    return _answer_of(_number(head, _BYTES))
+
+
+def _number(head: bytes, prefix: bytes) -> int:
+    return int(head[len(prefix) : head.index(b" ", len(prefix))])
 
 
 @lru_cache

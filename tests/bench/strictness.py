@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench import load
+from tests.bench.arrivals import fullest, last_windows, utilisation
 from tests.bench.road import CONNECTIONS, Road, sequence
 from tests.support.stack import Client
 
@@ -35,11 +35,6 @@ class Strictness:
     utilisation: float  # about 1 at most, if the limit was kept
     deferrals: int = 0  # the most that one step was sent back to its queue
     idle: float = 0.0  # share of the machine's time that nobody used meanwhile
-
-    @property
-    def holds(self) -> bool:
-        """Whether the limit was kept and at least 98 % of it used."""
-        return self.peak <= self.maximum and self.utilisation >= UTILISATION
 
 
 def measure(folder: Path, backlog: int, maximum: int = MAX) -> Strictness:
@@ -66,23 +61,15 @@ def measure(folder: Path, backlog: int, maximum: int = MAX) -> Strictness:
 
 def peak(arrivals: Sequence[float], window: float = WINDOW) -> int:
     """The most of a series of arrivals, in seconds and ascending, that lie in any one window."""
-    inside: deque[float] = deque()
-    most = 0
-    for at in arrivals:
-        inside.append(at)
-        while inside[0] <= at - window:
-            inside.popleft()
-        most = max(most, len(inside))
-    return most
+    return fullest([(at, 1) for at in arrivals], window)
 
 
-def under_backlog(
-    arrivals: Sequence[float], maximum: int, window: float = WINDOW, slack: float = SLACK
-) -> float:
+def under_backlog(arrivals: Sequence[float], maximum: int) -> float:
     """The share of the limit that a series of arrivals used while there was a backlog."""
-    begin, end = arrivals[0] + window + slack, arrivals[-2 * maximum]
-    seen = sum(begin < at <= end for at in arrivals)
-    return seen / ((end - begin) * maximum / (window + slack))
+    calls = [(at, 1) for at in arrivals]
+    period = WINDOW + SLACK
+    span = arrivals[0] + period, last_windows(calls, 2 * maximum)
+    return utilisation(calls, [span], maximum / period)
 
 
 def idle_seconds() -> float:

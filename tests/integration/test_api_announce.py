@@ -85,6 +85,18 @@ def test_announcer_merges_while_a_message_is_on_its_way() -> None:
     announcer.close()
 
 
+def test_announcer_tells_of_another_lane_while_one_is_busy() -> None:
+    """A lane whose last message nobody took yet is left alone for a while; others do not wait."""
+    bell = Bell(let_through=False)
+    announcer = Announcer(bell, lambda _: None)
+    announcer("bulk")
+    eventually(lambda: bell.rung == ["bulk"])
+    announcer("interactive")
+    announcer("bulk")
+    eventually(lambda: sorted(bell.rung) == ["bulk", "bulk", "interactive"])
+    announcer.close()
+
+
 def test_announcer_rests_after_a_failure_and_then_goes_on() -> None:
     """A broker that is away costs one try per circuit, no error, and the bell is cleared."""
     tries: list[float] = []

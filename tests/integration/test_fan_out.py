@@ -196,6 +196,15 @@ def test_outputs_of_the_last_iteration_are_those_of_the_highest_number(house: Ho
     assert read == [11, 110, 110]
 
 
+def locking(house: House) -> str:
+    """The statement of the function that locks claims."""
+    (row,) = house.sql("SELECT prosrc FROM pg_proc WHERE proname = 'orch8_lock_claims_44'")
+    statement: str = row.prosrc.split("RETURN QUERY")[1].rsplit(";", 1)[0]
+    for number, parameter in enumerate(("%(low)s", "%(high)s", "%(keys)s::json"), 1):
+        statement = statement.replace(f"${number}", parameter)
+    return statement
+
+
 def test_steps_are_found_by_instance_and_node_key(house: House) -> None:
     """What settling, claiming, reading and showing look at does not depend on how many steps the
     instance has: here twenty thousand, among others that have one.
@@ -220,7 +229,7 @@ def test_steps_are_found_by_instance_and_node_key(house: House) -> None:
     for sql in (
         steps._EXACT,
         steps._READ,
-        steps._LOCK_CLAIMS,
+        locking(house),
         f"{instances._SHOWN} WHERE i.id = %(i)s",
         f"SELECT s.id FROM steps s, {steps._LIVE_OF}",
         f"WITH {changes._WAKE} SELECT 1",

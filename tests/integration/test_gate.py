@@ -26,6 +26,7 @@ from tests.support.house import until
 from tests.support.valkey import Valkey
 
 WIDE, NARROW = Limit("account", 100, 30), Limit("endpoint", 50, 30)
+METHOD = Limit("method:live:acme:payments", 120, 60)
 ROUTE = Route(Kind.PUSH, "charge", "http://localhost")
 TENANT = "acme"
 
@@ -119,6 +120,45 @@ def test_refusal_blocks_the_keys_it_concerns(
         assert item.came.after == pytest.approx(9.0, abs=1.0)
 
 
+@pytest.mark.parametrize(
+    ("limits", "status", "retry_after", "seconds"),
+    [
+        ([METHOD], 429, None, 60.0),
+        ([METHOD], 429, 7.0, 7.0),
+        ([METHOD], 503, None, 0.0),
+        ([WIDE], 429, None, 0.0),
+        ([WIDE], 429, 7.0, 7.0),
+    ],
+    ids=["published", "stated", "not a refusal for it", "unknown", "stated of any"],
+)
+def test_refusal_without_a_wait_blocks_as_the_provider_publishes(
+    limiter: Limiter, limits: list[Limit], status: int, retry_after: float | None, seconds: float
+) -> None:
+    """Or as the step's outcome_map states."""
+    gate = Gate(limiter, Known())
+    limiter.restore(TENANT, METHOD, [])
+    ((call, grant),), _ = gate.admit([task(*limits)])
+    evidence = {"http_status": status, "pressure": Pressure().to_json()}
+    answer = Answer(Verdict.FAILED_SAFE, retry_after=retry_after, evidence=evidence)
+    gate.ended(call, grant, answer)
+    gate.report()
+    assert limiter.peek(TENANT, limits[0]).blocked == pytest.approx(seconds, abs=1.0)
+
+
+@pytest.mark.parametrize(("limits", "seconds"), [([WIDE], 9.0), ([WIDE, NARROW], 0.0)])
+def test_last_call_that_is_let_through_blocks_its_key(
+    limiter: Limiter, limits: list[Limit], seconds: float
+) -> None:
+    """If there is only one: of several, nobody knows which is meant."""
+    gate = Gate(limiter, Known())
+    ((call, grant),), _ = gate.admit([task(*limits)])
+    told = {"pressure": Pressure(9.0, last=True).to_json()}
+    gate.ended(call, grant, Answer(Verdict.SUCCEEDED, output={}, evidence=told))
+    gate.report()
+    assert limiter.peek(TENANT, WIDE).blocked == pytest.approx(seconds, abs=1.0)
+    assert limiter.peek(TENANT, NARROW).blocked == 0.0
+
+
 def test_crowded_provider_halves_what_is_in_flight(limiter: Limiter) -> None:
     """A refusal for concurrency lowers the calls at a time; it stops nobody."""
     gate = Gate(limiter, Known())
@@ -130,6 +170,69 @@ def test_crowded_provider_halves_what_is_in_flight(limiter: Limiter) -> None:
     granted, _ = gate.admit([task(WIDE) for _ in range(5)])
     assert len(granted) == 3  # the others have no leases: they were called before there was a bound
     assert gate.held == 2
+
+
+@pytest.mark.parametrize(
+    ("verdict", "evidence", "room"),
+    [
+        (Verdict.SUCCEEDED, {}, 2),
+        (Verdict.DECLINED, {}, 2),
+        (Verdict.REFUSED, {"http_status": 422}, 2),
+        (Verdict.REFUSED, {}, 1),
+        (Verdict.NOT_SENT, {}, 1),
+        (Verdict.FAILED_SAFE, {"http_status": 503}, 1),
+        (Verdict.UNKNOWN, {}, 1),
+    ],
+)
+def test_only_calls_that_were_dealt_with_win_room_back(
+    limiter: Limiter, verdict: Verdict, evidence: dict[str, Any], room: int
+) -> None:
+    """A connection that fails says nothing of how many calls the provider stands."""
+    gate = Gate(limiter, Known())
+    (first,), _ = gate.admit([task(WIDE)])
+    gate.ended(*first, pushed_back(Pressure(scope="global", concurrent=True)))
+    gate.report()
+    assert limiter.peek(TENANT, WIDE).room == 1
+    (second,), _ = gate.admit([task(WIDE)])
+    gate.ended(*second, Answer(verdict, evidence=evidence))
+    gate.report()
+    assert limiter.peek(TENANT, WIDE).room == room
+
+
+def test_crowded_key_has_the_pace_of_its_room(limiter: Limiter) -> None:
+    """Who goes back joins the queue at the pace of what is left, not of what is stated."""
+    bound = Limit("crowded", 1000, 1.0, max_in_flight=8)
+    limiter.restore(TENANT, bound, [], [])
+    gate = Gate(limiter, Known())
+    calls, _ = gate.admit([task(bound) for _ in range(8)])
+    gate.ended(*calls[0], pushed_back(Pressure(scope="global", concurrent=True)))
+    gate.report()
+    gate.admit([task(bound)])
+    came = until(lambda: gate.admit([])[1])[0].came
+    assert isinstance(came, Deferral)
+    assert came.limit is not None
+    assert (came.limit.max, came.limit.max_in_flight) == (4, 8)
+    assert came.limit.pace < bound.pace
+
+
+def test_call_keeps_its_place_for_as_long_as_it_takes(limiter: Limiter, server: Valkey) -> None:
+    """Its leases are renewed while it is in flight, also after Redis was away; not afterwards."""
+    one = Limit("one", None, max_in_flight=1, lease=0.4)
+    brief = replace(one, key="brief", lease=1.2, holder="gone/1")
+    for limit in (one, brief):
+        limiter.restore(TENANT, limit, [], [])
+    gate = Gate(limiter, Known())
+    limiter.acquire(TENANT, [[brief]])
+    ((call, grant),), _ = gate.admit([task(one)])
+    until(lambda: gate.report() or limiter.peek(TENANT, brief).in_flight == 0)
+    assert limiter.peek(TENANT, one).in_flight == 1
+    server.stop()
+    server.start()
+    assert limiter.peek(TENANT, one).in_flight == 0
+    until(lambda: gate.report() or limiter.peek(TENANT, one).in_flight == 1)
+    gate.ended(call, grant, Answer(Verdict.SUCCEEDED))
+    gate.report()
+    assert limiter.peek(TENANT, one).in_flight == 0
 
 
 def test_lost_history_is_told_and_asked_for_again_at_once(limiter: Limiter) -> None:

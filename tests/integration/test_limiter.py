@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import redis
 from fakeredis import FakeRedis
+from structlog.testing import capture_logs
 
 from orch8.errors import InvalidArgument
 from orch8.limits import (
@@ -25,6 +27,7 @@ from orch8.limits import (
     Refusal,
     Share,
 )
+from tests.support.house import until
 from tests.support.valkey import Valkey
 
 if TYPE_CHECKING:
@@ -266,14 +269,25 @@ def test_bad_limit_names_its_field(member: str, value: object) -> None:
 
 
 def test_bad_batches_are_refused(limiter: Limiter) -> None:
-    """Too large a batch, a key named twice and a tenant with braces are clear errors."""
+    """Too large a batch, a key named twice and too many keys are clear errors."""
     limit = Limit("a", 1, 1)
     with pytest.raises(InvalidArgument, match="512"):
         limiter.acquire(TENANT, [[limit]] * 513)
     with pytest.raises(InvalidArgument, match="once"):
         limiter.acquire(TENANT, [[limit, limit]])
-    with pytest.raises(InvalidArgument, match="tenant"):
-        limiter.acquire("a}b", [[limit]])
+    with pytest.raises(InvalidArgument, match="at most 16 limits, not 17"):
+        limiter.acquire(TENANT, [[Limit(str(n), 1, 1) for n in range(17)]])
+
+
+def test_tenants_with_braces_have_keys_of_their_own(limiter: Limiter) -> None:
+    """No name of a tenant is the beginning of another's keys, whatever is in it."""
+    limit = Limit("a", 1, 30)
+    for tenant in ("x", "x}", "x%7D", "{x", "x}:log:a"):
+        limiter.restore(tenant, limit, [])
+        granted_, refused = limiter.acquire(tenant, [[limit], [limit]])
+        assert (granted_.granted, refused.granted) == (True, False)
+        assert limiter.release(tenant, [granted_]) == 1
+        assert limiter.acquire(tenant, [[limit]])[0].granted
 
 
 def test_flush_spends_every_window(real: Limiter, valkey: Valkey) -> None:
@@ -338,6 +352,36 @@ def test_server_with_older_data_is_recognised(own_server: Valkey) -> None:
         own_server.stop()
         own_server.start()
         assert limiter.acquire(TENANT, [[limit]])[0].refusal is Refusal.SPENT
+
+
+def test_server_that_does_not_say_who_it_is_is_warned_about_once(own_server: Valkey) -> None:
+    """A user without INFO can be limited; people are told what is not noticed, and what to do."""
+    limit = Limit("a", 2, 30)
+    with closing(redis.Redis.from_url(own_server.url)) as client:
+        client.execute_command("ACL", "SETUSER", "o8", "on", "nopass", "~*", "+@all", "-info")
+        url = own_server.url.replace("redis://", "redis://o8:x@")
+        with capture_logs() as logs, closing(Limiter(url)) as limiter:
+            known(limiter, limit)
+            client.execute_command("CLIENT", "KILL", "USER", "o8")
+            assert granted(limiter.acquire(TENANT, [[limit]] * 3)) == [True, True, False]
+    (told,) = (each for each in logs if each["event"] == "limiter.unidentified")
+    assert "+info" in told["detail"]
+
+
+def test_question_that_is_answered_too_late_spends_nothing(own_server: Valkey) -> None:
+    """A server that was stalled carries out what was asked meanwhile; nobody waits for that."""
+    limit = Limit("a", 2, 86_400)
+    with closing(Limiter(own_server.url)) as limiter:
+        known(limiter, limit)
+        assert limiter.acquire(TENANT, [[limit]])[0].granted
+        stalled_at = time.monotonic()
+        own_server.signal(signal.SIGSTOP)
+        with pytest.raises(LimiterUnavailable):
+            limiter.acquire(TENANT, [[limit]])
+        until(lambda: time.monotonic() > stalled_at + 1.3)
+        own_server.signal(signal.SIGCONT)
+        assert limiter.acquire(TENANT, [[limit]])[0].granted
+        assert limiter.peek(TENANT, limit).used == 2
 
 
 def test_silent_server_is_unavailable_in_time() -> None:
@@ -563,6 +607,40 @@ def test_blocked_key_refuses_everybody_until_then(limiter: Limiter) -> None:
     assert limiter.peek(TENANT, other).blocked == pytest.approx(3600, abs=1)
 
 
+def test_lease_that_is_renewed_lasts_longer(limiter: Limiter) -> None:
+    """A call that takes its time is counted all the while, and again if its lease was lost."""
+    limit = replace(busy(most=1), lease=0.2, holder="step/1")
+    brief = replace(limit, key="brief")
+    idle(limiter, limit)
+    idle(limiter, brief)
+    grant, _ = limiter.acquire(TENANT, [[limit], [brief]])
+    limiter.renew([(TENANT, grant, 30.0)])
+    other = replace(limit, holder="step/2")
+    until(lambda: limiter.peek(TENANT, brief).in_flight == 0)
+    assert limiter.acquire(TENANT, [[other]])[0].refusal is Refusal.HELD
+    limiter.release(TENANT, [grant])
+    limiter.renew([(TENANT, grant, 30.0), ("nobody", Grant(False, (), 0.0, 0.0), 30.0)])
+    assert limiter.peek(TENANT, limit).in_flight == 1
+    with pytest.raises(InvalidArgument, match="512"):
+        limiter.renew([(TENANT, grant, 30.0)] * 513)
+
+
+def test_share_keeps_a_call_that_takes_its_time() -> None:
+    """Its place is taken until it ends, however long that is after its lease."""
+    clock = Clock()
+    share, room = Share(clock), Limit("a", None, max_in_flight=2, lease=5, holder="step/1")
+    share.lost()
+    clock.now += 5
+    grant = share.acquire(TENANT, [room], 1)
+    clock.now += 4
+    share.renew(TENANT, grant, room.lease)
+    clock.now += 4
+    assert not share.acquire(TENANT, [room], 1).granted
+    share.give_back(TENANT, grant)
+    share.renew(TENANT, grant, room.lease)
+    assert share.acquire(TENANT, [room], 1).granted
+
+
 def test_crowded_key_halves_its_room_and_wins_it_back(limiter: Limiter) -> None:
     """AIMD: half the calls at once, then one more for each room-full that succeeds; floor one."""
     limit = busy(most=8)
@@ -579,6 +657,19 @@ def test_crowded_key_halves_its_room_and_wins_it_back(limiter: Limiter) -> None:
     assert limiter.peek(TENANT, limit).room == 7
     limiter.ended(won)
     assert limiter.peek(TENANT, limit).room == 8
+
+
+def test_refusal_for_the_calls_in_flight_tells_their_room_and_time(limiter: Limiter) -> None:
+    """The room is the one that is left of the bound; the time is known once a call has ended."""
+    limit = busy(most=8)
+    idle(limiter, limit)
+    *held, refused = limiter.acquire(TENANT, [[limit]] * 9)
+    assert (refused.refusal, refused.room, refused.took) == (Refusal.HELD, 8, None)
+    call = Ended([limit], held[0], 0.5, crowded={limit.key: 8})
+    limiter.ended([(TENANT, call)])
+    refused = limiter.acquire(TENANT, [[limit]])[0]
+    assert (refused.room, refused.took) == (4, pytest.approx(0.5))
+    assert held[1].room is None
 
 
 def test_crowded_key_without_a_bound_gets_one(limiter: Limiter) -> None:
@@ -643,6 +734,14 @@ def test_share_is_half_of_the_limit_over_all_processes() -> None:
     assert not share.in_use
 
 
+def test_share_says_what_no_wait_helps() -> None:
+    """A weight above max is no matter of Redis being there."""
+    share = Share(Clock())
+    share.lost()
+    grant = share.acquire(TENANT, [Limit("a", 9, 1.0), Limit("b", 2, 1.0, weight=3)], 1)
+    assert (grant.refusal, grant.refused_by) == (Refusal.CLOSED, "b")
+
+
 @pytest.mark.parametrize(
     "limit",
     [Limit("a", 7, 1.0), Limit("a", 1000, 61.0), Limit("a", 100, 1.0, max_in_flight=7)],
@@ -657,6 +756,29 @@ def test_share_of_nothing_is_nothing(limit: Limit) -> None:
     grant = share.acquire(TENANT, [limit], 4)
     assert not grant.granted
     assert grant.retry_after > 0
+
+
+@pytest.mark.parametrize(
+    "limit",
+    [
+        Limit("a", 1000, 86_400.0),
+        Limit("a", 1, 60.0),
+        Limit("a", 9, 1.0, max_in_flight=9, lease=900),
+    ],
+    ids=["a day", "too small", "long calls"],
+)
+def test_share_sends_nobody_away_for_long(limit: Limit) -> None:
+    """Redis may be back in a second; when it is away for long, whoever waits for it asks less."""
+    clock = Clock()
+    share = Share(clock)
+    share.lost()
+    assert share.acquire(TENANT, [limit], 1).retry_after == pytest.approx(5.0)
+    clock.now += 300
+    long_away = share.acquire(TENANT, [replace(limit, max_in_flight=None)], 1)
+    assert long_away.retry_after <= 30
+    assert long_away.refusal in {None, Refusal.AWAY}
+    clock.now += 10_000
+    assert share.acquire(TENANT, [limit], 1).retry_after <= 60
 
 
 def test_share_bounds_calls_in_flight_and_takes_all_keys_or_none() -> None:

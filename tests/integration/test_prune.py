@@ -204,6 +204,20 @@ def test_open_incident_holds_a_month_back(old: House, owner: Database) -> None:
     assert fate(owner).fate == "gone"
 
 
+def test_open_doubt_keeps_its_instance(old: House, owner: Database) -> None:
+    """Row by row as by months: an attempt whose end nobody knows is not deleted, though the
+    instance ended around it.
+    """
+    instance_id = ended(old)
+    old.sql("INSERT INTO doubts (instance_id, node_key, generation, handler, effect, reason) VALUES"
+            " (%s, 'charge', 0, 'charge', 'money', 'no answer')", instance_id)  # fmt: skip
+    old.advance(40 * DAY)
+    assert prune(owner, 30 * DAY, progress=lambda _: None) == 0
+    assert left(old, instance_id) >= {"instances", "contexts", "steps"}
+    old.sql("UPDATE doubts SET resolved_at = now()")
+    assert prune(owner, 30 * DAY, progress=lambda _: None) == 1
+
+
 def test_parent_that_runs_holds_the_month_of_its_child_back(old: House, owner: Database) -> None:
     """It may still read what the child has put out."""
     old.publish(CHARGE, name="child")
@@ -213,7 +227,7 @@ def test_parent_that_runs_holds_the_month_of_its_child_back(old: House, owner: D
         old.start(name="parent")
         old.work()
     old.advance(40 * DAY)
-    assert fate(owner).by == {"open_instances": 1}
+    assert fate(owner).by == {"open_instances": 1, "living_parents": 1}
     younger = this_month().later(1 - OLD)
     (parent,) = old.sql("SELECT id FROM instances WHERE parent_instance_id IS NULL")
     moved = UUID(int=parent.id.int + younger.low.int - then().low.int)
@@ -248,6 +262,28 @@ def test_instance_that_is_retried_meanwhile_stays(old: House, owner: Database) -
     old.provider_does()
     old.work()
     assert old.state(failed) == "completed"
+
+
+def test_parent_that_is_retried_meanwhile_keeps_its_childs_month(
+    old: House, owner: Database
+) -> None:
+    """What only reading the whole month tells is looked at again, too."""
+    old.provider_does(Rule(Do.REFUSE, handler="late"))
+    old.publish(CHARGE, name="child")
+    sub = {"type": "sub_sequence", "sequence_name": "child"}
+    old.publish(sub, {"type": "step", "handler": "late"}, name="parent")
+    with made_in(this_month().later(1 - OLD)):
+        parent = old.start(name="parent")
+    with made_in(then()):
+        old.work()
+    assert old.state(parent) == "failed"
+    old.advance(40 * DAY)
+    with owner.begin() as tx:
+        (month,) = [each for each in storage.stored(tx) if each.month == then()]
+        assert storage.obstacles(tx, month, 30 * DAY) == {}
+        assert storage.hidden_obstacles(tx, month) == {}
+    old.retry(parent)
+    assert pruning._detach(owner, month, 30 * DAY, keep=False) == {"living_parents": 1}
 
 
 # -- beside the work -----------------------------------------------------------------------------

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections import Counter
 from contextlib import closing
 from datetime import timedelta
 
 import pytest
 
-from orch8.limits import Limiter
+from orch8.handlers.python import RateLimited, TryAgain
+from orch8.limits import Limit, Limiter
 from orch8.runtime.admission import AHEAD_OF_PACE
 from orch8.runtime.claim import claim_now
 from orch8.runtime.gate import Gate
@@ -272,6 +274,30 @@ def test_calls_in_flight_are_bounded_for_all_workers_together(house: House) -> N
     assert {house.step(each, "crowd").dispatches for each in ids} == {1}
 
 
+def test_call_without_a_time_out_keeps_its_place(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A function takes as long as it takes: whatever the step's time-out, no other comes in."""
+    monkeypatch.setattr("orch8.runtime.preparing.LEASE_MARGIN", 1.0)
+    crowd = Crowd(leave=False)
+    house.handler("crowd", crowd)
+    house.publish({"type": "step", "handler": "crowd", "max_in_flight": 1, "timeout": "100ms"})
+    ids = [house.start() for _ in range(3)]
+    pumps = [house.pump, house.another_pump()]
+    threads = [threading.Thread(target=pump.work, args=(LANE,)) for pump in pumps]
+    for thread in threads:
+        thread.start()
+    until(lambda: crowd.here == 1)
+    begun = time.monotonic()
+    until(lambda: crowd.most > 1 or time.monotonic() > begun + 2.5)  # twice its lease
+    assert (crowd.here, crowd.most) == (1, 1)
+    crowd.door.set()
+    until(lambda: [house.tick() and house.state(each) for each in ids] == ["completed"] * 3)
+    for thread in threads:
+        thread.join(30)
+    assert crowd.most == 1
+
+
 def test_calls_in_flight_are_known_after_redis_has_lost_them(house: House) -> None:
     """A flushed server is told by Postgres what is in flight: nobody comes in before they leave."""
     crowd = Crowd(leave=False)
@@ -333,6 +359,32 @@ def test_refused_call_is_not_spared_for_ever(house: House) -> None:
     assert (row.failures, row.outcome) == (0, "failed_safe")
     assert row.dispatches >= 2
     assert house.totals()["charged"] == 0
+
+
+def test_function_that_was_refused_for_the_limit_says_so(house: House) -> None:
+    """RateLimited costs no attempt and stops the key for everybody; TryAgain is a failure."""
+    raised: list[Exception] = [RateLimited("full", after=1.5), TryAgain("busy", after=0.1)]
+
+    def refuse(_request: object) -> object:
+        if raised:
+            raise raised.pop(0)
+        return {"paid": True}
+
+    house.handler("sdk", refuse)
+    limit = {"max": 50, "window_seconds": 0.5}
+    retry = {"max_attempts": 2, "backoff": "0.1s"}
+    step = {"type": "step", "handler": "sdk", "rate_limit_key": "sdk", "rate_limit": limit}
+    house.publish({**step, "retry": retry})
+    instance_id = house.start()
+    thread = threading.Thread(target=house.work)
+    thread.start()
+    until(lambda: "step.resend" in house.actions(instance_id))
+    with closing(Limiter(house.settings.redis_url)) as limiter:
+        assert limiter.peek("default", Limit("sdk", 50, 0.5)).blocked > 0
+    until(lambda: house.tick() and house.state(instance_id) == "completed")
+    thread.join(30)
+    row = house.step(instance_id, "sdk")
+    assert (row.dispatches, row.failures) == (3, 1)
 
 
 def test_cost_that_is_no_number_fails_the_step_unsent(house: House) -> None:

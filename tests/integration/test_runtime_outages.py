@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -202,3 +203,33 @@ def test_limited_step_survives_a_flush_of_redis(lonely: House) -> None:
     second = lonely.start()
     lonely.work()
     assert lonely.state(second) == "completed"
+
+
+def test_long_window_goes_on_soon_after_redis_is_back(lonely: House) -> None:
+    """What a day's window has room for goes out within seconds after Redis was away for a moment,
+    newcomers too, and never more than the window holds.
+    """
+    lonely.publish({**LIMITED, "rate_limit": {"max": 5, "window_seconds": 86_400}})
+    warm = lonely.start()
+    lonely.work()
+    assert lonely.state(warm) == "completed"
+    lonely.redis.kill(signal.SIGSTOP)
+    stalled_at = time.monotonic()
+    ids = [lonely.start() for _ in range(2)]
+    thread = threading.Thread(target=lonely.work)
+    thread.start()
+    until(lambda: all(lonely.step(each).epoch >= 1 for each in ids))
+    until(lambda: time.monotonic() > stalled_at + 1.5)  # what Redis was asked has been given up
+    lonely.redis.kill(signal.SIGCONT)
+    ids += [lonely.start() for _ in range(4)]
+
+    def ended() -> bool:
+        rows = [lonely.step(each) for each in ids]
+        states = [row.state for row in rows]
+        return states.count("completed") == 4 and sum(row.deferrals for row in rows) == 2
+
+    until(ended)  # the pump stays, since there is a queue
+    lonely.pump.wind_down(1.0)
+    thread.join(30)
+    assert ended()
+    assert lonely.totals()["charged"] == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -40,21 +41,42 @@ def birth(house: House) -> changes.Changes:
     return run.collected
 
 
-def test_function_that_creates_is_the_statement_of_all_changes(
-    house: House, monkeypatch: pytest.MonkeyPatch
+def settlement(house: House) -> changes.Changes:
+    """As of a step that has ended and is followed by another."""
+    born = birth(house)
+    return changes.Changes(
+        settled=born.entered, entered=born.entered, advanced=born.created, audit=born.audit
+    )
+
+
+def ending(house: House) -> changes.Changes:
+    """As of a step that has ended and was the last."""
+    born = birth(house)
+    return changes.Changes(settled=born.entered, advanced=born.created, audit=born.audit)
+
+
+@pytest.mark.parametrize("made", [birth, settlement, ending])
+def test_function_is_the_statement_of_all_changes(
+    house: House, monkeypatch: pytest.MonkeyPatch, made: Callable[[House], changes.Changes]
 ) -> None:
     """Word by word: a column or a condition that only one of them has fails here. Then make a
     function with a new number in a migration, and name it in storage.kept.
     """
-    recorder, made = Recorder(), birth(house)
-    changes.write(recorder, made)  # type: ignore[arg-type]
-    (kept,) = KEPT.values()
-    assert recorder.sql == kept
+    recorder, change = Recorder(), made(house)
+    changes.write(recorder, change)  # type: ignore[arg-type]
+    kept = recorder.sql
+    assert kept == KEPT[tuple(recorder.params)]
     monkeypatch.setattr(changes, "KEPT", {})
-    changes.write(recorder, made)  # type: ignore[arg-type]
-    statement = recorder.sql.replace("SELECT id, false AS keyed FROM", "SELECT id FROM")
+    changes.write(recorder, change)  # type: ignore[arg-type]
+    statement = recorder.sql.replace(", false AS keyed", "")
     for number, name in enumerate(recorder.params, 1):
-        statement = statement.replace(f"%({name})s::json", f"${number}")
+        for parameter in (f"%({name})s::json", f"%({name})s"):
+            statement = statement.replace(parameter, f"${number}")
     name = kept.split("FROM ")[1].split("(")[0]
     (row,) = house.sql(f"SELECT prosrc FROM pg_proc WHERE proname = '{name}'")
     assert row.prosrc.split() == f"BEGIN RETURN QUERY {statement}; END".split()
+
+
+def test_every_function_is_held_to_its_statement() -> None:
+    """There are as many as the test above looks at."""
+    assert len(KEPT) == 3

@@ -25,6 +25,16 @@ DAY = timedelta(days=1)
 
 
 # -- transactions ------------------------------------------------------------------------------
+def test_id_that_comes_back_is_not_parsed_again(house: House) -> None:
+    """Two statements that read one id give the very same object: reading ids is the hot path."""
+    sql = "SELECT '0198c0de-0000-7000-8000-000000000001'::uuid AS id, NULL::uuid AS none"
+    with house.office.begin() as tx:
+        first, second = tx.rows(sql)[0], tx.rows(sql)[0]
+    assert isinstance(first.id, UUID)
+    assert first.id is second.id
+    assert first.none is None
+
+
 def test_transaction_is_rolled_back_when_its_block_raises(house: House) -> None:
     """Whatever ends the block, what it wrote is gone and the connection usable."""
     entry = AuditEntry("default", "test", "x", "success")

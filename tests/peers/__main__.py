@@ -36,15 +36,25 @@ _NAMES = ("orch8", *(peer.name for peer in PEERS))
     "--minutes", default=12.0, show_default=True, help="No round begins that would not fit."
 )
 @click.option("--only", multiple=True, type=click.Choice(_NAMES), help="Leave the others out.")
-@click.option("--chart", "picture", type=click.Path(path_type=Path), help="Write the SVG here.")
-@click.option("--again", is_flag=True, help="Show the last run's results; run nothing.")
+@click.option(
+    "--results",
+    "file",
+    default=report.FILE,
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the results are written, and the chart of them beside it.",
+)
+@click.option("--markdown", is_flag=True, help="Print the tables as they stand in the docs.")
+@click.option("--again", is_flag=True, help="Show the results that are there; run nothing.")
 def main(
     rounds: int,
     workflows: int,
     seconds: float,
     minutes: float,
     only: Sequence[str],
-    picture: Path | None,
+    file: Path,
+    *,
+    markdown: bool,
     again: bool,
 ) -> None:
     """Measure orch8 beside other engines; deploy/docs/peers.md says what each of them does."""
@@ -52,19 +62,23 @@ def main(
     if not console.is_terminal:
         console = Console(width=report.WIDTH)
     if again:
-        if not report.FILE.exists():
-            raise click.ClickException(f"there is no {report.FILE}; run `make bench-peers` first")
-        results = orjson.loads(report.FILE.read_bytes())
+        if not file.exists():
+            raise click.ClickException(f"there is no {file}; run `make bench-peers` first")
+        results = orjson.loads(file.read_bytes())
     else:
         deadline = time.monotonic() + 60 * minutes
         entries = [entry for entry in _entries() if not only or entry.name in only]
         with tempfile.TemporaryDirectory(prefix="orch8-peers-") as folder:
             found = _run(Path(folder), entries, rounds, Size(seconds, workflows), deadline, console)
-        results = report.write(found, entries)
+        results = report.write(file, found, entries)
     report.show(results, console)
-    picture = picture or report.FILE.with_name("chart.svg")
+    if markdown:
+        click.echo(
+            "\n".join(line for kind in report.TITLES for line in report.lines(results, kind))
+        )
+    picture = file.with_suffix(".svg")
     picture.write_text(chart.draw(results), encoding="utf-8")
-    console.print(f"written to {report.FILE} and {picture}", highlight=False)
+    console.print(f"{picture} is drawn from {file}", highlight=False)
 
 
 def _entries() -> list[Entry]:

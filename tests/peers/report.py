@@ -1,4 +1,4 @@
-"""What the comparison says: a table for people, build/peers/results.json for programs.
+"""What the comparison says: a table for people, a file of results for programs.
 
 Medians over the rounds; latencies are pooled. An engine that could not be measured stays in the
 table, with the reason.
@@ -20,7 +20,8 @@ from tests.bench.report import percentile
 from tests.peers.programs.step import STEPS
 from tests.peers.session import Measured
 
-FILE = Path("build/peers/results.json")
+FILE = Path("build/peers/results.json")  # unless told otherwise
+KEPT = Path("deploy/docs/peers.json")  # of the run that the docs show
 WIDTH = 110  # characters, where nobody looks at a terminal
 COLUMNS = ("steps/s", "p50 ms", "p99 ms", "CPU us", "Postgres us", "commits")
 TITLES = {
@@ -89,33 +90,45 @@ class Entry:
         }
 
 
-def write(conditions: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, Any]:
-    """The results stand in FILE; they are the answer, too."""
+def write(file: Path, conditions: Mapping[str, Any], entries: Sequence[Entry]) -> dict[str, Any]:
+    """The results stand in the file; they are the answer, too."""
     found = {"conditions": dict(conditions), "engines": [entry.to_json() for entry in entries]}
-    FILE.parent.mkdir(parents=True, exist_ok=True)
-    FILE.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
     return found
 
 
 def show(results: Mapping[str, Any], console: Console) -> None:
     """The tables are printed, one for each workload, and what went wrong below them."""
-    engines = results["engines"]
     for kind, title in TITLES.items():
         table = Table(title=title, title_justify="left")
         table.add_column("engine", no_wrap=True)
         for column in COLUMNS:
             table.add_column(column, justify="right", no_wrap=True)
-        ranked = sorted(
-            engines, key=lambda e: -((e["numbers"][kind] or {}).get("steps_per_s") or 0)
-        )
-        for engine in ranked:
-            name = f"{engine['title']} {engine['version']}"
-            cells = _cells(engine["numbers"][kind])
-            table.add_row(name if cells else f"{name}: not measured", *cells)
+        for row in rows(results, kind):
+            table.add_row(*row)
         console.print(table)
+    engines = results["engines"]
     for engine in engines:
         for words in (*engine["trouble"], *_repeats(engine)):
             console.print(f"{engine['title']}: {words}", highlight=False, markup=False)
+
+
+def rows(results: Mapping[str, Any], kind: str) -> list[list[str]]:
+    """A table's cells, the fastest engine first."""
+    engines = results["engines"]
+    ranked = sorted(engines, key=lambda e: -((e["numbers"][kind] or {}).get("steps_per_s") or 0))
+    found = []
+    for engine in ranked:
+        name = f"{engine['title']} {engine['version']}"
+        cells = _cells(engine["numbers"][kind])
+        found.append([name if cells else f"{name}: not measured", *cells])
+    return found
+
+
+def lines(results: Mapping[str, Any], kind: str) -> list[str]:
+    """A table's rows as they stand in deploy/docs/peers.md."""
+    return [f"| {' | '.join(row)} |" for row in rows(results, kind)]
 
 
 def _repeats(engine: Mapping[str, Any]) -> list[str]:

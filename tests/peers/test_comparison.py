@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import orjson
 import pytest
 from rich.console import Console
 
@@ -20,6 +21,7 @@ from tests.peers.programs.step import STEPS
 from tests.peers.report import Entry
 from tests.peers.session import Measured, periods_of
 
+ROOT = Path(__file__).resolve().parents[2]
 CONDITIONS = {"cores": 2, "cpu": "a processor", "postgres": "18", "python": "3", "at": "2026-11-22"}
 ECHO = """
 from tests.peers.programs.talk import asked, say
@@ -41,15 +43,14 @@ def companion(tmp_path: Path) -> Iterator[Companion]:
 
 
 @pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def results(tmp_path: Path) -> dict[str, Any]:
     """Two engines: one measured three times, one that could not be installed."""
-    monkeypatch.setattr(report, "FILE", tmp_path / "results.json")
     measured = Entry("orch8", "orch8", "1", "as it comes")
     for rate in (100.0, 400.0, 300.0):
         measured.add("noop", run_of(rate))
         measured.add("http", run_of(rate / 2))
     missing = Entry("other", "Other", "2", "as it comes", trouble=["cannot be installed: <why>"])
-    return report.write(CONDITIONS, [measured, missing])
+    return report.write(tmp_path / "results.json", CONDITIONS, [measured, missing])
 
 
 def run_of(rate: float) -> Measured:
@@ -76,11 +77,29 @@ def test_engine_that_failed_is_shown_with_its_reason(results: dict[str, Any]) ->
     assert "Other: cannot be installed: <why>" in shown
 
 
+def test_lines_for_the_docs_have_the_fastest_first(results: dict[str, Any]) -> None:
+    """As a table of Markdown wants them; who was not measured comes last."""
+    first, last = report.lines(results, "noop")
+    assert first == "| orch8 1 | 300 | 1.0 | 3.0 | 300 | 200 | 2.0 |"
+    assert last == "| Other 2: not measured |"
+
+
 def test_picture_is_well_formed_and_shows_every_engine(results: dict[str, Any]) -> None:
     """The SVG parses, and names the engine that was not measured, too."""
     words = [each.text for each in ET.fromstring(chart.draw(results)).iter() if each.text]
     assert [words.count(name) for name in ("orch8 1", "Other 2", "not measured")] == [2, 2, 2]
     assert "300" in words
+
+
+@pytest.mark.skipif(not (ROOT / report.KEPT).exists(), reason="no run was kept yet")
+def test_chart_and_figures_of_the_docs_are_those_of_the_kept_run() -> None:
+    """Nobody draws or copies them by hand."""
+    kept = ROOT / report.KEPT
+    found = orjson.loads(kept.read_bytes())
+    assert kept.with_suffix(".svg").read_text(encoding="utf-8") == chart.draw(found)
+    told = kept.with_suffix(".md").read_text(encoding="utf-8")
+    for line in (line for kind in report.TITLES for line in report.lines(found, kind)):
+        assert line in told
 
 
 def test_latency_is_from_one_step_to_the_next_of_a_workflow() -> None:
@@ -124,8 +143,7 @@ def test_peer_is_pinned_and_described(peer: Any) -> None:
     """Every peer has a pinned version, a program, and a place in the document."""
     assert peer.version[0].isdigit()
     assert (Path(__file__).parent / "programs" / f"{peer.program or peer.name}.py").is_file()
-    root = Path(__file__).resolve().parents[2]
-    told = (root / "deploy" / "docs" / "peers.md").read_text(encoding="utf-8")
+    told = (ROOT / "deploy" / "docs" / "peers.md").read_text(encoding="utf-8")
     assert f"{peer.title} {peer.version}" in told
     assert peer.setting in told
 

@@ -12,7 +12,7 @@ from orch8.engine.events import Event, LeafSettled, Retried, Started
 from orch8.engine.machine import advance
 from orch8.engine.moves import CancelLeaf, Memo, Schedule, Settled
 from orch8.engine.outcome import COMPLETED
-from orch8.engine.snapshot import Snapshot
+from orch8.engine.snapshot import EMPTY, Snapshot
 from tests.support.definitions import INTERRUPTED, Said, above
 from tests.support.shell import Story, stories
 
@@ -100,6 +100,18 @@ def test_the_machine_is_a_function(story: Story) -> None:
         body = json.dumps(turn.before.to_json())
         assert advance(shell.index, turn.before, turn.event, shell.values) == turn.decision
         assert json.dumps(turn.before.to_json()) == body
+
+
+@given(stories(retries=1) | stories(INTERRUPTED, retries=1))
+def test_spending_the_snapshot_before_leads_to_the_same_decisions(story: Story) -> None:
+    """Event by event on one snapshot that is used up each time, as within a transaction."""
+    shell = story.told()
+    now = EMPTY
+    for turn in shell.turns:
+        now = now if now == turn.before else Snapshot.from_json(turn.before.to_json())
+        decision = advance(shell.index, now, turn.event, shell.values, spend=now is not EMPTY)
+        assert decision == turn.decision
+        now = decision.snapshot
 
 
 @given(stories(retries=1) | stories(INTERRUPTED, retries=1))

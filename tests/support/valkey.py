@@ -54,6 +54,11 @@ class Valkey:
             self._process.wait(STOP_TIMEOUT)
             self._process = None
 
+    def signal(self, number: int) -> None:
+        """The process has got a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def _answers(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=0.1) as connection:

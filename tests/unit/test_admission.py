@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -100,6 +101,41 @@ def test_heavy_calls_are_admitted_at_a_slower_pace() -> None:
     heavy = in_force(LIMIT, Limit("acquirer", 10, weight=5))
     plan = slots(heavy, [line("renewal", 5000)], NOW)["renewal"]
     assert gaps(plan)[0] == pytest.approx(5 * GAP, abs=1e-5)
+
+
+def test_call_that_costs_more_than_all_does_not_slow_its_key_down() -> None:
+    """It is let through to be parked: the pace is at worst one in each window."""
+    lowered = Limit("acquirer", 10, 0.98)
+    assert in_force(lowered, Limit("acquirer", 95, weight=20)) == replace(lowered, weight=10)
+
+
+def test_pace_is_the_slower_one_of_window_and_calls_in_flight() -> None:
+    """Two at a time that take a second each are two in a second, whatever the window has."""
+    slow = Limit("acquirer", 2, 1.0, 0.0, max_in_flight=2)
+    quick = Limit("acquirer", 2, 0.01, 0.0, max_in_flight=2)
+    assert in_force(LIMIT, slow) == slow
+    assert in_force(LIMIT, quick) == LIMIT
+    assert in_force(None, quick) == quick
+    assert in_force(replace(LIMIT, max=1), replace(slow, max=10, weight=5)) == Limit(
+        "acquirer", 1, 0.98
+    )
+
+
+def test_room_that_was_cut_is_won_back_in_the_time_of_its_calls() -> None:
+    """A backlog of that moment does not go at the pace of that moment for ever."""
+    cut = Limit("acquirer", 2, 0.5, 0.0, max_in_flight=8)
+    rooms = [in_force(None, cut, since) for since in (0.0, 0.4, 1.0, 2.5, 99.0)]
+    assert [limit.max for limit in rooms if limit] == [2, 2, 4, 7, 8]
+    assert in_force(Limit("acquirer", None, max_in_flight=3), cut, 99.0) == replace(
+        cut, max=3, max_in_flight=3
+    )
+
+
+def test_bound_that_was_edited_is_the_pace_of_who_waits_already() -> None:
+    """Who was refused one at a time goes at the pace of ten once ten may be in flight."""
+    one = Limit("acquirer", 1, 0.5, 0.0, max_in_flight=1)
+    ten = Limit("acquirer", None, max_in_flight=10)
+    assert in_force(ten, one) == replace(one, max=10, max_in_flight=10)
 
 
 def test_queue_without_a_limit_is_let_go() -> None:

@@ -10,8 +10,9 @@ import click
 import pytest
 
 from orch8.definition import load
-from tests.bench import curve_chart, curves, model
+from tests.bench import curve_chart, curves, limiter, model, report, several
 from tests.bench.__main__ import main
+from tests.bench.arrivals import fullest, last_windows, most_at_once, utilisation
 from tests.bench.figures import Figures, spread
 from tests.bench.overhead import gaps
 from tests.bench.soak import last_two_thirds, slope
@@ -115,3 +116,96 @@ def test_picture_of_a_curve_is_well_formed_and_names_its_points() -> None:
     drawn = ET.fromstring(curve_chart.draw("instances & more", points, CONDITIONS))
     words = [each.text for each in drawn.iter() if each.text]
     assert {"1,000", "10,000", "workers", "Postgres", "instances & more"} <= set(words)
+
+
+def test_fullest_window_counts_units_and_its_end_alone() -> None:
+    """A call exactly one window before another is not in its window."""
+    assert fullest([], 1.0) == 0
+    assert fullest([(0.0, 3), (0.5, 1), (1.0, 2), (1.4, 1)], 1.0) == 4
+    assert fullest([(0.0, 3), (0.5, 1), (0.9, 2), (1.4, 1)], 1.0) == 6
+
+
+def test_backlog_lasted_until_so_many_units_were_still_to_come() -> None:
+    """Counted from the end; a series that is too short had none."""
+    calls = [(1.0, 3), (2.0, 2), (3.0, 1), (4.0, 1)]
+    assert last_windows(calls, 2) == 3.0
+    assert last_windows(calls, 3) == 2.0
+    assert last_windows(calls, 99) == 1.0
+
+
+def test_utilisation_is_of_the_units_in_the_spans() -> None:
+    """Two seconds at two units a second have room for four, whatever lies between them."""
+    calls = [(1.0, 9), (1.5, 2), (2.0, 1), (2.5, 7), (3.5, 1)]
+    assert utilisation(calls, [(1.0, 2.0), (3.0, 4.0)], 2.0) == pytest.approx(1.0)
+    assert utilisation(calls, [(1.0, 2.0), (4.0, 5.0)], 2.0) == pytest.approx(0.75)
+
+
+def test_calls_that_follow_each_other_are_not_under_way_at_once() -> None:
+    """One that comes when another is answered comes after it."""
+    assert most_at_once([(0.0, 1.0), (1.0, 2.0)]) == 1
+    assert most_at_once([(0.0, 1.0), (0.5, 2.0), (0.6, 0.7), (1.0, 1.1)]) == 3
+
+
+def crowd(seconds: float, *, dead: tuple[float, float]) -> list[tuple[float, float]]:
+    """Slow calls four at a time, two while a worker is dead."""
+    calls = []
+    for tenth in range(int(10 * seconds)):
+        at = tenth / 10
+        if tenth % 4 == 0:
+            here = 2 if dead[0] < at < dead[1] else 4
+            calls += [(at, at + 0.39)] * here
+    return calls
+
+
+def test_rate_after_a_kill_is_that_of_the_time_when_the_leases_have_run_out() -> None:
+    """Before ten calls a second, five without the dead worker's places, then ten again."""
+    size = several.Size(at_once=4)
+    found = several.seen_places(crowd(60.0, dead=(18.0, 29.0)), size, 18.0, 2)
+    assert found.most == 4
+    assert found.before == pytest.approx(10.0, rel=0.05)
+    assert found.without == pytest.approx(5.0, rel=0.1)
+    assert found.again == pytest.approx(1.0, rel=0.05)
+    leaked = several.seen_places(crowd(60.0, dead=(18.0, 99.0)), size, 18.0, 2)
+    assert leaked.again == pytest.approx(0.5, rel=0.1)
+
+
+def test_key_that_two_kinds_of_calls_use_has_the_units_of_both() -> None:
+    """A payout costs two units of the account and one of its own endpoint; what did not come after
+    the kill is counted apart.
+    """
+    visits = {
+        "charge": [(float(n), n + 0.1, 1 + n % 3) for n in range(40) if n not in (19, 20, 21)],
+        "payout": [(n + 0.5, n + 0.6, 2) for n in range(40)],
+    }
+    size = several.Size(account=5, endpoint=1)
+    account, endpoint = several.seen_keys(visits, size, killed_at=18.9)
+    assert (account.calls, account.peak) == (77, 5)
+    assert account.utilisation == pytest.approx(4 * 1.02 / 5, rel=0.1)
+    assert account.lost == pytest.approx(3 * (1 - 2 / 4.9), rel=0.1)
+    assert (endpoint.calls, endpoint.peak, endpoint.lost) == (40, 1, pytest.approx(0.0, abs=0.1))
+
+
+def test_table_of_the_limiter_marks_what_was_missed() -> None:
+    """A peak above the limit, a share below what is asked, a rate that did not come back."""
+    keys = (several.Key("a", 9, 100, 9, 0.99, 0.5), several.Key("b", 3, 50, 4, 0.5, 1.5))
+    places = several.Places(12, 12, 2, 30.0, 25.0, 15.0)
+    found = several.Several(keys, places, 1, {}, 0.0, 0.5)
+    rows = limiter.rows_of_several(found)
+    assert [enough for *_, enough in rows] == [
+        True, True, True, False, False, False, True, False,
+    ]  # fmt: skip
+    assert limiter.table(rows).row_count == len(rows)
+
+
+def test_table_of_the_road_marks_what_was_missed() -> None:
+    """Half of what pgbench reaches is asked for, and money may cost 15 %."""
+    numbers = dict.fromkeys(
+        ("steady_steps_per_s", "limited_steps_per_s", "none_steps_per_s", "money_steps_per_s",
+         "creations_per_s", "after_answer_p50_ms", "after_answer_p99_ms"), 1.0,
+    )  # fmt: skip
+    numbers |= {
+        "steps_per_s": 6000.0, "ceiling_per_s": 12_001.0, "money_costs_percent": 15.0,
+        "start_p50_ms": 9.9, "start_p99_ms": 50.0,
+    }  # fmt: skip
+    missed = [what for what, _, _, mark in report.rows(numbers) if mark]
+    assert missed == ["  steps/s as a share of it", "request -> handler called, p99 ms"]

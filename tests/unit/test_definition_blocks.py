@@ -3,6 +3,7 @@
 # ruff: noqa: DTZ001 - local times have no zone
 from __future__ import annotations
 
+import math
 from datetime import date, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -27,6 +28,7 @@ from orch8.engine.block import Chain
 from orch8.engine.duration import Duration
 from orch8.engine.outcome import Verdict
 from orch8.engine.timing import Delay, SendWindow
+from orch8.errors import DefinitionRejected
 from tests.support.documents import CHARGE, loaded, only, step
 
 THREE_DAYS = Duration(days=3)
@@ -198,6 +200,34 @@ def test_rate_limits_are_one_or_several() -> None:
         rate_limits=[{"key": "b", "max": 24, "window_seconds": 0.5}],
     )
     assert [(each.max, each.window) for each in block.rate_limits] == [(95, 1.0), (24, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("params", "seconds"),
+    [
+        ({"timeout_ms": 90_000}, 90.0),
+        ({"timeout_ms": "{{data.patience}}"}, math.inf),
+        ("{{data.request}}", math.inf),
+        ({}, None),
+    ],
+)
+def test_params_may_say_how_long_an_http_call_takes(params: Any, seconds: float | None) -> None:
+    """A template may say anything."""
+    assert step(handler="tool_call", params=params).call_timeout == seconds
+
+
+def test_step_has_at_most_sixteen_limits() -> None:
+    """`rate_limit_key` counts, too; what was published before is read all the same."""
+    many = [{"key": f"k{n}", "max": 1, "window_seconds": 1} for n in range(16)]
+    step = {"type": "step", "id": "a", "handler": "h", "rate_limits": many}
+    body = {"id": "t", "blocks": [{**step, "rate_limit_key": "k"}]}
+    with pytest.raises(DefinitionRejected) as refused:
+        load(body)
+    (problem,) = refused.value.errors
+    assert (problem.pointer, problem.code) == ("/blocks/0/rate_limits", "too_many_limits")
+    assert problem.message == 'block "a": a step has at most 16 limits, with rate_limit_key 17'
+    assert "too_many_limits" in {each.code for each in load(body, lenient=True).warnings}
+    assert load({"id": "t", "blocks": [step]}).warnings == ()
 
 
 def test_rate_limit_may_cost_more_than_one_and_bound_what_is_in_flight() -> None:

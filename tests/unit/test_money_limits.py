@@ -10,7 +10,7 @@ import pytest
 
 from orch8.errors import ConfigurationError
 from orch8.limits import Limit
-from orch8.money.limits import LIMITS, ProviderLimits, read_limits
+from orch8.money.limits import LIMITS, ProviderLimits, block_after, read_limits
 
 SOUND = {
     "name": "a", "title": "A", "account": "site", "checked": "2026-11-22", "source": "https://a/",
@@ -59,3 +59,23 @@ def test_limits_that_cannot_be_read_are_an_error(change: dict[str, object]) -> N
     assert read_limits(SOUND).limits[0].test is None
     with pytest.raises(ConfigurationError, match="limits of 'a'"):
         read_limits({**SOUND, **change})
+
+
+def test_provider_that_blocks_is_known_by_the_form_of_its_keys() -> None:
+    """Method takes no call of a tier for a minute after one too many; others say nothing of it."""
+    assert block_after("method:live:acme:payments") == 60.0
+    for key in ("method:live:acme", "method:live:acme:payments:x", "stripe:live:acct_1", "mine"):
+        assert block_after(key) == 0.0
+
+
+def test_every_provider_of_the_survey_has_its_numbers() -> None:
+    """Those that were missing for longest, too."""
+    found = {limit.key: limit for each in LIMITS.values() for limit in each.limits}
+    for key, most, window in (
+        ("tipalti:{mode}:{account}:write", 5, 60), ("tipalti:{mode}:{account}:poll", 1, 600),
+        ("routable:{mode}:{account}", 600, 60), ("treasury_prime:{mode}:{account}", 30, 1),
+        ("stripe:{mode}:{account}:invoices_day:{subscription}", 20, 86_400),
+    ):  # fmt: skip
+        allowed = found[key].live
+        assert allowed is not None
+        assert (allowed.max, allowed.window) == (most, window)
