@@ -32,14 +32,14 @@ _LIMITER: Final = "orch8-limiter"
     errors=(404,),
 )
 def ahead() -> Response:
-    """At most a hundred keys, those with a queue first; of one key, at most a hundred misses."""
+    """At most a hundred keys, the longest queue first; of one key, at most a hundred misses."""
     key = requests.query(_QUERY).get("key")
     here = surface()
     with here.office.begin() as tx:
         found = forecast(here.office, tx, tenant_id=caller().tenant, key=key, limiter=_limiter())
-    if key is not None and not found:
+    if key is not None and not found.keys:
         raise NotFound(f"rate limit {key!r}: nobody has stated one, and no step waits for it")
-    return answer({"items": [_shown(each) for each in found]})
+    return answer({"items": [_shown(each) for each in found.keys], "left_out": found.left_out})
 
 
 @blueprint.get("/rate-limits/presets")

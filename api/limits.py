@@ -13,10 +13,9 @@ from api.operations import operation
 from api.schemas.limits import LimitBody, LimitSchema, LimitsQuery, LimitsSchema
 from api.surface import surface
 from orch8.errors import NotFound, Problem, Unprocessable
-from orch8.limits import Limit
 from orch8.runtime import registry
 from orch8.runtime.office import read_limits
-from orch8.storage import fleet
+from orch8.storage import fleet, rate_limits
 from orch8.storage.transaction import Tx
 
 blueprint: Final = Blueprint("limits", __name__)
@@ -46,8 +45,10 @@ def list_all() -> Response:
     with surface().office.begin() as tx:
         if asked.get("state") == UNLIMITED:
             rows = fleet.unlimited(tx, tenant)
-            return answer({"items": [{**row._asdict(), **_NONE} for row in rows]})
-        return answer({"items": _stated(tx, tenant)})
+            items = [{**row._asdict(), **_NONE} for row in rows]
+            return answer({"items": items, "left_out": 0})
+        items, left_out = _stated(tx, tenant)
+        return answer({"items": items, "left_out": left_out})
 
 
 @blueprint.get("/rate-limits/<path:key>")
@@ -65,7 +66,7 @@ def read(key: str) -> Response:
 def put(key: str) -> Response:
     """It wins over what sequences state, within a second in every process."""
     body = requests.body(_LIMIT)
-    _check(key, body)
+    _check(body)
     tenant = caller().tenant or DEFAULT_TENANT
     with surface().office.begin() as tx:
         registry.put_limit(
@@ -74,6 +75,7 @@ def put(key: str) -> Response:
             tenant_id=tenant,
             maximum=body.get("max"),
             window=body.get("window_seconds"),
+            slack=body.get("slack_seconds"),
             max_in_flight=body.get("max_in_flight"),
             actor=requests.actor(),
         )
@@ -93,8 +95,8 @@ def delete(key: str) -> Response:
     return nothing()
 
 
-def _check(key: str, body: dict[str, Any]) -> None:
-    """Raises Unprocessable or InvalidArgument for what the limiter could not keep."""
+def _check(body: dict[str, Any]) -> None:
+    """Raises Unprocessable for a window that lacks a part."""
     if ("max" in body) != ("window_seconds" in body):
         missing = "window_seconds" if "max" in body else "max"
         hint = 'such as "max": 95, "window_seconds": 1'
@@ -102,18 +104,24 @@ def _check(key: str, body: dict[str, Any]) -> None:
             f"{missing} is missing: a window needs both max and window_seconds",
             errors=[Problem(f"/{missing}", "is missing", hint, "missing", shape=True)],
         )
-    window = body.get("window_seconds", 1.0)
-    Limit(key, body.get("max"), window, max_in_flight=body.get("max_in_flight"))
+    if "slack_seconds" in body and "max" not in body:
+        hint = "give max and window_seconds, too, or leave it out"
+        raise Unprocessable(
+            "slack_seconds belongs to a window, and none is given",
+            errors=[Problem("/slack_seconds", "has no window", hint, shape=True)],
+        )
 
 
-def _stated(tx: Tx, tenant: str | None) -> list[dict[str, Any]]:
-    """Every stated limit, with whether its window, or what it says of calls in flight, holds."""
-    rows = [row for row in fleet.rate_limits(tx) if tenant in (None, row.tenant_id)]
-    holding = read_limits(tx).stated
+def _stated(tx: Tx, tenant: str | None, key: str | None = None) -> tuple[list[dict[str, Any]], int]:
+    """Every stated limit, with whether its window, or what it says of calls in flight, holds; and
+    how many more there are.
+    """
+    rows = rate_limits.stated(tx, tenant, key)
+    holding = read_limits(tx, tenant, key).stated
     marked: set[tuple[str, str, str]] = set()
     shown = []
     # The operator's first: of two equal limits it is the one that holds.
-    for row in sorted(rows, key=lambda row: row.source != fleet.OPERATOR):
+    for row in sorted(rows, key=lambda row: row.source != rate_limits.OPERATOR):
         limit = holding[row.tenant_id, row.key]
         window = row.max is not None and (row.max, row.window_seconds) == (limit.max, limit.window)
         in_flight = row.max_in_flight is not None and row.max_in_flight == limit.max_in_flight
@@ -122,18 +130,22 @@ def _stated(tx: Tx, tenant: str | None) -> list[dict[str, Any]]:
             for part, holds in (("window", window), ("in flight", in_flight))
             if holds
         }
-        shown.append({**row._asdict(), "effective": bool(parts - marked)})
+        told = {name: value for name, value in row._asdict().items() if name != "total"}
+        shown.append({**told, "effective": bool(parts - marked)})
         marked |= parts
-    return sorted(shown, key=lambda each: (each["tenant_id"], each["key"], not each["effective"]))
+    shown.sort(key=lambda each: (each["tenant_id"], each["key"], not each["effective"]))
+    return shown, rows[0].total - len(rows) if rows else 0
 
 
 def _effective(tx: Tx, key: str) -> dict[str, Any]:
     tenant = caller().tenant or DEFAULT_TENANT
-    found = next((e for e in _stated(tx, tenant) if e["key"] == key and e["effective"]), None)
+    items, _ = _stated(tx, tenant, key)
+    found = next((each for each in items if each["effective"]), None)
     if found is None:
         raise NotFound(f"rate limit {key!r}: nobody has stated one")
-    limit = read_limits(tx).stated[tenant, key]
-    window = None if limit.max is None else limit.window
+    limit = read_limits(tx, tenant, key).stated[tenant, key]
+    windowed = limit.max is not None
     return {
-        **found, "max": limit.max, "window_seconds": window, "max_in_flight": limit.max_in_flight,
+        **found, "max": limit.max, "window_seconds": limit.window if windowed else None,
+        "slack_seconds": limit.slack, "max_in_flight": limit.max_in_flight,
     }  # fmt: skip

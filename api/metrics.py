@@ -19,7 +19,7 @@ from api.tallies import Tallies
 from orch8.errors import Orch8Error
 from orch8.runtime.forecast import MOST_KEYS, forecast
 from orch8.runtime.office import Office
-from orch8.storage import breakers, fleet, gauges
+from orch8.storage import breakers, fleet, gauges, queued
 from orch8.storage.breakers import Breaker
 from orch8.storage.transaction import Row
 
@@ -95,7 +95,7 @@ class Backlog(Collector):
         with self._office.database.begin() as tx:
             lanes = gauges.backlog(tx)
             live = sum(1 for row in fleet.fleet(tx) if row.alive)
-            queues, unlimited = gauges.waiting(tx), fleet.unlimited(tx, None, gauges.LANES)
+            queues, unlimited = queued.keys(tx), fleet.unlimited(tx, None, gauges.LANES)
             in_doubt, resolved = gauges.doubts(tx), gauges.resolutions(tx)
             people = gauges.needing_people(tx)
             open_breakers = breakers.opened(tx)
@@ -114,12 +114,26 @@ class Backlog(Collector):
         workers.add_metric((), live)
         waiting = GaugeMetricFamily(
             "orch8_rate_limit_waiting",
-            f"Steps that wait for a key, counted up to {gauges.MOST}.",
+            f"Steps that wait for a key, counted up to {queued.MOST_OF_KEY}; "
+            f"the {gauges.LANES} keys with the longest queues.",
             labels=("tenant", "key"),
         )
-        for row in queues:
+        for row in queues[: gauges.LANES]:
             waiting.add_metric((row.tenant_id, row.limit_key), row.waiting)
-        yield from (due, oldest, workers, waiting, _unlimited(unlimited), _open(open_breakers))
+        keys = GaugeMetricFamily(
+            "orch8_rate_limit_queues",
+            f"Keys that steps wait for, also those left out above; up to {queued.MOST_KEYS}.",
+        )
+        keys.add_metric((), len(queues))
+        yield from (
+            due,
+            oldest,
+            workers,
+            waiting,
+            keys,
+            _unlimited(unlimited),
+            _open(open_breakers),
+        )
         yield from self._ahead()
         yield from _doubts(in_doubt, resolved)
         yield from _people(people)
@@ -134,7 +148,8 @@ class Backlog(Collector):
         labels = ("tenant", "key")
         drain = GaugeMetricFamily(
             "orch8_rate_limit_drain_seconds",
-            f"Until the last step that waits for a key has its turn; at most {MOST_KEYS} keys.",
+            "Until the last step that waits for a key has its turn; "
+            f"the {MOST_KEYS} keys with the longest queues.",
             labels=labels,
         )
         late = GaugeMetricFamily(
@@ -143,7 +158,7 @@ class Backlog(Collector):
             "turn.",
             labels=labels,
         )
-        for each in found:
+        for each in found.keys:
             drain.add_metric((each.tenant_id, each.key), each.drain)
             late.add_metric((each.tenant_id, each.key), each.will_miss)
         yield from (drain, late)

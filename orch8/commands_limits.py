@@ -43,6 +43,8 @@ def limits(ctx: click.Context, api: Client, as_json: bool) -> None:
         whose = ("tenant",) if several else ()
         names = (*whose, "key", "limit", "used now", "waiting", "drains in", "will miss")
         _print(names, ((*(each["tenant_id"] for _ in whose), *_row(each)) for each in items))
+        if found.get("left_out"):
+            click.echo(f"and {found['left_out']} more; see one with `orch8 limits show KEY`")
 
 
 @limits.command()
@@ -63,19 +65,21 @@ def show(key: str, api: Client, as_json: bool) -> None:
 @click.argument("key")
 @click.option("--max", "most", type=click.IntRange(1), help="Calls in any window.")
 @click.option("--window", type=float, help="Seconds; 1 if it is left out.")
+@click.option("--slack", type=float, help="Seconds allowed from token to call; 0.02 if left out.")
 @click.option("--max-in-flight", type=click.IntRange(1), help="Calls at a time.")
 @_actor
 @over_api
 def set_(
-    key: str, most: int | None, window: float | None, max_in_flight: int | None,
-    api: Client, as_json: bool,
+    key: str, most: int | None, window: float | None, slack: float | None,
+    max_in_flight: int | None, api: Client, as_json: bool,
 ) -> None:  # fmt: skip
     """Set the limit of a key: it wins over what sequences say, in every worker within a second."""
-    if most is None and (window is not None or max_in_flight is None):
+    if most is None and (window is not None or slack is not None or max_in_flight is None):
         raise InvalidArgument("say how many: --max 95 --window 1, or --max-in-flight 30")
     asked = {
         "max": most,
         "window_seconds": None if most is None else window or 1.0,
+        "slack_seconds": slack,
         "max_in_flight": max_in_flight,
     }
     done = _put(api, key, asked)

@@ -22,6 +22,8 @@ def tick_once() -> None:
     """Due lanes are woken, lost claims taken back, events delivered, queues told of their tasks,
     tokens renewed.
     """
-    tick(process.office(), wake)
-    for courier in process.couriers():
-        courier.go()
+    try:
+        tick(process.office(), wake)
+    finally:  # they have threads of their own
+        for courier in process.couriers():
+            courier.go()

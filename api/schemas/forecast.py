@@ -66,6 +66,9 @@ class ForecastsSchema(Shown):
     """The forecasts of keys that steps wait for, then of those for which a limit is stated."""
 
     items = fields.List(fields.Nested(ForecastSchema), required=True)
+    left_out = fields.Integer(
+        required=True, metadata={"description": "How many more keys there are, counted to 10,000"}
+    )
 
 
 class AllowedSchema(Shown):

@@ -14,6 +14,7 @@ class LimitBody(Body):
 
     max = described(Whole(least=1, most=1_000_000), "Calls in any window", 95)
     window_seconds = described(Positive(), "Length of the window", 1)
+    slack_seconds = described(Positive(), "Allowed from token to call; 0.02 unless given", 0.02)
     max_in_flight = described(Whole(least=1, most=MOST_IN_FLIGHT), "Calls at a time", 30)
 
 
@@ -54,3 +55,6 @@ class LimitsSchema(Shown):
     """Every stated limit, or every key without one."""
 
     items = fields.List(fields.Nested(LimitSchema), required=True)
+    left_out = fields.Integer(
+        required=True, metadata={"description": "How many more are stated than are listed"}
+    )

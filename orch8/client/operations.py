@@ -61,13 +61,15 @@ class RateLimits:
         most: int | None = None,
         *,
         window: float = 1.0,
+        slack: float | None = None,
         max_in_flight: int | None = None,
     ) -> Limit:
         """At most so many calls in any ``window`` seconds, or at a time; in every worker within a
-        second, and over what sequences say.
+        second, and over what sequences say. ``slack`` seconds are allowed from token to call.
         """
         asked = {
             "max": most, "window_seconds": None if most is None else window,
+            "slack_seconds": slack,
             "max_in_flight": max_in_flight,
         }  # fmt: skip
         body = {name: value for name, value in asked.items() if value is not None}

@@ -212,9 +212,11 @@ def _unlimited(node: Node, limited: set[str], stated: Collection[str], findings:
 
 
 def _has_limit(key: str, stated: Collection[str]) -> bool:
-    """Whether a key, or one that its template may come to, is among those that are stated."""
+    """Whether a key, or one that its template may come to, is among those that are stated. Each
+    place of a template stands for one part of a key, as colons part it.
+    """
     parts = _TEMPLATE.split(key)
-    wanted = re.compile(".+".join(map(re.escape, parts)))
+    wanted = re.compile("[^:]+".join(map(re.escape, parts)))
     return any(wanted.fullmatch(each) for each in stated)
 
 

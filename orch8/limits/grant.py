@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from orch8.errors import InvalidArgument
 
@@ -21,6 +22,9 @@ MOST_ROOM = 1000  # calls in flight that a bound which nobody states grows to; a
 LONG_WINDOW = 60.0  # seconds; above this a lost history is rebuilt instead of waited for
 PARTS = 8  # of a window, as in state.lua
 UNEVEN = 1.25  # times the pace is how fast the calls of a part may come, to catch up
+_LISTED = (
+    "key", "max", "window", "slack", "weight", "max_in_flight", "lease", "holder", "even", "calm",
+)  # fmt: skip
 
 
 class Refusal(StrEnum):
@@ -74,6 +78,18 @@ class Limit:
         self._check("calm", self.calm, 0, MAX_SLACK)
         self._check("weight", self.weight, 1, MAX_WEIGHT)
         self._check("lease", self.lease, 0.001, MAX_LEASE)
+
+    def to_json(self) -> dict[str, Any]:
+        """The limit by the names of its fields, for a process of any version to read."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def of_json(cls, told: Mapping[str, Any] | Sequence[Any]) -> Limit:
+        """The limit that ``to_json`` told, in whatever version: what is not known here is left out.
+        Up to migration 0041 limits were told as lists.
+        """
+        named = told if isinstance(told, Mapping) else dict(zip(_LISTED, told, strict=False))
+        return cls(**{name: named[name] for name in cls.__slots__ if name in named})
 
     @property
     def pace(self) -> float:

@@ -12,19 +12,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import structlog
+
+from orch8.errors import Unavailable
 from orch8.limits import Limit
 from orch8.runtime.lanes import AGE, AGES, Asking, allot, reserve
 from orch8.runtime.office import Office
-from orch8.runtime.preparing import Limits
 from orch8.storage import queues
+from orch8.storage.queues import Key
 from orch8.storage.transaction import Row, Tx
 
 HORIZON = 2.0  # seconds of work that is admitted ahead
 # A little more than there are tokens for, so that none is left over: whoever comes too early waits
 # a moment at the gate of its pump.
 AHEAD_OF_PACE = 1.05
-MAX_KEYS = 200
+PAGES = 4  # of keys in one look
+FURTHEST = 60.0  # seconds: the horizon where so many keys have a queue that a round takes long
 MAX_AHEAD = 2000
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +47,70 @@ class Line:
     free_at: datetime | None = None
 
 
-def admit_waiting(office: Office, tx: Tx) -> frozenset[tuple[str, str]]:
-    """Every key that steps wait for has HORIZON seconds of them admitted; which keys those are.
+def admit_waiting(office: Office) -> frozenset[Key] | None:
+    """The next PAGES pages of the keys that steps wait for (``Rounds``) have some seconds of them
+    admitted; all such keys as far as they are known, None before they were looked at once.
 
-    Several processes may do this at once: one at a time looks after a key.
+    Several processes may do this at once: one at a time looks after a key. A key that cannot be
+    looked after is logged, and keeps nobody from the others.
     """
+    for _ in range(PAGES):
+        found: list[Key] = []
+        try:
+            with office.begin() as tx:
+                found = office.rounds.next(tx)
+                _admit(office, tx, found)
+        except Unavailable:  # the next look begins behind this page
+            raise
+        except Exception:
+            log.exception("admission.broke", keys=len(found))
+            for at in found:
+                _admit_alone(office, at)
+        if office.rounds.over:
+            break
+    return office.rounds.known
+
+
+def _admit_alone(office: Office, at: Key) -> None:
+    try:
+        with office.begin() as tx:
+            _admit(office, tx, [at])
+    except Unavailable:
+        raise
+    except Exception:
+        log.exception("admission.broke_alone", tenant=at[0], key=at[1])
+
+
+def _admit(office: Office, tx: Tx, keys: Sequence[Key]) -> None:
+    if not keys:
+        return
+    # Nobody looks after a key again before the round is over.
+    horizon = min(max(HORIZON, 2 * office.rounds.took), FURTHEST)
     limits = office.limits(tx)
-    found = frozenset((row.tenant_id, row.limit_key) for row in queues.keys(tx, MAX_KEYS))
-    for tenant_id, key in sorted(found):
-        if queues.look_after(tx, tenant_id, key):
-            _admit(tx, tenant_id, key, limits)
-    return found
+    lines: dict[Key, list[Row]] = {}
+    for row in queues.lines(tx, queues.look_after(tx, keys), age=AGE, ages=AGES):
+        lines.setdefault((row.tenant_id, row.limit_key), []).append(row)
+    plans = {}
+    for at, rows in lines.items():
+        try:
+            plan = _plan(limits.stated.get(at), rows, horizon)
+        except Exception:
+            log.exception("admission.broke_alone", tenant=at[0], key=at[1])
+        else:
+            plans.update({(*at, lane): moments for lane, moments in plan.items()})
+    queues.admit(tx, plans)
 
 
-def _admit(tx: Tx, tenant_id: str, key: str, limits: Limits) -> None:
-    rows = queues.lines(tx, tenant_id, key, age=AGE, ages=AGES)
+def _plan(stated: Limit | None, rows: Sequence[Row], horizon: float) -> dict[str, list[datetime]]:
     first = next((row for row in rows if row.deferred_under), None)
-    refused = None if first is None else Limit(*first.deferred_under)
-    limit = in_force(limits.stated.get((tenant_id, key)), refused, since(first))
+    refused = None if first is None else Limit.of_json(first.deferred_under)
+    limit = in_force(stated, refused, since(first))
     unchanged = limit is None or (refused is not None and limit.pace == refused.pace)
     lines = [
         Line(row.lane, row.waiting, row.admitted, row.last, row.free_at if unchanged else None)
         for row in rows
     ]
-    for lane, plan in slots(limit, lines, rows[0].now).items() if rows else ():
-        queues.admit(tx, tenant_id, key, lane, plan)
+    return slots(limit, lines, rows[0].now, horizon)
 
 
 def since(row: Row | None) -> float:
@@ -106,18 +151,20 @@ def _room(refused: Limit, bound: int, since: float) -> Limit:
     return replace(refused, max=now * refused.weight, max_in_flight=bound)
 
 
-def slots(limit: Limit | None, lines: Sequence[Line], now: datetime) -> dict[str, list[datetime]]:
+def slots(
+    limit: Limit | None, lines: Sequence[Line], now: datetime, horizon: float = HORIZON
+) -> dict[str, list[datetime]]:
     """When the next steps of each line become due: evenly, all lines together at the key's pace,
-    each behind those admitted already, up to the horizon. Without a limit all at once.
+    each behind those admitted already, up to the horizon (seconds). Without a limit all at once.
 
     A line that is told to come back after the horizon is left alone: whoever is admitted now would
     be refused. A lane without its reserve of the horizon gets it, whatever others have by now.
     """
     if limit is None:
         return {line.lane: [now] * min(sum(line.waiting), MAX_AHEAD) for line in lines}
-    ahead = now + timedelta(seconds=HORIZON)
+    ahead = now + timedelta(seconds=horizon)
     pace = AHEAD_OF_PACE * limit.pace / limit.weight
-    width = min(max(int(pace * HORIZON), 1), MAX_AHEAD)
+    width = min(max(int(pace * horizon), 1), MAX_AHEAD)
     asking = [
         Asking(line.lane, line.waiting, line.admitted)
         for line in lines

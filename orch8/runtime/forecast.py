@@ -6,7 +6,7 @@ in line does, and that the lanes share the pace as they do now (runtime/drain.py
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
@@ -77,6 +77,14 @@ class Forecast:
     misses: tuple[Miss, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """The forecasts of the keys that were asked for, and how many keys were ``left_out``."""
+
+    keys: Sequence[Forecast]
+    left_out: int
+
+
 def forecast(
     office: Office,
     tx: Tx,
@@ -85,16 +93,16 @@ def forecast(
     key: str | None = None,
     limiter: Limiter | None = None,
     idle: bool = True,
-) -> list[Forecast]:
-    """The forecast of one key, or of at most MOST_KEYS: those that steps wait for, then, if
-    ``idle``, those for which a limit is stated.
+) -> Outlook:
+    """The forecast of one key, or of at most MOST_KEYS: those that steps wait for, the longest
+    queue first, then, if ``idle``, those for which a limit is stated.
     """
-    limits = read_limits(tx).stated
-    stated = sorted(at for at in limits if tenant_id in (None, at[0]) and key in (None, at[1]))
-    waited = [(row.tenant_id, row.limit_key) for row in queued.keys(tx, tenant_id, key, MOST_KEYS)]
-    found = [*waited, *(at for at in stated if at not in waited)] if idle else waited
+    limits = read_limits(tx, tenant_id, key).stated
+    waited = {(row.tenant_id, row.limit_key): None for row in queued.keys(tx, tenant_id, key)}
+    found = list(waited | dict.fromkeys(sorted(limits))) if idle else list(waited)
     eyes, depth = _Eyes(limiter), MANY_KEYS if key is None else ONE_KEY
-    return [_of_key(office, tx, at, limits.get(at), eyes, depth) for at in found[:MOST_KEYS]]
+    told = [_of_key(office, tx, at, limits.get(at), eyes, depth) for at in found[:MOST_KEYS]]
+    return Outlook(told, len(found) - len(told))
 
 
 class _Eyes:
@@ -126,7 +134,7 @@ def _of_key(
             waiting={}, paused=0, drain=0.0, drains_at=None, will_miss=0, misses=(),
         )  # fmt: skip
     state = queues.queue_state(tx, tenant_id, key)
-    refused = Limit(*state.deferred_under) if state.deferred_under else None
+    refused = Limit.of_json(state.deferred_under) if state.deferred_under else None
     shown = stated or _own(refused)
     usage = eyes.usage(tenant_id, shown)
     limit, now = in_force(stated, refused, since(state)), state.now

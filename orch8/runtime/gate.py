@@ -26,7 +26,7 @@ from orch8.limits.grant import MAX_LEASE, MOST_ROOM
 from orch8.money.limits import block_after
 from orch8.runtime.keeping import Keeping
 from orch8.runtime.newcomers import Newcomers
-from orch8.runtime.preparing import Task
+from orch8.runtime.preparing import Limits, Task
 from orch8.runtime.settle import Deferral, Item, Stuck
 
 log = structlog.get_logger(__name__)
@@ -54,6 +54,9 @@ class Records(Protocol):
         self, tenant_id: str, limit: Limit, waiting: Sequence[UUID]
     ) -> tuple[list[float], list[str]]:
         """The ages of used units in seconds, and the holders of leases that may be in flight."""
+
+    def limits(self) -> Limits:
+        """The stated limits as they are now."""
 
     def live(self) -> int | None:
         """How many worker processes there are; None if that is not known."""
@@ -93,11 +96,14 @@ class Gate:
         """
         now = time.monotonic()
         ready: list[tuple[Task, float]] = []
-        while self._held and self._held[0][0] <= now:
-            _, _, task, since = heapq.heappop(self._held)
-            ready.append((task, since))
         granted: list[tuple[Task, Grant]] = []
         back: list[Item] = []
+        while self._held and self._held[0][0] <= now:
+            _, _, task, since = heapq.heappop(self._held)
+            if self._outdated(task):
+                back.append(Item(task, Deferral()))  # it is claimed again under what holds now
+            else:
+                ready.append((task, since))
         for task in tasks:
             joins = self._newcomers.arrive(task)
             if joins is None:
@@ -221,6 +227,17 @@ class Gate:
             self._flying[at] -= 1
             if self._flying[at] <= 0:
                 del self._flying[at]
+
+    def _outdated(self, task: Task) -> bool:
+        """Whether other limits are stated for the call's keys than when it was claimed."""
+        before, now = task.under, self._records.limits()
+        if before is None or before is now:
+            return False
+        task.under, tenant_id = now, task.row.tenant_id
+        keys = {*(limit.key for limit in task.limits), *task.unlimited}
+        return any(
+            before.stated.get((tenant_id, k)) != now.stated.get((tenant_id, k)) for k in keys
+        )
 
     # -- asking ----------------------------------------------------------------------------------
     def _ask(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from uuid import UUID
 
 from orch8.config import Settings
@@ -22,18 +23,19 @@ from orch8.runtime.meter import Meter
 from orch8.runtime.notices import receivers
 from orch8.runtime.preparing import Limits
 from orch8.runtime.queues import Queues
+from orch8.runtime.rounds import Rounds
 from orch8.runtime.routes import Routes
 from orch8.runtime.run import Claimer, Run
 from orch8.runtime.surroundings import Surroundings
 from orch8.runtime.sweep import Sweep
 from orch8.runtime.turns import weights
-from orch8.storage import fleet
+from orch8.storage import rate_limits
 from orch8.storage.cipher import Cipher
 from orch8.storage.ids import uuid7
 from orch8.storage.rows import InstanceRow, Moment
 from orch8.storage.transaction import Database, Row, Tx
 
-LIMITS_REFRESH = 1.0  # seconds: how soon an edited limit holds in every process
+LIMITS_REFRESH = 0.5  # seconds: an edited limit holds in every process within twice that
 
 
 class Office:
@@ -55,7 +57,7 @@ class Office:
             self.cipher, self.queues, self.breakers,
         )  # fmt: skip
         self.ahead, self.sweep, self.meter = Ahead(), Sweep(), Meter()
-        self.low_water = LowWater()
+        self.low_water, self.rounds = LowWater(), Rounds()
         self._limits = Limits()
         self._limits_read_at = float("-inf")
 
@@ -93,42 +95,47 @@ class Office:
 
     def limits(self, tx: Tx) -> Limits:
         """The stated limits, at most LIMITS_REFRESH seconds old: an operator's wins over the inline
-        ones, of which the smallest rate does.
+        ones, of which the smallest rate does. Another object only if they may have changed.
         """
-        if time.monotonic() - self._limits_read_at > LIMITS_REFRESH:
-            self._limits = read_limits(tx)
+        if self._limits_are_old:
+            changed_by = rate_limits.changed_by(tx)  # before the limits: what comes later differs
+            if changed_by != self._limits.changed_by:
+                self._limits = replace(read_limits(tx), changed_by=changed_by)
             self._limits_read_at = time.monotonic()
         return self._limits
+
+    def limits_now(self) -> Limits:
+        """As ``limits``, with a transaction only if they have to be read."""
+        if self._limits_are_old:
+            with self.begin() as tx:
+                return self.limits(tx)
+        return self._limits
+
+    def limits_before(self) -> Limits:
+        """As they were read last; that they could not be read again is known for a while."""
+        self._limits_read_at = time.monotonic()
+        return self._limits
+
+    @property
+    def _limits_are_old(self) -> bool:
+        return time.monotonic() - self._limits_read_at >= LIMITS_REFRESH
 
     def close(self) -> None:
         """The process no longer holds connections."""
         self.database.close()
 
 
-def read_limits(tx: Tx) -> Limits:
-    """Every stated limit, one for each tenant and key: of its window and of what is in flight, each
-    time the operator's, else the smallest.
-    """
-    rows: dict[tuple[str, str], list[Row]] = {}
-    for row in fleet.rate_limits(tx):
-        rows.setdefault((row.tenant_id, row.key), []).append(row)
-    return Limits({at: _in_force(stated) for at, stated in rows.items()})
+def read_limits(tx: Tx, tenant_id: str | None = None, key: str | None = None) -> Limits:
+    """What holds for every key that a limit is stated for, of one tenant or one key if asked."""
+    rows = rate_limits.in_force(tx, tenant_id, key)
+    return Limits({(row.tenant_id, row.key): _limit(row) for row in rows})
 
 
-def _in_force(stated: list[Row]) -> Limit:
-    def first(holds: Callable[[Row], bool], size: Callable[[Row], float]) -> Row | None:
-        found = [row for row in stated if holds(row)]
-        own = [row for row in found if row.source == fleet.OPERATOR]
-        return min(own or found, key=size, default=None)
-
-    window = first(lambda row: row.max is not None, lambda row: row.max / row.window_seconds)
-    room = first(lambda row: row.max_in_flight is not None, lambda row: row.max_in_flight)
-    in_flight = None if room is None else room.max_in_flight
-    key = stated[0].key
-    if window is None:
-        return Limit(key, None, max_in_flight=in_flight)
+def _limit(row: Row) -> Limit:
+    if row.max is None:
+        return Limit(row.key, None, max_in_flight=row.max_in_flight)
     return Limit(
-        key, window.max, window.window_seconds, window.slack_seconds, max_in_flight=in_flight
+        row.key, row.max, row.window_seconds, row.slack_seconds, max_in_flight=row.max_in_flight
     )
 
 

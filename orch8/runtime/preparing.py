@@ -55,6 +55,7 @@ class Task:
     timeout: float = 30.0
     limits: tuple[Limit, ...] = ()
     unlimited: tuple[str, ...] = ()  # keys that nobody states a limit for
+    under: Limits | None = None  # what was stated when these were named
     park: str | None = None  # why this must not be sent, but looked at by a person
     too_late: bool = False  # the key of an attempt in doubt may be forgotten by now
     answer: Answer | None = (
@@ -89,6 +90,7 @@ class Limits:
     """The limits in force, by tenant and key: the operator's, else the smallest published one."""
 
     stated: dict[tuple[str, str], Limit] = field(default_factory=dict)
+    changed_by: int = -1  # what stated them as they are: storage/rate_limits.py
 
     def of(
         self,
@@ -150,7 +152,7 @@ def prepare(run: Run, row: StepRow, limits: Limits, *, calls: bool = False) -> T
         _note_uses(row, keys)
     return Task(
         row, route, request, body, timeout, keys,
-        unlimited=tuple(key for key, limit in named.items() if limit is None),
+        unlimited=tuple(key for key, limit in named.items() if limit is None), under=limits,
         key_header=_key_header(block, route),
         provider=block.provider, outcome_map=block.outcome_map, on_fence=block.on_fence,
         references=block.references,

@@ -10,10 +10,11 @@ from orch8.blocks.step import Step
 from orch8.definition import Sequence, load
 from orch8.errors import AlreadyExists, Forbidden, Problem
 from orch8.limits import Limit
+from orch8.runtime import registry
 from orch8.runtime.library import Published
-from orch8.runtime.office import Office, read_limits
+from orch8.runtime.office import Office
 from orch8.runtime.preparing import handler_key
-from orch8.storage import fleet, sequences
+from orch8.storage import rate_limits, sequences
 from orch8.storage.changes import Changes, write
 from orch8.storage.ids import uuid7
 from orch8.storage.rows import AuditEntry
@@ -67,12 +68,9 @@ def publish(
             "another body; versions never change, so raise the version or leave it out"
         )
     published = office.library.keep(row)
-    for limit in inline_limits(sequence):
-        window = None if limit.max is None else limit.window
-        fleet.put_rate_limit(
-            tx, tenant, limit.key, str(row.id),
-            maximum=limit.max, window=window, max_in_flight=limit.max_in_flight,
-        )  # fmt: skip
+    rate_limits.put(
+        tx, tenant, str(row.id), [registry.stated(limit) for limit in inline_limits(sequence)]
+    )
     entry = AuditEntry(
         tenant, actor, "sequence.published", "success", sequence_id=row.id, request_id=request_id,
         body={"name": row.name, "version": row.version, "sha256": bytes(row.sha256).hex()},
@@ -110,7 +108,7 @@ def _limited(tx: Tx, tenant_id: str | None, body: Any) -> set[str]:
     """The keys of the publisher's tenant that somebody states a limit for already."""
     told = body.get("tenant_id") or body.get("tenant") if isinstance(body, dict) else None
     tenant = tenant_id or told or "default"
-    return {key for owner, key in read_limits(tx).stated if owner == tenant}
+    return {row.key for row in rate_limits.in_force(tx, tenant)}
 
 
 def _tenant(sequence: Sequence, tenant_id: str | None) -> str:

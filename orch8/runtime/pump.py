@@ -16,7 +16,7 @@ from uuid import UUID
 import structlog
 
 from orch8.engine.outcome import Answer
-from orch8.errors import Orch8Error, Unavailable
+from orch8.errors import Unavailable
 from orch8.limits import Doorbell, Grant, Limiter
 from orch8.runtime import strays
 from orch8.runtime.admission import admit_waiting
@@ -314,14 +314,13 @@ class Pump:
         if time.monotonic() < self._admit_at:
             return
         try:
-            with self._office.begin() as tx:
-                waiting = admit_waiting(self._office, tx)
-        except Orch8Error as problem:
+            waiting = admit_waiting(self._office)
+        except Unavailable as problem:
             log.warning("admission.failed", error=problem.detail)
-            self._admit_at = time.monotonic() + ADMIT
-        else:
+            waiting = None
+        if waiting is not None:
             self._gate.stand(waiting)
-            self._admit_at = time.monotonic() + ADMIT if waiting else float("inf")
+        self._admit_at = float("inf") if waiting == frozenset() else time.monotonic() + ADMIT
 
     def _until_next(self) -> float | None:
         """Seconds until a step is due or a queue is looked after; None if neither is near."""

@@ -9,10 +9,11 @@ from orch8.blocks.step import Effect
 from orch8.errors import InvalidArgument, NotFound, Problem
 from orch8.handlers import ssrf
 from orch8.handlers.registry import HANDLERS
+from orch8.limits.grant import DEFAULT_SLACK, Limit
 from orch8.runtime.library import Published
 from orch8.runtime.office import Office
 from orch8.runtime.routes import pull_lane
-from orch8.storage import fleet, pulls, sequences
+from orch8.storage import fleet, pulls, rate_limits, sequences
 from orch8.storage.changes import Changes, write
 from orch8.storage.rows import AuditEntry
 from orch8.storage.transaction import Row, Tx
@@ -56,25 +57,35 @@ def delete_handler(office: Office, tx: Tx, name: str, *, tenant_id: str, actor: 
 
 def put_limit(
     tx: Tx, key: str, *, tenant_id: str, maximum: int | None = None, window: float | None = None,
-    max_in_flight: int | None = None, actor: str,
+    slack: float | None = None, max_in_flight: int | None = None, actor: str,
 ) -> None:  # fmt: skip
-    """From now on no more than ``maximum`` calls in any ``window`` seconds share the key, and no
-    more than ``max_in_flight`` at a time, whatever sequences say; None leaves that to them. Known
-    to every worker within a second.
+    """From now on no more than ``maximum`` calls in any ``window`` seconds share the key, ``slack``
+    seconds being allowed for the road, and no more than ``max_in_flight`` at a time, whatever
+    sequences say; None leaves that to them. Known to every worker within a second. Raises Conflict
+    when the tenant has too many keys.
     """
-    fleet.put_rate_limit(
-        tx, tenant_id, key, fleet.OPERATOR,
-        maximum=maximum, window=window, max_in_flight=max_in_flight,
+    limit = Limit(
+        key, maximum, window or 1.0, DEFAULT_SLACK if slack is None else slack,
+        max_in_flight=max_in_flight,
     )  # fmt: skip
+    told = stated(limit)
+    rate_limits.put(tx, tenant_id, rate_limits.OPERATOR, [told])
     body = {
-        "key": key, "max": maximum, "window_seconds": window, "max_in_flight": max_in_flight,
+        "key": key, "max": told.maximum, "window_seconds": told.window,
+        "slack_seconds": told.slack, "max_in_flight": told.max_in_flight,
     }  # fmt: skip
     _note(tx, tenant_id, actor, "limit.changed", body)
 
 
+def stated(limit: Limit) -> rate_limits.Stated:
+    """The limit as it is written down."""
+    window = None if limit.max is None else limit.window
+    return rate_limits.Stated(limit.key, limit.max, window, limit.slack, limit.max_in_flight)
+
+
 def delete_limit(tx: Tx, key: str, *, tenant_id: str, actor: str) -> None:
     """The key is limited by what sequences say again."""
-    if not fleet.delete_rate_limit(tx, tenant_id, key):
+    if not rate_limits.delete(tx, tenant_id, key):
         raise NotFound(f"rate limit {key!r}")
     _note(tx, tenant_id, actor, "limit.removed", {"key": key})
 

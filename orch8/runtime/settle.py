@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -268,8 +268,10 @@ def _give_back(run: Run, row: StepRow, came: Deferral) -> None:
     row.deferrals += 1
     row.limit_key, row.queued_at = came.limit.key, row.queued_at or run.now
     free_at = run.now + timedelta(seconds=came.after * run.moment.rate)
-    stated = list(astuple(came.limit))
-    row.progress = {**(row.progress or {}), "limit": stated, "free_at": free_at.isoformat()}
+    # "limit" is what earlier versions wrote there; they could not read what is written now.
+    noted = {name: value for name, value in (row.progress or {}).items() if name != "limit"}
+    told = {"deferred_under": came.limit.to_json(), "free_at": free_at.isoformat()}
+    row.progress = {**noted, **told}
     if row.held_due_at is None:
         row.due_at = None  # the key's queue says when
     if row.deferrals == 1:

@@ -11,7 +11,7 @@ import structlog
 from orch8.errors import Orch8Error
 from orch8.limits import Limit
 from orch8.runtime.office import Office
-from orch8.runtime.preparing import holder
+from orch8.runtime.preparing import Limits, holder
 from orch8.storage import audit, fleet
 
 log = structlog.get_logger(__name__)
@@ -43,6 +43,16 @@ class Standing:
                 made = audit.call_ages(tx, tenant_id, limit.key, window, limit.max)
         units = sum(row.units for row in flying)
         return [0.0] * units + made, [holder(row.id, row.epoch) for row in flying]
+
+    def limits(self) -> Limits:
+        """The stated limits, as fresh as they are for steps that are claimed now; those of before
+        while the database does not answer.
+        """
+        try:
+            return self._office.limits_now()
+        except Orch8Error as problem:
+            log.warning("limits.unknown", error=problem.detail)
+            return self._office.limits_before()
 
     def live(self) -> int | None:
         """How many worker processes are alive; None if that is not known."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 import structlog
@@ -22,7 +22,7 @@ from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
 from orch8.runtime.run import JANITOR
 from orch8.runtime.settle import Expired, Item, Lost, settle
-from orch8.storage import fleet, places, steps
+from orch8.storage import fleet, instances, places, steps
 from orch8.storage.rows import StepRow
 from orch8.storage.transaction import Tx
 
@@ -32,6 +32,7 @@ LANES: Final = (*lanes.LANES, JANITOR)
 MESSAGE_IDS: Final = 64  # step ids that a wake-up shows to whoever watches the broker
 LOST_PER_PASS: Final = 20  # worker processes
 CLAIMS_PER_PASS: Final = 500
+T = TypeVar("T")
 Wake = Callable[[str, str, Sequence[UUID]], None]  # lane, reason, some of the due steps
 
 
@@ -42,25 +43,28 @@ class Ticked:
     woken: int
     taken_back: int
     silent: int
+    failed: tuple[str, ...] = ()  # parts
 
 
 def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
     """Each lane with due work has wake-ups under way, at most two for each live worker; claims of
     lost workers and silent pull workers are taken back; steps that take too long are told of;
     rate-limit queues are admitted, lines for places served; schedules that are due have fired; now
-    and then the months to come get their partitions, and what was kept for long enough goes.
+    and then the months to come get their partitions, and what was kept for long enough goes. A
+    part that fails keeps nobody from the others.
     """
     began = time.perf_counter()
-    taken_back = take_back_lost(office)
-    silent = take_back_silent(office)
-    alarms.ring(office)
-    with office.begin() as tx:
-        admit_waiting(office, tx)
-    with office.begin() as tx:
-        places.serve(tx)
-    fire_due(office)
-    office.ahead.look(office.begin)
-    office.sweep.look(office.begin)
+    parts = _Parts(office)
+    taken_back = parts.do("lost_workers", lambda: take_back_lost(office)) or 0
+    silent = parts.do("silent_pulls", lambda: take_back_silent(office)) or 0
+    parts.do("alarms", lambda: alarms.ring(office))
+    parts.do("admission", lambda: admit_waiting(office))
+    parts.do("places", lambda: _serve_places(office))
+    parts.do("schedules", lambda: fire_due(office))
+    parts.do("months", lambda: office.ahead.look(office.begin))
+    parts.do("retention", lambda: office.sweep.look(office.begin))
+    if parts.failed:
+        log.error("tick.incomplete", failed=parts.failed)
     with office.begin() as tx:
         due = {lane: _due(office, tx, lane) for lane in LANES}
         live = sum(1 for row in fleet.fleet(tx) if row.alive) if workers is None else workers
@@ -71,7 +75,33 @@ def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
             woken += 1
     office.meter.ticked(time.perf_counter() - began)
     office.meter.write(office.begin)
-    return Ticked(woken, taken_back, silent)
+    return Ticked(woken, taken_back, silent, tuple(parts.failed))
+
+
+class _Parts:
+    """Carries out the parts of a tick. What one runs into is logged and keeps nobody from the
+    others, unless the database is away.
+    """
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+        self.failed: list[str] = []
+
+    def do(self, name: str, part: Callable[[], T]) -> T | None:
+        """What the part comes to; None if it failed. Raises Unavailable if all would."""
+        try:
+            return part()
+        except Exception:
+            log.exception("tick.part_failed", part=name)
+            self.failed.append(name)
+        with self._office.begin() as tx:  # is it only this part?
+            instances.now(tx)
+        return None
+
+
+def _serve_places(office: Office) -> None:
+    with office.begin() as tx:
+        places.serve(tx)
 
 
 def _due(office: Office, tx: Tx, lane: str) -> list[UUID]:

@@ -1,4 +1,4 @@
-"""Processes and their leases; handlers' addresses; pull workers; configured rate limits."""
+"""Processes and their leases; handlers' addresses; pull workers; keys without a limit."""
 
 from __future__ import annotations
 
@@ -166,43 +166,6 @@ def live_pull_workers(tx: Tx, tenant_id: str, seconds: float, limit: int = 1000)
 
 
 # -- rate limits ---------------------------------------------------------------------------------
-OPERATOR = "operator"
-
-
-def put_rate_limit(
-    tx: Tx, tenant_id: str, key: str, source: str, *,
-    maximum: int | None, window: float | None, max_in_flight: int | None = None,
-) -> None:  # fmt: skip
-    """The limit of a key, as this source states it: a window, calls in flight, or both."""
-    sql = """INSERT INTO rate_limits (tenant_id, key, source, max, window_seconds, max_in_flight)
-             VALUES (%(tenant)s, %(key)s, %(source)s, %(max)s, %(window)s, %(in_flight)s)
-             ON CONFLICT (tenant_id, key, source) DO UPDATE SET max = excluded.max,
-                 window_seconds = excluded.window_seconds, max_in_flight = excluded.max_in_flight,
-                 updated_at = clock_timestamp()"""
-    params = {
-        "tenant": tenant_id, "key": key, "source": source, "max": maximum, "window": window,
-        "in_flight": max_in_flight,
-    }  # fmt: skip
-    tx.run(sql, params)
-
-
-def delete_rate_limit(tx: Tx, tenant_id: str, key: str) -> bool:
-    """The operator's limit of a key is gone, the inline ones hold again; whether there was one."""
-    sql = """DELETE FROM rate_limits
-             WHERE tenant_id = %(tenant)s AND key = %(key)s AND source = 'operator'"""
-    return tx.run(sql, {"tenant": tenant_id, "key": key}) == 1
-
-
-def rate_limits(tx: Tx, limit: int = 10_000) -> list[Row]:
-    """Every stated limit: an operator's, or an inline one of a version that is not deprecated."""
-    sql = """SELECT l.tenant_id, l.key, l.source, l.max, l.window_seconds, l.slack_seconds,
-                 l.max_in_flight
-             FROM rate_limits l WHERE l.source = 'operator' OR EXISTS (
-                 SELECT FROM sequences q WHERE q.id::text = l.source AND NOT q.deprecated)
-             ORDER BY l.tenant_id, l.key, l.source LIMIT %(limit)s"""
-    return tx.rows(sql, {"limit": limit})
-
-
 UNLIMITED_KEPT = 1000  # keys of a tenant
 UNLIMITED_DAYS = 7
 

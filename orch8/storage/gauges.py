@@ -1,10 +1,10 @@
-"""What monitoring asks for: backlog per lane and key, counted with a bound so that it is cheap."""
+"""What monitoring asks for: backlog per lane, doubts, parked steps; counted with a bound."""
 
 from __future__ import annotations
 
 from orch8.storage.transaction import Row, Tx
 
-MOST = 10_000  # rows counted of any one lane or key
+MOST = 10_000  # rows counted of any one lane
 LANES = 500
 
 
@@ -68,21 +68,3 @@ def lanes(tx: Tx, prefix: str) -> list[str]:
         WHERE starts_with(l.lane, %(prefix)s))
     SELECT lane FROM l WHERE starts_with(lane, %(prefix)s) LIMIT %(lanes)s"""
     return [row.lane for row in tx.rows(sql, {"prefix": prefix, "lanes": LANES})]
-
-
-def waiting(tx: Tx) -> list[Row]:
-    """For each key that steps wait for: ``tenant_id``, ``limit_key``, how many are ``waiting``."""
-    sql = """
-    WITH RECURSIVE k AS (
-        (SELECT tenant_id, limit_key FROM steps WHERE limit_key IS NOT NULL
-         ORDER BY tenant_id, limit_key LIMIT 1)
-        UNION ALL
-        SELECT n.tenant_id, n.limit_key FROM k, LATERAL (
-            SELECT s.tenant_id, s.limit_key FROM steps s WHERE s.limit_key IS NOT NULL
-                AND (s.tenant_id, s.limit_key) > (k.tenant_id, k.limit_key)
-            ORDER BY s.tenant_id, s.limit_key LIMIT 1) n)
-    SELECT k.tenant_id, k.limit_key, w.waiting FROM (SELECT * FROM k LIMIT %(lanes)s) k, LATERAL (
-        SELECT count(*) AS waiting FROM (SELECT FROM steps s WHERE s.tenant_id = k.tenant_id
-            AND s.limit_key = k.limit_key LIMIT %(most)s) q) w
-    ORDER BY k.tenant_id, k.limit_key"""
-    return tx.rows(sql, {"lanes": LANES, "most": MOST})

@@ -12,12 +12,18 @@ from uuid import UUID
 
 from orch8.storage.transaction import Row, Tx, dumps
 
+MOST_KEYS = 10_000  # with a queue that are looked at
+MOST_OF_KEY = 10_000  # steps of one key that are counted where there may be many keys
 MOST_STEPS = 200_000  # of one key that are counted
 MOST_BLOCKS = 500  # of which steps of one key are
 
 
-def keys(tx: Tx, tenant_id: str | None, key: str | None, limit: int) -> list[Row]:
-    """The keys that steps wait for, narrowed to a tenant or a key: tenant_id, limit_key."""
+def keys(
+    tx: Tx, tenant_id: str | None = None, key: str | None = None, limit: int = MOST_KEYS
+) -> list[Row]:
+    """The keys that steps wait for, narrowed to a tenant or a key, those with the longest queue
+    first: tenant_id, limit_key, how many are ``waiting``, counted up to MOST_OF_KEY.
+    """
     mine = "" if tenant_id is None else "AND s.tenant_id = %(tenant)s"
     mine += "" if key is None else " AND s.limit_key = %(key)s"
     sql = f"""
@@ -29,8 +35,11 @@ def keys(tx: Tx, tenant_id: str | None, key: str | None, limit: int) -> list[Row
             SELECT s.tenant_id, s.limit_key FROM steps s WHERE s.limit_key IS NOT NULL {mine}
                 AND (s.tenant_id, s.limit_key) > (k.tenant_id, k.limit_key)
             ORDER BY s.tenant_id, s.limit_key LIMIT 1) n)
-    SELECT tenant_id, limit_key FROM k LIMIT %(limit)s"""
-    return tx.rows(sql, {"tenant": tenant_id, "key": key, "limit": limit})
+    SELECT k.tenant_id, k.limit_key, w.waiting FROM (SELECT * FROM k LIMIT %(limit)s) k, LATERAL (
+        SELECT count(*) AS waiting FROM (SELECT FROM steps s WHERE s.tenant_id = k.tenant_id
+            AND s.limit_key = k.limit_key LIMIT %(most)s) q) w
+    ORDER BY w.waiting DESC, k.tenant_id, k.limit_key"""
+    return tx.rows(sql, {"tenant": tenant_id, "key": key, "limit": limit, "most": MOST_OF_KEY})
 
 
 def lengths(tx: Tx, tenant_id: str, key: str, *, age: float, ages: int) -> list[Row]:

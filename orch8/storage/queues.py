@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from orch8.storage.months import span, within
 from orch8.storage.steps import EVER
 from orch8.storage.transaction import Row, Tx, dumps
+
+Key = tuple[str, str]  # tenant and key
 
 IN_LINE: Final = 2500  # steps of a key and lane that are looked at: a few more than are admitted
 
@@ -81,21 +83,25 @@ def _by_age(since: str, ages: int) -> str:
 
 
 # -- rate-limited keys ---------------------------------------------------------------------------
+_UNDER: Final = "COALESCE({0}.progress -> 'deferred_under', {0}.progress -> 'limit')"
 _LANES_OF_KEY: Final = """
     WITH RECURSIVE l AS (
-        (SELECT lane FROM steps WHERE tenant_id = %(tenant)s AND limit_key = %(key)s
+        (SELECT lane FROM steps WHERE tenant_id = {tenant} AND limit_key = {key}
          ORDER BY lane LIMIT 1)
         UNION ALL
         SELECT n.lane FROM l, LATERAL (
-            SELECT s.lane FROM steps s WHERE s.tenant_id = %(tenant)s AND s.limit_key = %(key)s
+            SELECT s.lane FROM steps s WHERE s.tenant_id = {tenant} AND s.limit_key = {key}
                 AND s.lane > l.lane ORDER BY s.lane LIMIT 1) n)"""
 
 
-def keys(tx: Tx, limit: int = 200) -> list[Row]:
-    """The keys that steps wait for: tenant_id, limit_key."""
-    sql = """
+def keys(tx: Tx, after: Key | None, limit: int) -> list[Row]:
+    """The first keys that steps wait for behind ``after`` (tenant and key), or of all: tenant_id,
+    limit_key.
+    """
+    behind = "" if after is None else "AND (tenant_id, limit_key) > (%(tenant)s, %(key)s)"
+    sql = f"""
     WITH RECURSIVE k AS (
-        (SELECT tenant_id, limit_key FROM steps WHERE limit_key IS NOT NULL
+        (SELECT tenant_id, limit_key FROM steps WHERE limit_key IS NOT NULL {behind}
          ORDER BY tenant_id, limit_key LIMIT 1)
         UNION ALL
         SELECT n.tenant_id, n.limit_key FROM k, LATERAL (
@@ -103,37 +109,44 @@ def keys(tx: Tx, limit: int = 200) -> list[Row]:
                 AND (s.tenant_id, s.limit_key) > (k.tenant_id, k.limit_key)
             ORDER BY s.tenant_id, s.limit_key LIMIT 1) n)
     SELECT tenant_id, limit_key FROM k LIMIT %(limit)s"""
-    return tx.rows(sql, {"limit": limit})
+    tenant, key = after or (None, None)
+    return tx.rows(sql, {"tenant": tenant, "key": key, "limit": limit})
 
 
-def look_after(tx: Tx, tenant_id: str, key: str) -> bool:
-    """Whether this transaction is the one that looks after a key's queue now."""
-    sql = "SELECT pg_try_advisory_xact_lock(hashtextextended(%(k)s, 8)) AS mine"
-    row = tx.one(sql, {"k": f"{tenant_id}/{key}"})
-    return row is not None and bool(row.mine)
+def look_after(tx: Tx, keys: Sequence[Key]) -> list[Key]:
+    """The keys whose queues this transaction looks after now, and no other one."""
+    sql = """SELECT k.tenant, k.key FROM unnest(%(tenants)s::text[], %(keys)s::text[])
+                 AS k(tenant, key)
+             WHERE pg_try_advisory_xact_lock(hashtextextended(k.tenant || '/' || k.key, 8))"""
+    return [(row.tenant, row.key) for row in tx.rows(sql, _asked(keys))]
 
 
-def lines(tx: Tx, tenant_id: str, key: str, *, age: float, ages: int) -> list[Row]:
-    """Each ``lane`` with steps in a key's queue, and of the first of them: how many are
-    ``admitted`` already, when the ``last`` of those is due, how many are ``waiting`` by age (a
-    list), the limit the first was ``deferred_under`` and when that would be ``free_at``, and
-    ``now``.
+def lines(tx: Tx, keys: Sequence[Key], *, age: float, ages: int) -> list[Row]:
+    """For each key (``tenant_id``, ``limit_key``) each ``lane`` with steps in its queue, and of the
+    first of them: how many are ``admitted`` already, when the ``last`` of those is due, how many
+    are ``waiting`` by age (a list), the limit the first was ``deferred_under`` and when that would
+    be ``free_at``, and ``now``.
     """
+    # One statement for many keys: to plan it, for every month, takes longer than to carry it out.
     sql = f"""
-    {_LANES_OF_KEY}, n AS MATERIALIZED (SELECT orch8_now() AS now)
-    SELECT l.lane, q.*, first.progress -> 'limit' AS deferred_under,
+    WITH n AS MATERIALIZED (SELECT orch8_now() AS now)
+    SELECT k.tenant_id, k.limit_key, l.lane, q.*, {_UNDER.format("first")} AS deferred_under,
         (first.progress ->> 'free_at')::timestamptz AS free_at, n.now
-    FROM n, l, LATERAL (
+    FROM n, unnest(%(tenants)s::text[], %(keys)s::text[]) AS k(tenant_id, limit_key),
+    LATERAL ({_LANES_OF_KEY.format(tenant="k.tenant_id", key="k.limit_key")} SELECT lane FROM l) l,
+    LATERAL (
         SELECT count(f.due_at) AS admitted, max(f.due_at) AS last,
             {_by_age("f.since", ages)} AS waiting
-        FROM (SELECT due_at, CASE WHEN due_at IS NULL AND held_due_at IS NULL
-                  AND state = 'scheduled' THEN queued_at END AS since
-              FROM steps WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND lane = l.lane
-              ORDER BY queued_at, id LIMIT %(most)s) f) q,
-    LATERAL (SELECT progress FROM steps
-        WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND lane = l.lane
-        ORDER BY queued_at, id LIMIT 1) first"""
-    return tx.rows(sql, {"tenant": tenant_id, "key": key, "age": age, "most": IN_LINE})
+        FROM (SELECT s.due_at, CASE WHEN s.due_at IS NULL AND s.held_due_at IS NULL
+                  AND s.state = 'scheduled' THEN s.queued_at END AS since
+              FROM steps s WHERE s.tenant_id = k.tenant_id AND s.limit_key = k.limit_key
+                  AND s.lane = l.lane
+              ORDER BY s.queued_at, s.id LIMIT %(most)s) f) q,
+    LATERAL (SELECT s.progress FROM steps s
+        WHERE s.tenant_id = k.tenant_id AND s.limit_key = k.limit_key AND s.lane = l.lane
+        ORDER BY s.queued_at, s.id LIMIT 1) first
+    ORDER BY k.tenant_id, k.limit_key, l.lane"""
+    return tx.rows(sql, _asked(keys) | {"age": age, "most": IN_LINE})
 
 
 def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:
@@ -142,9 +155,9 @@ def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:
     and ``now``.
     """
     sql = f"""
-    {_LANES_OF_KEY}
+    {_LANES_OF_KEY.format(tenant="%(tenant)s", key="%(key)s")}
     SELECT count(q.due_at) AS admitted, max(q.due_at) AS last,
-           (array_agg(q.progress -> 'limit' ORDER BY q.queued_at, q.id))[1] AS deferred_under,
+           (array_agg({_UNDER.format("q")} ORDER BY q.queued_at, q.id))[1] AS deferred_under,
            (array_agg(q.progress ->> 'free_at' ORDER BY q.queued_at, q.id))[1]::timestamptz
                AS free_at, orch8_now() AS now
     FROM l, LATERAL (SELECT due_at, progress, queued_at, id FROM steps
@@ -153,26 +166,33 @@ def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:
     return tx.one(sql, {"tenant": tenant_id, "key": key, "most": IN_LINE})
 
 
-def admit(tx: Tx, tenant_id: str, key: str, lane: str, plan: Sequence[datetime]) -> int:
-    """The first ``len(plan)`` steps of a lane that wait for a key become due at the planned
-    moments, in the order in which they came; how many there were.
+def admit(tx: Tx, plans: Mapping[tuple[str, str, str], Sequence[datetime]]) -> int:
+    """The first steps of each line (tenant, key, lane) become due at the planned moments, in the
+    order in which they came; how many there were.
     """
     sql = """
-    SELECT instance_id, node_key FROM steps
-    WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND lane = %(lane)s
-        AND due_at IS NULL AND held_due_at IS NULL AND state = 'scheduled'
-    ORDER BY queued_at, id LIMIT %(limit)s FOR UPDATE SKIP LOCKED"""
-    params = {"tenant": tenant_id, "key": key, "lane": lane, "limit": len(plan)}
-    first = tx.rows(sql, params)
+    SELECT p.n, s.* FROM json_to_recordset(%(lines)s::json)
+        AS p(n integer, tenant text, key text, lane text, most integer),
+    LATERAL (SELECT instance_id, node_key FROM steps
+        WHERE tenant_id = p.tenant AND limit_key = p.key AND lane = p.lane
+            AND due_at IS NULL AND held_due_at IS NULL AND state = 'scheduled'
+        ORDER BY queued_at, id LIMIT p.most FOR UPDATE SKIP LOCKED) s"""
+    asked = [
+        {"n": n, "tenant": tenant, "key": key, "lane": lane, "most": len(plan)}
+        for n, ((tenant, key, lane), plan) in enumerate(plans.items())
+    ]
+    first = tx.rows(sql, {"lines": dumps(asked)}) if asked else []
     if not first:
         return 0
+    moments = [iter(plan) for plan in plans.values()]
+    rows = [{"i": row.instance_id, "k": row.node_key, "at": next(moments[row.n])} for row in first]
     # By itself, since a statement that finds its rows would be planned to update every month.
     sql = f"""
     UPDATE steps s SET due_at = r.at
     FROM json_to_recordset(%(rows)s::json) AS r(i uuid, k text, at timestamptz)
     WHERE s.instance_id = r.i AND s.node_key = r.k AND {within("s.instance_id")}"""
-    rows = [
-        {"i": row.instance_id, "k": row.node_key, "at": at}
-        for row, at in zip(first, plan, strict=False)
-    ]
     return tx.run(sql, {"rows": dumps(rows)} | span(row.instance_id for row in first))
+
+
+def _asked(keys: Sequence[Key]) -> dict[str, Any]:
+    return {"tenants": [tenant for tenant, _ in keys], "keys": [key for _, key in keys]}

@@ -27,7 +27,7 @@ def api(house: House) -> Iterator[Api]:
 
 def test_nothing_ahead_is_an_empty_list(api: Api) -> None:
     """And a key that nobody knows is not found."""
-    assert api.get("/rate-limits/forecast") == {"items": []}
+    assert api.get("/rate-limits/forecast") == {"items": [], "left_out": 0}
     refusal = api.refused(404, "GET", "/rate-limits/forecast?key=nobody")
     assert "'nobody'" in refusal["error"]
 

@@ -119,8 +119,11 @@ def test_key_without_a_limit_is_an_error_for_a_strict_publisher(api: Api) -> Non
     assert [each["code"] for each in api.post("/sequences", body)["warning_details"]] == [
         "unlimited"
     ]
-    api.send("PUT", "/rate-limits/nobody:knows", {"max": 5, "window_seconds": 1})
     template = {**step, "rate_limit_key": "nobody:{{context.data.who}}"}
+    api.send("PUT", "/rate-limits/nobody:knows:payouts", {"max": 5, "window_seconds": 1})
+    for one in (step, template):
+        api.refused(422, "POST", "/sequences?strict=true", {"id": "wild", "blocks": [one]})
+    api.send("PUT", "/rate-limits/nobody:knows", {"max": 5, "window_seconds": 1})
     for name, one in (("tame", step), ("template", template)):
         body = {"id": name, "blocks": [one]}
         assert "warnings" not in api.post("/sequences?strict=true", body)

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
-from orch8.storage import fleet
+from orch8.errors import Conflict
+from orch8.runtime.office import LIMITS_REFRESH, read_limits
+from orch8.runtime.preparing import Limits
+from orch8.storage import fleet, rate_limits
+from orch8.storage.rate_limits import Stated
 from tests.support.api import Api, serving
 from tests.support.servers import Database
 
@@ -81,6 +85,56 @@ def test_rate_limit_of_an_operator_wins(api: Api) -> None:
     assert ("ann", "limit.changed") in api.rows("SELECT actor, action FROM audit_log")
 
 
+def test_slack_is_stated_for_each_key(api: Api) -> None:
+    """It is 20 ms unless an operator says otherwise, and workers count by it."""
+    path, window = "/rate-limits/far-away", {"max": 10, "window_seconds": 1}
+    assert api.send("PUT", path, {**window, "slack_seconds": 0.25}).json["slack_seconds"] == 0.25
+    assert api.get(path)["slack_seconds"] == 0.25
+    with api.office.begin() as tx:
+        assert read_limits(tx).stated["default", "far-away"].slack == 0.25
+    assert api.send("PUT", path, window).json["slack_seconds"] == 0.02
+
+
+def test_more_keys_than_a_tenant_may_limit_are_refused(api: Api) -> None:
+    """What is stated holds for every key, however many; the one too many is refused, aloud."""
+    many = [Stated(f"item:{n}", 5, 60.0, 0.02, None) for n in range(10_100)]
+    with api.office.begin() as tx:
+        rate_limits.put(tx, "default", rate_limits.OPERATOR, many, most=10_100)
+    with api.office.begin() as tx:
+        assert len(api.office.limits(tx).stated) == 10_100
+        rate_limits.put(tx, "default", rate_limits.OPERATOR, many[:3], most=10_100)
+    one = Stated("one", 5, 60.0, 0.02, None)
+    with pytest.raises(Conflict, match="10100 keys"), api.office.begin() as tx:
+        rate_limits.put(tx, "default", rate_limits.OPERATOR, [one], most=10_100)
+    shown = api.get("/rate-limits")
+    assert (len(shown["items"]), shown["left_out"]) == (10_000, 100)
+    with api.office.begin() as tx:
+        rate_limits.put(tx, "other", rate_limits.OPERATOR, many[:1], most=1)
+
+
+def test_limits_are_read_again_only_when_they_have_changed(api: Api) -> None:
+    """Publishing, setting, taking back and deprecating each make another set of limits."""
+
+    def now() -> Limits:
+        api.office._limits_read_at -= LIMITS_REFRESH
+        with api.office.begin() as tx:
+            return api.office.limits(tx)
+
+    seen = [now()]
+    for change in (
+        lambda: api.post("/sequences", LIMITED),
+        lambda: api.send("PUT", "/rate-limits/stripe:charges", {"max": 1, "window_seconds": 1}),
+        lambda: api.send("DELETE", "/rate-limits/stripe:charges"),
+        lambda: api.rows("UPDATE sequences SET deprecated = true RETURNING id"),
+    ):
+        change()
+        seen.append(now())
+        assert seen[-1] is not seen[-2]
+        assert now() is seen[-1]
+    stated = [each.stated.get(("default", "stripe:charges")) for each in seen]
+    assert [each and each.max for each in stated] == [None, 95, 1, 95, None]
+
+
 def test_bound_of_calls_in_flight_holds_beside_a_window(api: Api) -> None:
     """Each is the operator's if he states it, else the smallest of the sequences."""
     step = {"type": "step", "handler": "charge", "max_in_flight": 8}
@@ -134,6 +188,8 @@ def test_rate_limit_key_may_hold_a_slash(api: Api) -> None:
         ({"max": 1, "window_seconds": "1"}, 422),
         ({"max": 10**7, "window_seconds": 1}, 400),
         ({"window_seconds": 1, "max_in_flight": 2}, 422),
+        ({"max_in_flight": 2, "slack_seconds": 0.1}, 422),
+        ({"max": 1, "window_seconds": 1, "slack_seconds": 11}, 400),
         ({"max_in_flight": 0}, 400),
         ({"max_in_flight": 10**6}, 400),
         ({}, 400),

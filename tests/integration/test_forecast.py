@@ -10,8 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 
 from orch8.limits import Limiter, LimiterUnavailable
-from orch8.runtime.forecast import Forecast, forecast
+from orch8.runtime.forecast import MOST_KEYS, Forecast, forecast
 from orch8.runtime.registry import put_limit
+from orch8.storage import queued
 from tests.support.house import LANE, House, until
 
 HOURLY = {"max": 1, "window_seconds": 3600}
@@ -45,7 +46,7 @@ def queue(house: House, count: int, *, name: str = "t", **more: Any) -> list[UUI
 def ahead(house: House, **asked: Any) -> list[Forecast]:
     """What is forecast."""
     with house.office.begin() as tx:
-        return forecast(house.office, tx, **({"tenant_id": None} | asked))
+        return list(forecast(house.office, tx, **({"tenant_id": None} | asked)).keys)
 
 
 def limited(house: House, key: str, maximum: int, window: float) -> None:
@@ -143,3 +144,21 @@ def test_forecast_tells_what_is_used_as_far_as_redis_answers(house: House, key: 
         away.ping()
     (found,) = ahead(house, key=key, limiter=away)
     assert found.usage is None
+
+
+def test_longest_queues_are_told_first_and_the_rest_is_counted(house: House) -> None:
+    """Of 102 keys a hundred are told, whatever they are called; idle ones come behind them."""
+    house.publish({**CHARGE, "rate_limit_key": "x"})
+    for _ in range(103):
+        house.start()
+    house.sql(
+        """UPDATE steps s SET due_at = NULL, queued_at = orch8_now(),
+               limit_key = CASE WHEN r.n < 102 THEN 'a:' || r.n ELSE 'z' END
+           FROM (SELECT id, row_number() OVER (ORDER BY id) AS n FROM steps) r WHERE r.id = s.id"""
+    )
+    with house.office.begin() as tx:
+        found = forecast(house.office, tx, tenant_id=None)
+        longest, *_ = waiting = queued.keys(tx)
+    assert (found.keys[0].key, found.keys[0].waiting) == ("z", {LANE: 2})
+    assert (len(found.keys), found.left_out) == (MOST_KEYS, 3)  # "x" has a limit and no queue
+    assert (longest.limit_key, longest.waiting, len(waiting)) == ("z", 2, 102)

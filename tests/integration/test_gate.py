@@ -17,9 +17,9 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.handlers.pressure import Pressure
 from orch8.limits import Grant, Limit, Limiter
 from orch8.runtime.gate import Gate
-from orch8.runtime.preparing import Task, holder
+from orch8.runtime.preparing import Limits, Task, holder
 from orch8.runtime.routes import Kind, Route
-from orch8.runtime.settle import Deferral
+from orch8.runtime.settle import Deferral, Item
 from orch8.storage.ids import uuid7
 from orch8.storage.rows import StepRow
 from tests.support.house import until
@@ -39,6 +39,7 @@ class Known:
     holders: list[str] = field(default_factory=list)
     processes: int | None = 1
     asked: list[str] = field(default_factory=list)
+    stated: Limits = field(default_factory=Limits)
 
     def used(
         self, tenant_id: str, limit: Limit, waiting: Sequence[UUID]
@@ -48,6 +49,10 @@ class Known:
         assert waiting
         self.asked.append(limit.key)
         return self.ages, self.holders
+
+    def limits(self) -> Limits:
+        """Nobody has changed a limit."""
+        return self.stated
 
     def live(self) -> int | None:
         """How many processes there are."""
@@ -317,3 +322,20 @@ def test_call_that_was_too_late_for_its_token_asks_for_another_here(limiter: Lim
     gate.release(*granted[0])
     assert not gate.hold(late)
     assert (gate.held, limiter.peek(TENANT, WIDE).used) == (0, 0)
+
+
+def test_held_call_goes_back_when_another_limit_is_stated_for_its_key(limiter: Limiter) -> None:
+    """It is claimed again under what holds by then. What concerns other keys, or says the same as
+    before, leaves it at the gate.
+    """
+    known = Known(stated=Limits({(TENANT, "account"): WIDE}))
+    gate, call = Gate(limiter, known), task(WIDE)
+    call.under = known.stated
+    others = {(TENANT, "endpoint"): NARROW, ("other", "account"): NARROW}
+    known.stated = Limits({(TENANT, "account"): replace(WIDE), **others})
+    assert gate.hold(call)
+    assert [each for each, _ in gate.admit(())[0]] == [call]
+    known.stated = Limits({(TENANT, "account"): replace(WIDE, max=1), **others})
+    assert gate.hold(call)
+    assert gate.admit(()) == ([], [Item(call, Deferral())])
+    assert gate.held == 0

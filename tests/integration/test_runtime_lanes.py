@@ -301,10 +301,10 @@ def test_lines_of_a_key_are_told_apart_by_lane_and_age(house: House, calls: Call
     house.sql("UPDATE steps SET due_at = now() WHERE instance_id = %s", ids[1])
     house.signal(ids[2], "pause")
     with house.office.begin() as tx:
-        bulk, renewal = queues.lines(tx, "default", "acquirer", age=60.0, ages=4)
+        bulk, renewal = queues.lines(tx, [("default", "acquirer")], age=60.0, ages=4)
         assert (renewal.lane, renewal.admitted, renewal.waiting) == (LANE, 1, [1, 1, 0, 0])
         assert (bulk.lane, bulk.admitted, bulk.waiting) == ("bulk", 0, [2, 0, 0, 0])
-        assert queues.admit(tx, "default", "acquirer", "bulk", [renewal.now] * 5) == 2
+        assert queues.admit(tx, {("default", "acquirer", "bulk"): [renewal.now] * 5}) == 2
         assert queues.queue_state(tx, "default", "acquirer").admitted == 3
 
 

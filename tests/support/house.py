@@ -113,8 +113,10 @@ class House:
         self.pump.work(lane)
 
     def tick(self) -> Ticked:
-        """A tick has passed; nobody is woken."""
-        return tick(self.office, lambda *_: None)
+        """A tick has passed, with all its parts; nobody is woken."""
+        ticked = tick(self.office, lambda *_: None)
+        assert not ticked.failed
+        return ticked
 
     def advance(self, span: timedelta | None = None, *, rate: float | None = None) -> datetime:
         """Business time is later; what time it is now."""

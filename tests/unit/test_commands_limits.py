@@ -94,6 +94,12 @@ def test_one_key_is_shown_with_those_who_come_too_late(stub: Stub) -> None:
     assert "waiting: nobody" in lines(stub.run("limits", "show", "a/b").output)
 
 
+def test_keys_that_are_left_out_are_counted(stub: Stub) -> None:
+    """The list ends with how many more there are."""
+    stub.says("/rate-limits/forecast", {"items": [IDLE], "left_out": 7})
+    assert lines(stub.run("limits").output)[-1].startswith("and 7 more; ")
+
+
 # -- setting them ----------------------------------------------------------------------------
 def test_limit_is_set_with_who_sets_it(stub: Stub) -> None:
     """The window is a second if none is said; the answer shows what holds."""
@@ -103,13 +109,21 @@ def test_limit_is_set_with_who_sets_it(stub: Stub) -> None:
     body = {"max": 95, "window_seconds": 1.0}
     assert stub.asked == [("PUT", "/api/v1/rate-limits/stripe%3Acharges", body)]
     assert stub.headers["x-actor"] == "maria"
+    stub.run("limits", "set", "stripe:charges", "--max", "95", "--slack", "0.05")
+    assert stub.asked[-1][2] == body | {"slack_seconds": 0.05}
     stub.run("limits", "set", "stripe:charges", "--max-in-flight", "30")
     assert stub.asked[-1][2] == {"max_in_flight": 30}
     assert stub.headers["x-actor"] == "cli"
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--window", "1"), ("--max-in-flight", "3", "--window", "1")]
+    "options",
+    [
+        (),
+        ("--window", "1"),
+        ("--max-in-flight", "3", "--window", "1"),
+        ("--max-in-flight", "3", "--slack", "0.1"),
+    ],
 )
 def test_limit_without_a_number_is_refused(stub: Stub, options: tuple[str, ...]) -> None:
     """Nothing is sent, and the message says what to write."""
