@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision = "0041"
+revision = "0045"
 down_revision = "0044"
 branch_labels = None
 depends_on = None
