@@ -86,7 +86,7 @@ class Limit:
     @classmethod
     def of_json(cls, told: Mapping[str, Any] | Sequence[Any]) -> Limit:
         """The limit that ``to_json`` told, in whatever version: what is not known here is left out.
-        Up to migration 0041 limits were told as lists.
+        Up to migration 0045 limits were told as lists.
         """
         named = told if isinstance(told, Mapping) else dict(zip(_LISTED, told, strict=False))
         return cls(**{name: named[name] for name in cls.__slots__ if name in named})
