@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from orch8.engine.outcome import Answer
@@ -34,34 +34,24 @@ def die() -> NoReturn:
 def arm(point: str) -> None:
     """The worker will die when it first comes to the point."""
     if point == "claimed":
-        _before(Pump, "_launch", _die_with_a_call)
+        Pump._launch = _die_with_a_call  # type: ignore[method-assign]
     elif point == "answered":
         Line.end = _end_and_die  # type: ignore[method-assign]
     elif point == "settling":
         pumping.settle = _settle_and_die  # type: ignore[attr-defined]
     elif point == "settled":
-        _before(Pump, "_done", _die_with_an_answer)
+        Pump._settle = _die_once_settled  # type: ignore[method-assign]
     else:
         raise SystemExit(f"ORCH8_CRASH_AT must be one of {', '.join(POINTS)}, not {point!r}")
 
 
-def _before(owner: type, name: str, look: Callable[[Any], None]) -> None:
-    """Have a look at the first argument of a method before each call of it."""
-    real = getattr(owner, name)
-
-    def wrapped(self: object, first: Any, *more: Any) -> Any:
-        look(first)
-        return real(self, first, *more)
-
-    setattr(owner, name, wrapped)
+_launch, _settle, _end = Pump._launch, Pump._settle, Line.end
 
 
-def _die_with_a_call(tasks: Sequence[Task]) -> None:
+def _die_with_a_call(pump: Pump, tasks: Sequence[Task]) -> None:
     if any(task.request is not None for task in tasks):
         die()
-
-
-_end = Line.end
+    _launch(pump, tasks)
 
 
 def _end_and_die(line: Line, code: int, reason: str) -> Answer:
@@ -78,9 +68,9 @@ def _settle_and_die(office: Any, tx: Any, items: Sequence[Item], claimer: Any) -
     return die() if _answered(items) else settled
 
 
-def _die_with_an_answer(items: Sequence[Item]) -> None:
-    if _answered(items):
-        die()
+def _die_once_settled(pump: Pump, batch: Sequence[Item]) -> Settled:
+    settled = _settle(pump, batch)
+    return die() if _answered(batch) else settled
 
 
 if __name__ == "__main__":

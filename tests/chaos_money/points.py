@@ -130,7 +130,14 @@ def _settling(fuse: Fuse) -> None:
 
 
 def _settled(fuse: Fuse) -> None:
-    _before("_done", lambda items: fuse.burn(_answers(items)))
+    real = Pump._settle
+
+    def settled(pump: Pump, batch: Sequence[Item]) -> Settled:
+        result = real(pump, batch)
+        fuse.burn(_answers(batch))
+        return result
+
+    _swap(Pump, "_settle", settled)
 
 
 _BEGIN: Final = Line.begin
