@@ -33,8 +33,9 @@ _NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 psycopg2.extras.register_uuid()  # type: ignore[no-untyped-call]
 # The same few ids come back again and again: those of the instance with each of its steps, of its
-# sequence and of the claimer. Parsing one anew takes twenty times as long as finding it.
-_uuid = lru_cache(maxsize=65_536)(UUID)
+# sequence and of the claimer. Parsing one anew takes twenty times as long as finding it. Kept are
+# those of about a second: more would lie about among younger objects, and memory would grow by it.
+_uuid = lru_cache(maxsize=8192)(UUID)
 _UUID: Final = psycopg2.extensions.new_type((2950,), "UUID", lambda text, _: text and _uuid(text))
 psycopg2.extensions.register_type(_UUID)
 psycopg2.extras.register_default_jsonb(globally=True, loads=orjson.loads)
