@@ -88,7 +88,8 @@ class Exchange:
         """Nothing is taken in any more; the thread ends after the calls that are in flight."""
         self._closing = True
         if self._thread is not None:
-            self._ring()
+            with suppress(OSError):  # the thread may have ended by itself, and closed the line
+                self._ring()
 
     def _ring(self) -> None:
         with suppress(BlockingIOError):  # a full line wakes as well

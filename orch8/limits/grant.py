@@ -125,7 +125,7 @@ class Grant:
     refusal: Refusal | None = None
     retry_after: float = 0.0  # seconds
     leases: tuple[tuple[str, str], ...] = ()  # (key, name) until ``Limiter.ended``
-    room: int | None = None  # of HELD: how many calls of the key may be in flight at present
+    room: int | None = None  # of HELD: how many of the key's places come free as calls end
     took: float | None = None  # of HELD: seconds that one takes on average, if that is known
 
     def expired(self, now: float) -> bool:

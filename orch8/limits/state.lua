@@ -90,7 +90,7 @@ local function open_key(number, state)
     members = {},
   }
   local found = redis.call('HMGET', key.meta, 'keep', 'run', 'since', 'level', 'at', 'rate', 'epoch',
-    'low', 'held_run', 'lease', 'blocked', 'room', 'took')
+    'low', 'held_run', 'lease', 'blocked', 'room', 'took', 'shortest')
   key.keep = tonumber(found[1] or 0)
   -- The log is complete from here on: the birth of the state, or what a restore has added.
   key.since = found[2] == state.run and tonumber(found[3]) or state.born_at
@@ -106,6 +106,7 @@ local function open_key(number, state)
   key.blocked = tonumber(found[11] or 0)  -- the provider wants no call before this
   key.room = tonumber(found[12] or nil)   -- calls in flight that it seems to stand, see ended.lua
   key.took = tonumber(found[13] or nil)   -- how long a call takes, on average
+  key.shortest = tonumber(found[14] or nil)  -- the shortest lease of a call
   return key
 end
 

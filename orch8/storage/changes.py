@@ -25,7 +25,7 @@ from orch8.storage.halts import Halt, halt
 from orch8.storage.ids import uuid7
 from orch8.storage.instance_parts import ADVANCE, CREATE, advanced_rows, created_rows
 from orch8.storage.instances import state_place
-from orch8.storage.kept import KEPT
+from orch8.storage.kept import KEPT, by_key
 from orch8.storage.months import span, within
 from orch8.storage.outbox import TELL, Notice, notice_rows
 from orch8.storage.places import Place
@@ -88,7 +88,7 @@ _SETTLE = f"""settled AS (
     UPDATE steps s SET {_assign(_SETTLED)}
     FROM json_to_recordset(%(settled)s::json)
         AS r(instance_id uuid, node_key text, {_record(_SETTLED)})
-    WHERE s.instance_id = r.instance_id AND s.node_key = r.node_key
+    WHERE {by_key("s.instance_id", "r.instance_id")} AND s.node_key = r.node_key
         AND {within("s.instance_id")})"""
 _UPDATE = f"""rewritten AS (
     UPDATE steps s SET {_assign(_UPDATED)}, request = decode(r.request, 'base64')
@@ -124,7 +124,7 @@ _WAKE = f"""woken AS (
     UPDATE steps s SET due_at = CASE WHEN i.paused_at IS NULL THEN orch8_now() END,
         held_due_at = CASE WHEN i.paused_at IS NULL THEN NULL ELSE orch8_now() END
     FROM json_to_recordset(%(woken)s::json) AS r(instance_id uuid, node_key text)
-    JOIN instances i ON i.id = ANY(ARRAY[r.instance_id])
+    JOIN instances i ON {by_key("i.id", "r.instance_id")}
     WHERE s.instance_id = r.instance_id AND s.node_key = r.node_key
         AND s.state IN ('waiting', 'scheduled') AND {within("i.id", "s.instance_id")})"""
 _AUDIT = """audited AS (

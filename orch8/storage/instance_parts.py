@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from orch8.storage.kept import by_key
 from orch8.storage.months import within
 from orch8.storage.rows import InstanceRow
 
@@ -21,7 +22,7 @@ ADVANCE: Final = f"""advanced AS (
         updated_at timestamptz, cancelling boolean, paused_at timestamptz, paused_as text,
         attention jsonb, outcome text, error jsonb, round smallint, context_version integer,
         finished_at timestamptz, executed integer)
-    WHERE i.id = r.id AND {within("i.id")})"""
+    WHERE {by_key("i.id", "r.id")} AND {within("i.id")})"""
 # A key that is taken keeps its instance; the rest of the statement then lacks the new one.
 CREATE: Final = """new AS MATERIALIZED (
     SELECT * FROM json_to_recordset(%(created)s::json) AS r(id uuid, tenant_id text, namespace text,

@@ -121,3 +121,18 @@ def test_exchange_that_is_closed_brings_its_calls_to_their_end() -> None:
         exchange.put(lambda: Call(url, body=b"{}"), came.put)
         exchange.close()
         assert {came.get(timeout=WITHIN).verdict for _ in range(2)} == {Verdict.SUCCEEDED}
+
+
+def test_exchange_whose_thread_has_ended_may_be_closed_once_more() -> None:
+    """Whoever closes it cannot know whether the thread has seen that already."""
+    at_work: SimpleQueue[threading.Thread] = SimpleQueue()
+    exchange = Exchange()
+    with meeting(1) as url:
+        exchange.put(
+            lambda: Call(url, body=b"{}"), lambda _: at_work.put(threading.current_thread())
+        )
+        thread = at_work.get(timeout=WITHIN)
+    exchange.close()
+    thread.join(WITHIN)
+    exchange.close()
+    assert not thread.is_alive()

@@ -672,6 +672,28 @@ def test_refusal_for_the_calls_in_flight_tells_their_room_and_time(limiter: Limi
     assert held[1].room is None
 
 
+def test_places_of_calls_that_are_stuck_are_not_counted_on(valkey: Valkey) -> None:
+    """Calls took half a second so far: those of a process that is gone count as stuck after two, so
+    that nobody is sent for places which do not come free; those that live on are renewed.
+    """
+    clock, limit = Clock(), busy(most=4)
+    with closing(Limiter(valkey.url, clock=clock)) as limiter:
+        idle(limiter, limit)
+        grants = limiter.acquire(TENANT, [[limit]] * 4)
+        limiter.ended([(TENANT, Ended([limit], grants[0], 0.5))])
+        clock.now += 1.9
+        refused = limiter.acquire(TENANT, [[limit]] * 2)[1]
+        assert (refused.room, refused.retry_after) == (4, pytest.approx(0.125))
+        clock.now += 0.2
+        refused = limiter.acquire(TENANT, [[limit]])[0]
+        assert (refused.room, refused.retry_after) == (1, pytest.approx(0.5))
+        limiter.renew([(TENANT, grant, limit.lease) for grant in grants[1:3]])
+        assert limiter.acquire(TENANT, [[limit]])[0].room == 3
+        clock.now += limit.lease
+        refused = limiter.acquire(TENANT, [[limit]] * 5)[4]
+        assert (refused.refusal, refused.room) == (Refusal.HELD, 4)
+
+
 def test_crowded_key_without_a_bound_gets_one(limiter: Limiter) -> None:
     """A rate limit alone counts calls in flight once the provider has found them too many."""
     limit = Limit("a", 100, 30)

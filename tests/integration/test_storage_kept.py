@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
 
@@ -80,3 +80,41 @@ def test_function_is_the_statement_of_all_changes(
 def test_every_function_is_held_to_its_statement() -> None:
     """There are as many as the test above looks at."""
     assert len(KEPT) == 3
+
+
+def scans(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The nodes of a plan that read months of steps or instances."""
+    if (
+        plan.get("Relation Name", "").startswith(("steps_", "instances_"))
+        and "Scan" in plan["Node Type"]
+    ):
+        yield plan
+    for below in plan.get("Plans", ()):
+        yield from scans(below)
+
+
+def test_plan_that_is_kept_looks_rows_up_though_it_was_made_for_an_empty_month(
+    house: House,
+) -> None:
+    """Once a month is known to be empty, going through all of it looks as good; then it fills."""
+    house.sql("ANALYZE steps, instances")
+    (known,) = house.sql("""SELECT max(reltuples) AS most FROM pg_class
+        WHERE relkind = 'r' AND relname ~ '^(steps|instances)_20'""")
+    assert known.most == 0
+    functions = house.sql("""
+        SELECT proname AS name, prosrc AS body, proconfig AS settings,
+            pg_get_function_identity_arguments(oid) AS arguments
+        FROM pg_proc WHERE 'enable_seqscan=off' = ANY(proconfig) ORDER BY proname""")
+    assert len(functions) == 4
+    for each in functions:
+        statement = each.body.split("BEGIN")[1].replace("RETURN QUERY", "").rsplit(";", 1)[0]
+        types = [argument.split()[-1] for argument in each.arguments.split(", ")]
+        given = ", ".join("'[]'" if kind == "json" else f"'{UUID(int=0)}'" for kind in types)
+        (row,) = house.sql(
+            "".join(f"SET LOCAL {setting};" for setting in each.settings)
+            + f"PREPARE kept ({', '.join(types)}) AS {statement};"
+            + f"EXPLAIN (FORMAT JSON) EXECUTE kept ({given})"
+        )
+        found = list(scans(row[0][0]["Plan"]))
+        assert found, each.name
+        assert [scan for scan in found if "Index Cond" not in scan] == [], each.name
