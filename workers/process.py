@@ -21,6 +21,7 @@ from orch8.errors import ConfigurationError
 from orch8.handlers import python
 from orch8.limits import Doorbell, Limiter
 from orch8.runtime import heap
+from orch8.runtime.eyes import Eyes
 from orch8.runtime.office import Office
 from orch8.runtime.postman import Postman
 from orch8.runtime.pump import Pump
@@ -36,6 +37,7 @@ Courier = Postman | Renewer | Pusher
 _lock = threading.Lock()
 _office: Office | None = None
 _pump: Pump | None = None
+_eyes: Eyes | None = None
 _couriers: tuple[Courier, ...] = ()
 _node = f"worker@{os.uname().nodename}"
 
@@ -59,7 +61,7 @@ def pump() -> Pump:
             _pump = Pump(
                 here,
                 _node,
-                limiter=Limiter(settings.redis_url) if settings.redis_url else None,
+                limiter=_limiter(),
                 doorbell=Doorbell(settings.redis_url) if settings.redis_url else None,
                 send_task=hand_over,
                 run_errand=partial(run_errand, here),
@@ -68,6 +70,19 @@ def pump() -> Pump:
             )
             heap.settle_down()
         return _pump
+
+
+def eyes() -> Eyes:
+    """What this process sees of the limiter's Redis."""
+    global _eyes  # noqa: PLW0603
+    with _lock:
+        if _eyes is None:
+            _eyes = Eyes(_limiter())
+        return _eyes
+
+
+def _limiter() -> Limiter | None:
+    return Limiter(settings.redis_url) if settings.redis_url else None
 
 
 def couriers() -> tuple[Courier, ...]:

@@ -23,7 +23,7 @@ def tick_once() -> None:
     tokens renewed.
     """
     try:
-        tick(process.office(), wake)
+        tick(process.office(), wake, eyes=process.eyes())
     finally:  # they have threads of their own
         for courier in process.couriers():
             courier.go()

@@ -22,8 +22,6 @@ local GRANTED, FULL, HELD, BLOCKED, SPENT, REBUILD, CLOSED = 0, 1, 2, 3, 4, 5, 6
 local REBUILD_RETRY = 1000000
 -- Nobody knows when a call in flight will end. The guess is the average so far, between these.
 local GUESS, LEAST_GUESS, MOST_GUESS = 100000, 10000, 10000000
--- A call is stuck that takes so many times as long as calls do on average, and so long at least.
-local STUCK, LEAST_STUCK = 4, 1000000
 
 local state = open_state()
 if state.doubtful then
@@ -123,21 +121,6 @@ local function window_refusal(limit, weight)
   return FULL, free_at
 end
 
--- How many places of limit come free as calls end. Those of calls that are stuck do not, such as
--- those of a process that is gone. A lease tells since when its call is in flight, or since when it
--- is renewed; the shortest one, so that no call seems older than it is.
-local function turning(limit)
-  local key = limit.key
-  if not key.stuck then
-    key.stuck = 0
-    if key.took and key.shortest then
-      local last = state.now + key.shortest - math.max(STUCK * key.took, LEAST_STUCK)
-      key.stuck = redis.call('ZCOUNT', key.held, '-inf', whole(last))
-    end
-  end
-  return math.max(limit.room - key.stuck, 1)
-end
-
 -- Why the calls in flight refuse one more, and a guess from when they would not.
 local function room_refusal(limit, holder)
   local key = limit.key
@@ -152,7 +135,7 @@ local function room_refusal(limit, holder)
   if not key.closed and key.in_flight + #key.leases / 2 < limit.room then
     return nil
   end
-  local guess = (key.took or GUESS) * (key.waiting + 1) / turning(limit)
+  local guess = (key.took or GUESS) * (key.waiting + 1) / turning(key, limit.room, state)
   return HELD, state.now + math.min(math.max(guess, LEAST_GUESS), MOST_GUESS)
 end
 
@@ -257,7 +240,7 @@ local function refuse(lacking, free_at)
   end
   reply(last.code, last.number, math.max(0, math.ceil(free_at - state.now)))
   if last.code == HELD then
-    replies[#replies + 1] = turning(last.limit)
+    replies[#replies + 1] = turning(last.limit.key, last.limit.room, state)
     replies[#replies + 1] = math.floor(last.limit.key.took or 0)
   end
 end

@@ -152,7 +152,8 @@ class Ended:
 @dataclass(frozen=True, slots=True)
 class Usage:
     """How full a key is: ``used`` of ``max`` units and when there is room for one more; how many
-    calls are in flight, of how many; and for how many seconds the provider wants none.
+    calls are in flight, of how many, and how many of those places come free as calls end; for how
+    many seconds the provider wants none; and how many a call takes on average, if that is known.
     """
 
     used: int
@@ -161,3 +162,5 @@ class Usage:
     in_flight: int = 0
     room: int | None = None
     blocked: float = 0.0
+    turning: int | None = None
+    took: float | None = None

@@ -259,17 +259,20 @@ class Limiter:
 
     def peek(self, tenant: str, limit: Limit) -> Usage:
         """How full the key is now; changes nothing. Raises LimiterUnavailable."""
+        return self.peek_many([(tenant, limit)])[0]
+
+    def peek_many(self, asked: Sequence[tuple[str, Limit]]) -> list[Usage]:
+        """As ``peek`` for several keys, each with its tenant, in one pipeline."""
         asked_at = time.monotonic()
-        args = [or_none(limit.max), _window(limit), or_none(limit.max_in_flight)]
-        used, wait, in_flight, room, blocked = self._run(_PEEK, tenant, [limit.key], args)
-        return Usage(
-            used=used,
-            max=limit.max,
-            free_at=asked_at + wait / MICROSECONDS,
-            in_flight=in_flight,
-            room=None if room < 0 else room,
-            blocked=blocked / MICROSECONDS,
+        told = [[or_none(x.max), _window(x), or_none(x.max_in_flight)] for _, x in asked]
+        replies = self._connection.run(
+            _PEEK,
+            lambda server: [
+                self._call(server, tenant, [limit.key], args)
+                for (tenant, limit), args in zip(asked, told, strict=True)
+            ],
         )
+        return [_usage(at[1], reply, asked_at) for at, reply in zip(asked, replies, strict=True)]
 
     def ping(self) -> None:
         """Returns if Redis answers, else raises LimiterUnavailable."""
@@ -367,6 +370,20 @@ def _tokens(request: Request, run: str, first: int) -> tuple[tuple[str, str], ..
 def _leases(request: Request, run: str, first: int) -> tuple[tuple[str, str], ...]:
     name = request[0].holder or f"{run}.{first}"
     return tuple((limit.key, name) for limit in request)
+
+
+def _usage(limit: Limit, reply: Sequence[int], asked_at: float) -> Usage:
+    used, wait, in_flight, room, blocked, turning, took = reply
+    return Usage(
+        used=used,
+        max=limit.max,
+        free_at=asked_at + wait / MICROSECONDS,
+        in_flight=in_flight,
+        room=None if room < 0 else room,
+        blocked=blocked / MICROSECONDS,
+        turning=None if turning < 0 else turning,
+        took=took / MICROSECONDS or None,
+    )
 
 
 def _window(limit: Limit) -> int:

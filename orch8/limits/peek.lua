@@ -2,7 +2,9 @@
 --
 -- ARGV[4..]  max (-1: none), window, most calls in flight (-1: no bound)
 -- Returns    {used, microseconds until one more unit could be granted, calls in flight, room for
---            calls in flight (-1: no bound), microseconds for which the provider wants none}
+--            calls in flight (-1: no bound), microseconds for which the provider wants none, how
+--            many of the room's places come free by and by, how many microseconds a call takes on
+--            average (0: not known)}
 
 local state = open_state()
 local key = open_key(1, state)
@@ -32,4 +34,6 @@ return {
   redis.call('ZCOUNT', key.held, '(' .. whole(state.now), '+inf'),
   room < math.huge and room or -1,
   math.max(0, math.ceil(key.blocked - state.now)),
+  room < math.huge and turning(key, room, state) or -1,
+  math.floor(key.took or 0),
 }

@@ -19,6 +19,9 @@ local EXPIRY_MARGIN_MS = 60000  -- keys outlive their longest window by this
 local LONGEST_LEASE = 3600000000  -- an hour: after that no lease of a lost server is still held
 local OVERRIDE_MARGIN_MS = 3600000  -- with a time override the server's expiry must not interfere
 
+-- A call is stuck that takes so many times as long as calls do on average, and so long at least.
+local STUCK, LEAST_STUCK = 4, 1000000
+
 local OVERRIDE, LEAST, MOST = string.match(ARGV[1], '(%S+) (%S+) (%S+)')
 
 local function whole(number)
@@ -114,6 +117,22 @@ end
 local function count_held(key, state)
   redis.call('ZREMRANGEBYSCORE', key.held, '-inf', whole(state.now))
   return redis.call('ZCARD', key.held)
+end
+
+-- How many places of a room for calls in flight come free as calls end. Those of calls that are
+-- stuck do not, such as those of a process that is gone. A lease tells since when its call is in
+-- flight, or since when it is renewed: the shortest one, so that no call seems older than it is.
+local function turning(key, room, state)
+  if not key.stuck then
+    key.stuck = 0
+    if key.took and key.shortest then
+      local last = state.now + key.shortest - math.max(STUCK * key.took, LEAST_STUCK)
+      if last > state.now then
+        key.stuck = redis.call('ZCOUNT', key.held, '(' .. whole(state.now), whole(last))
+      end
+    end
+  end
+  return math.max(room - key.stuck, 1)
 end
 
 local function used_in(key, window, state)

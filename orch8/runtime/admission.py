@@ -8,16 +8,19 @@ ahead of what was admitted before.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from orch8.errors import Unavailable
-from orch8.limits import Limit
+from orch8.limits import Limit, Usage
+from orch8.runtime import flights
+from orch8.runtime.eyes import Eyes
 from orch8.runtime.lanes import AGE, AGES, Asking, allot, reserve
 from orch8.runtime.office import Office
+from orch8.runtime.preparing import Limits
 from orch8.storage import queues
 from orch8.storage.queues import Key
 from orch8.storage.transaction import Row, Tx
@@ -29,6 +32,7 @@ AHEAD_OF_PACE = 1.05
 PAGES = 4  # of keys in one look
 FURTHEST = 60.0  # seconds: the horizon where so many keys have a queue that a round takes long
 MAX_AHEAD = 2000
+BLIND = Eyes()
 
 log = structlog.get_logger(__name__)
 
@@ -47,9 +51,10 @@ class Line:
     free_at: datetime | None = None
 
 
-def admit_waiting(office: Office) -> frozenset[Key] | None:
+def admit_waiting(office: Office, eyes: Eyes = BLIND) -> frozenset[Key] | None:
     """The next PAGES pages of the keys that steps wait for (``Rounds``) have some seconds of them
-    admitted; all such keys as far as they are known, None before they were looked at once.
+    admitted; all such keys as far as they are known, None before they were looked at once. ``eyes``
+    tell how fast calls of a key come to an end now; without them, who was refused tells it of then.
 
     Several processes may do this at once: one at a time looks after a key. A key that cannot be
     looked after is logged, and keeps nobody from the others.
@@ -59,29 +64,29 @@ def admit_waiting(office: Office) -> frozenset[Key] | None:
         try:
             with office.begin() as tx:
                 found = office.rounds.next(tx)
-                _admit(office, tx, found)
+                _admit(office, tx, found, eyes)
         except Unavailable:  # the next look begins behind this page
             raise
         except Exception:
             log.exception("admission.broke", keys=len(found))
             for at in found:
-                _admit_alone(office, at)
+                _admit_alone(office, at, eyes)
         if office.rounds.over:
             break
     return office.rounds.known
 
 
-def _admit_alone(office: Office, at: Key) -> None:
+def _admit_alone(office: Office, at: Key, eyes: Eyes) -> None:
     try:
         with office.begin() as tx:
-            _admit(office, tx, [at])
+            _admit(office, tx, [at], eyes)
     except Unavailable:
         raise
     except Exception:
         log.exception("admission.broke_alone", tenant=at[0], key=at[1])
 
 
-def _admit(office: Office, tx: Tx, keys: Sequence[Key]) -> None:
+def _admit(office: Office, tx: Tx, keys: Sequence[Key], eyes: Eyes) -> None:
     if not keys:
         return
     # Nobody looks after a key again before the round is over.
@@ -90,10 +95,11 @@ def _admit(office: Office, tx: Tx, keys: Sequence[Key]) -> None:
     lines: dict[Key, list[Row]] = {}
     for row in queues.lines(tx, queues.look_after(tx, keys), age=AGE, ages=AGES):
         lines.setdefault((row.tenant_id, row.limit_key), []).append(row)
+    usages = _usages(eyes, limits, lines)
     plans = {}
     for at, rows in lines.items():
         try:
-            plan = _plan(limits.stated.get(at), rows, horizon)
+            plan = _plan(limits.stated.get(at), usages.get(at), rows, horizon)
         except Exception:
             log.exception("admission.broke_alone", tenant=at[0], key=at[1])
         else:
@@ -101,10 +107,31 @@ def _admit(office: Office, tx: Tx, keys: Sequence[Key]) -> None:
     queues.admit(tx, plans)
 
 
-def _plan(stated: Limit | None, rows: Sequence[Row], horizon: float) -> dict[str, list[datetime]]:
+def _usages(
+    eyes: Eyes, limits: Limits, lines: Mapping[Key, Sequence[Row]]
+) -> dict[Key, Usage | None]:
+    """How full the keys are whose first in line was refused for the calls in flight."""
+    asked = {}
+    for at, rows in lines.items():
+        _, refused = _refusal(rows)
+        if refused is not None and refused.max_in_flight is not None:
+            bound = _bound(limits.stated.get(at), refused)
+            asked[at] = Limit(at[1], None, max_in_flight=bound)
+    found = eyes.usages([(at[0], limit) for at, limit in asked.items()])
+    return dict(zip(asked, found, strict=True))
+
+
+def _refusal(rows: Sequence[Row]) -> tuple[Row | None, Limit | None]:
+    """The first in line, and what refused it."""
     first = next((row for row in rows if row.deferred_under), None)
-    refused = None if first is None else Limit.of_json(first.deferred_under)
-    limit = in_force(stated, refused, since(first))
+    return first, None if first is None else Limit.of_json(first.deferred_under)
+
+
+def _plan(
+    stated: Limit | None, usage: Usage | None, rows: Sequence[Row], horizon: float
+) -> dict[str, list[datetime]]:
+    first, refused = _refusal(rows)
+    limit = in_force(stated, refused, since(first), usage)
     unchanged = limit is None or (refused is not None and limit.pace == refused.pace)
     lines = [
         Line(row.lane, row.waiting, row.admitted, row.last, row.free_at if unchanged else None)
@@ -120,15 +147,19 @@ def since(row: Row | None) -> float:
     return max(float((row.now - row.free_at).total_seconds()), 0.0)
 
 
-def in_force(stated: Limit | None, refused: Limit | None, since: float = 0.0) -> Limit | None:
+def in_force(
+    stated: Limit | None,
+    refused: Limit | None,
+    since: float = 0.0,
+    usage: Usage | None = None,
+) -> Limit | None:
     """The limit whose pace a queue is admitted at: the stated one, or what refused the first in
     line ``since`` seconds ago if nobody states one; if it was refused by the calls in flight, whose
-    number and duration are a pace, the slower of both.
+    number and duration are a pace, the slower of both. ``usage`` tells those as they are now.
     """
     room = None
     if refused is not None and refused.max_in_flight is not None:
-        bound = stated.max_in_flight if stated is not None else None
-        room = refused = _room(refused, bound or refused.max_in_flight, since)
+        room = refused = _room(refused, _bound(stated, refused), since, usage)
     if stated is None or stated.max is None:
         return refused
     if refused is None:
@@ -139,10 +170,18 @@ def in_force(stated: Limit | None, refused: Limit | None, since: float = 0.0) ->
     return room if slower else window
 
 
-def _room(refused: Limit, bound: int, since: float) -> Limit:
-    """The calls in flight as a pace by now: what was cut wins one back in the time of each call, as
-    ended.lua has it, and what was not is the bound.
+def _bound(stated: Limit | None, refused: Limit) -> int:
+    bound = (stated.max_in_flight if stated is not None else None) or refused.max_in_flight
+    assert bound is not None
+    return bound
+
+
+def _room(refused: Limit, bound: int, since: float, usage: Usage | None) -> Limit:
+    """The calls in flight as a pace by now. Where nobody can be asked, what was cut wins one back
+    in the time of each call, as ended.lua has it, and what was not is the bound.
     """
+    if usage is not None and usage.turning is not None and usage.took is not None:
+        return flights.pace(refused.key, usage.turning, usage.took, bound, refused.weight)
     assert refused.max is not None
     assert refused.max_in_flight is not None
     room = refused.max // refused.weight

@@ -13,20 +13,17 @@ from typing import Final
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-import structlog
-
 from orch8.blocks.interrupt import SLA
 from orch8.blocks.step import Step
 from orch8.engine.timing import SendWindow, closing
-from orch8.limits import Limit, Limiter, LimiterUnavailable, Usage
+from orch8.limits import Limit, Limiter, Usage
 from orch8.runtime.admission import HORIZON, MAX_AHEAD, in_force, since
 from orch8.runtime.drain import Drain
+from orch8.runtime.eyes import Eyes
 from orch8.runtime.lanes import AGE, AGES
 from orch8.runtime.office import Office, read_limits
 from orch8.storage import queued, queues
 from orch8.storage.transaction import Row, Tx
-
-log = structlog.get_logger(__name__)
 
 MOST_KEYS: Final = 100
 
@@ -100,44 +97,26 @@ def forecast(
     limits = read_limits(tx, tenant_id, key).stated
     waited = {(row.tenant_id, row.limit_key): None for row in queued.keys(tx, tenant_id, key)}
     found = list(waited | dict.fromkeys(sorted(limits))) if idle else list(waited)
-    eyes, depth = _Eyes(limiter), MANY_KEYS if key is None else ONE_KEY
+    eyes, depth = Eyes(limiter), MANY_KEYS if key is None else ONE_KEY
     told = [_of_key(office, tx, at, limits.get(at), eyes, depth) for at in found[:MOST_KEYS]]
     return Outlook(told, len(found) - len(told))
 
 
-class _Eyes:
-    """Looks into Redis, and stops looking once it is away: each look may take a time-out."""
-
-    def __init__(self, limiter: Limiter | None) -> None:
-        self._limiter = limiter
-
-    def usage(self, tenant_id: str, limit: Limit | None) -> Usage | None:
-        """How full the key is; None if that is not known."""
-        if self._limiter is None or limit is None:
-            return None
-        try:
-            return self._limiter.peek(tenant_id, limit)
-        except LimiterUnavailable as problem:
-            log.warning("forecast.limiter_away", error=str(problem))
-            self._limiter = None
-            return None
-
-
 def _of_key(
-    office: Office, tx: Tx, at: tuple[str, str], stated: Limit | None, eyes: _Eyes, depth: _Depth
+    office: Office, tx: Tx, at: tuple[str, str], stated: Limit | None, eyes: Eyes, depth: _Depth
 ) -> Forecast:
     tenant_id, key = at
     lanes = queued.lengths(tx, tenant_id, key, age=AGE, ages=AGES)
     if not lanes:
         return Forecast(
-            tenant_id=tenant_id, key=key, limit=stated, usage=eyes.usage(tenant_id, stated),
+            tenant_id=tenant_id, key=key, limit=stated, usage=_usage(eyes, tenant_id, stated),
             waiting={}, paused=0, drain=0.0, drains_at=None, will_miss=0, misses=(),
         )  # fmt: skip
     state = queues.queue_state(tx, tenant_id, key)
     refused = Limit.of_json(state.deferred_under) if state.deferred_under else None
     shown = stated or _own(refused)
-    usage = eyes.usage(tenant_id, shown)
-    limit, now = in_force(stated, refused, since(state)), state.now
+    usage = _usage(eyes, tenant_id, shown)
+    limit, now = in_force(stated, refused, since(state), usage), state.now
     every = 0.0 if limit is None else limit.weight / limit.pace
     drain = Drain({row.lane: row.in_line for row in lanes}, every, _width(every))
     blocked = usage.blocked if usage is not None else 0.0
@@ -161,6 +140,10 @@ def _of_key(
         drains_at=max(ends, default=None),
         will_miss=len(late), misses=tuple(late[: depth.named]),
     )  # fmt: skip
+
+
+def _usage(eyes: Eyes, tenant_id: str, limit: Limit | None) -> Usage | None:
+    return None if limit is None else eyes.usages([(tenant_id, limit)])[0]
 
 
 def _width(every: float) -> int:

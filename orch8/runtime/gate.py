@@ -22,8 +22,9 @@ from orch8.engine.outcome import Answer, Verdict
 from orch8.errors import Orch8Error
 from orch8.handlers import pressure
 from orch8.limits import Ended, Grant, Limit, Limiter, LimiterUnavailable, Refusal, Share
-from orch8.limits.grant import MAX_LEASE, MOST_ROOM
+from orch8.limits.grant import MOST_ROOM
 from orch8.money.limits import block_after
+from orch8.runtime import flights
 from orch8.runtime.keeping import Keeping
 from orch8.runtime.newcomers import Newcomers
 from orch8.runtime.preparing import Limits, Task
@@ -35,7 +36,6 @@ AWAY = 1.0  # seconds until Redis is tried again when it is away
 BATCH = 256
 MOST_LATE = 3  # tokens that a call was too late for
 REBUILDS = 3  # times that a batch is asked for again after lost histories were rebuilt
-TOOK = 0.5  # seconds that a call is thought to take before one was measured
 MOST_REPORTS = 5000  # ended calls that are kept until Redis is back
 TOO_MANY = 429
 _DEALT_WITH = frozenset(
@@ -375,13 +375,9 @@ def _stood(answer: Answer) -> bool:
 
 
 def _in_flight(limit: Limit, grant: Grant) -> Limit:
-    """Calls in flight as a pace: as many as there is room for, in the time that one takes; runtime/
-    admission.py reads it.
-    """
-    room = grant.room or limit.max_in_flight or 1
-    took = min(max(grant.took or TOOK, 0.01), MAX_LEASE)
+    places = grant.room or limit.max_in_flight or 1
     most = limit.max_in_flight or MOST_ROOM
-    return Limit(limit.key, room * limit.weight, took, 0.0, limit.weight, max_in_flight=most)
+    return flights.pace(limit.key, places, grant.took, most, limit.weight)
 
 
 def _line(limit: Limit) -> Limit:

@@ -23,6 +23,7 @@ from orch8.runtime.admission import admit_waiting
 from orch8.runtime.claim import claim_now
 from orch8.runtime.crew import Crew, SendTask
 from orch8.runtime.errand import Errand
+from orch8.runtime.eyes import Eyes
 from orch8.runtime.gate import Gate
 from orch8.runtime.lanes import Slots
 from orch8.runtime.lease import Lease
@@ -67,7 +68,7 @@ class Pump:
             office.settings, lambda item, grant: self._inbox.put((item, grant)), send_task,
             lambda task: reveal_now(office, task), office.meter.called,
         )  # fmt: skip
-        self._gate = Gate(limiter, Standing(office))
+        self._gate, self._eyes = Gate(limiter, Standing(office)), Eyes(limiter)
         self._slots = Slots(self.width)
         self._turns = Turns(office.weights, low_water=office.low_water)
         self._unlimited = Unlimited(office)
@@ -314,7 +315,7 @@ class Pump:
         if time.monotonic() < self._admit_at:
             return
         try:
-            waiting = admit_waiting(self._office)
+            waiting = admit_waiting(self._office, self._eyes)
         except Unavailable as problem:
             log.warning("admission.failed", error=problem.detail)
             waiting = None

@@ -16,7 +16,8 @@ import structlog
 
 from orch8.errors import Orch8Error
 from orch8.runtime import alarms, lanes
-from orch8.runtime.admission import admit_waiting
+from orch8.runtime.admission import BLIND, admit_waiting
+from orch8.runtime.eyes import Eyes
 from orch8.runtime.firing import fire_due
 from orch8.runtime.office import Office
 from orch8.runtime.preparing import Task
@@ -46,7 +47,7 @@ class Ticked:
     failed: tuple[str, ...] = ()  # parts
 
 
-def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
+def tick(office: Office, wake: Wake, *, eyes: Eyes = BLIND, workers: int | None = None) -> Ticked:
     """Each lane with due work has wake-ups under way, at most two for each live worker; claims of
     lost workers and silent pull workers are taken back; steps that take too long are told of;
     rate-limit queues are admitted, lines for places served; schedules that are due have fired; now
@@ -58,7 +59,7 @@ def tick(office: Office, wake: Wake, *, workers: int | None = None) -> Ticked:
     taken_back = parts.do("lost_workers", lambda: take_back_lost(office)) or 0
     silent = parts.do("silent_pulls", lambda: take_back_silent(office)) or 0
     parts.do("alarms", lambda: alarms.ring(office))
-    parts.do("admission", lambda: admit_waiting(office))
+    parts.do("admission", lambda: admit_waiting(office, eyes))
     parts.do("places", lambda: _serve_places(office))
     parts.do("schedules", lambda: fire_due(office))
     parts.do("months", lambda: office.ahead.look(office.begin))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
+from structlog.testing import capture_logs
 
 from orch8.errors import Unavailable
-from orch8.limits import Limit
-from orch8.runtime import admission
+from orch8.limits import Ended, Limit, Limiter
+from orch8.runtime import admission, flights
+from orch8.runtime.eyes import Eyes
 from orch8.runtime.preparing import Task
 from orch8.runtime.registry import put_limit
 from orch8.runtime.rounds import Rounds
@@ -21,6 +24,15 @@ from tests.support.house import House
 
 KEYS = 250
 BLOCK = {"type": "step", "handler": "noop-call", "rate_limit_key": "x", "max_in_flight": 1}
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def queue_up(house: House, keys: int) -> set[tuple[str, str]]:
@@ -52,6 +64,39 @@ def test_each_of_many_keys_is_admitted(house: House) -> None:
     assert house.sql(waiting)[0].n == KEYS - 200
     assert admission.admit_waiting(house.office) == keys
     assert house.sql(waiting)[0].n == 0
+
+
+def test_nobody_is_admitted_for_places_that_are_stuck(house: House) -> None:
+    """Six at a time, half a second each, are twelve a second, of which two seconds are admitted; of
+    a worker that died five places are left, and one place alone comes free: two a second.
+    """
+    queue_up(house, 60)
+    told = {"deferred_under": flights.pace("places", 6, 0.5, 6, 1).to_json()}
+    house.sql("UPDATE steps SET limit_key = 'places', progress = %s", dumps(told))
+    clock, bound = Clock(), Limit("places", None, max_in_flight=6, lease=30.0)
+    due = "SELECT count(due_at) AS n FROM steps"
+    with closing(Limiter(house.office.settings.redis_url, clock=clock)) as limiter:
+        limiter.restore("default", bound, [], [])
+        grants = limiter.acquire("default", [[bound]] * 6)
+        limiter.ended([("default", Ended([bound], grants[0], 0.5))])
+        clock.now += 2.5
+        admission.admit_waiting(house.office, Eyes(limiter))
+    assert house.sql(due)[0].n == 4
+    admission.admit_waiting(house.office)  # what was told to the first in line
+    assert house.sql(due)[0].n == 25
+
+
+def test_pace_of_who_was_refused_holds_while_redis_is_away(house: House) -> None:
+    """A queue of places goes on without it, and it is asked again a second later."""
+    queue_up(house, 60)
+    told = {"deferred_under": flights.pace("places", 6, 0.5, 6, 1).to_json()}
+    house.sql("UPDATE steps SET limit_key = 'places', progress = %s", dumps(told))
+    with closing(Limiter("redis://127.0.0.1:1/0")) as limiter, capture_logs() as logs:
+        eyes = Eyes(limiter)
+        for _ in range(2):
+            admission.admit_waiting(house.office, eyes)
+    assert house.sql("SELECT count(due_at) AS n FROM steps")[0].n == 25
+    assert [each["event"] for each in logs] == ["eyes.limiter_away"]
 
 
 def test_round_goes_on_behind_the_last_page_and_begins_anew(house: House) -> None:

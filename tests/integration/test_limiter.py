@@ -687,11 +687,16 @@ def test_places_of_calls_that_are_stuck_are_not_counted_on(valkey: Valkey) -> No
         clock.now += 0.2
         refused = limiter.acquire(TENANT, [[limit]])[0]
         assert (refused.room, refused.retry_after) == (1, pytest.approx(0.5))
+        assert limiter.peek(TENANT, limit).turning == 1
         limiter.renew([(TENANT, grant, limit.lease) for grant in grants[1:3]])
         assert limiter.acquire(TENANT, [[limit]])[0].room == 3
         clock.now += limit.lease
         refused = limiter.acquire(TENANT, [[limit]] * 5)[4]
         assert (refused.refusal, refused.room) == (Refusal.HELD, 4)
+        told = limiter.peek_many([(TENANT, limit), ("other", busy(most=9)), (TENANT, busy("b"))])
+        assert [(each.in_flight, each.turning, each.took) for each in told] == [
+            (4, 4, 0.5), (0, 9, None), (0, 2, None),
+        ]  # fmt: skip
 
 
 def test_crowded_key_without_a_bound_gets_one(limiter: Limiter) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from orch8.limits import Limit
+from orch8.limits import Limit, Usage
 from orch8.runtime.admission import AHEAD_OF_PACE, HORIZON, Line, in_force, slots
 
 NOW = datetime(2026, 11, 22, 9, tzinfo=UTC)
@@ -129,6 +129,17 @@ def test_room_that_was_cut_is_won_back_in_the_time_of_its_calls() -> None:
     assert in_force(Limit("acquirer", None, max_in_flight=3), cut, 99.0) == replace(
         cut, max=3, max_in_flight=3
     )
+
+
+def test_pace_of_the_calls_in_flight_is_that_of_the_moment() -> None:
+    """What Redis tells of them now, whatever it told the first in line; if it knows how long they
+    take.
+    """
+    cut = Limit("acquirer", 2, 0.5, 0.0, max_in_flight=8)
+    usage = Usage(used=0, max=None, free_at=0.0, in_flight=8, room=8, turning=5, took=0.25)
+    assert in_force(None, cut, usage=usage) == replace(cut, max=5, window=0.25)
+    assert in_force(None, cut, usage=replace(usage, took=None)) == cut
+    assert in_force(replace(LIMIT, max=1), cut, usage=usage) == replace(LIMIT, max=1)
 
 
 def test_bound_that_was_edited_is_the_pace_of_who_waits_already() -> None:
