@@ -221,7 +221,7 @@ def _round(
 @click.command("curves")
 @click.option("--only", multiple=True, help="Only this curve; may be said again.")
 @click.option(
-    "--long", is_flag=True, help="Up to 1,000,000 instances: an hour, some 10 GB of disk."
+    "--long", is_flag=True, help="Up to 1,000,000 instances: twenty minutes, some 10 GB of disk."
 )
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1, 20))
 @click.option(
