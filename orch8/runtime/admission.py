@@ -8,7 +8,8 @@ ahead of what was admitted before.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -33,6 +34,8 @@ PAGES = 4  # of keys in one look
 FURTHEST = 60.0  # seconds: the horizon where so many keys have a queue that a round takes long
 MAX_AHEAD = 2000
 BLIND = Eyes()
+
+Refused = tuple[Row | None, Limit | None]  # the first in line, and what refused it
 
 log = structlog.get_logger(__name__)
 
@@ -70,16 +73,18 @@ def admit_waiting(office: Office, eyes: Eyes = BLIND) -> frozenset[Key] | None:
         except Exception:
             log.exception("admission.broke", keys=len(found))
             for at in found:
-                _admit_alone(office, at, eyes)
+                with _apart(at), office.begin() as tx:
+                    _admit(office, tx, [at], eyes)
         if office.rounds.over:
             break
     return office.rounds.known
 
 
-def _admit_alone(office: Office, at: Key, eyes: Eyes) -> None:
+@contextmanager
+def _apart(at: Key) -> Iterator[None]:
+    """What a key runs into is logged and keeps nobody from the others."""
     try:
-        with office.begin() as tx:
-            _admit(office, tx, [at], eyes)
+        yield
     except Unavailable:
         raise
     except Exception:
@@ -95,25 +100,23 @@ def _admit(office: Office, tx: Tx, keys: Sequence[Key], eyes: Eyes) -> None:
     lines: dict[Key, list[Row]] = {}
     for row in queues.lines(tx, queues.look_after(tx, keys), age=AGE, ages=AGES):
         lines.setdefault((row.tenant_id, row.limit_key), []).append(row)
-    usages = _usages(eyes, limits, lines)
-    plans = {}
+    told: dict[Key, Refused] = {}
     for at, rows in lines.items():
-        try:
-            plan = _plan(limits.stated.get(at), usages.get(at), rows, horizon)
-        except Exception:
-            log.exception("admission.broke_alone", tenant=at[0], key=at[1])
-        else:
+        with _apart(at):
+            told[at] = _refusal(rows)
+    usages = _usages(eyes, limits, told)
+    plans = {}
+    for at, refused in told.items():
+        with _apart(at):
+            plan = _plan(limits.stated.get(at), refused, usages.get(at), lines[at], horizon)
             plans.update({(*at, lane): moments for lane, moments in plan.items()})
     queues.admit(tx, plans)
 
 
-def _usages(
-    eyes: Eyes, limits: Limits, lines: Mapping[Key, Sequence[Row]]
-) -> dict[Key, Usage | None]:
+def _usages(eyes: Eyes, limits: Limits, told: Mapping[Key, Refused]) -> dict[Key, Usage | None]:
     """How full the keys are whose first in line was refused for the calls in flight."""
     asked = {}
-    for at, rows in lines.items():
-        _, refused = _refusal(rows)
+    for at, (_, refused) in told.items():
         if refused is not None and refused.max_in_flight is not None:
             bound = _bound(limits.stated.get(at), refused)
             asked[at] = Limit(at[1], None, max_in_flight=bound)
@@ -121,16 +124,20 @@ def _usages(
     return dict(zip(asked, found, strict=True))
 
 
-def _refusal(rows: Sequence[Row]) -> tuple[Row | None, Limit | None]:
+def _refusal(rows: Sequence[Row]) -> Refused:
     """The first in line, and what refused it."""
     first = next((row for row in rows if row.deferred_under), None)
     return first, None if first is None else Limit.of_json(first.deferred_under)
 
 
 def _plan(
-    stated: Limit | None, usage: Usage | None, rows: Sequence[Row], horizon: float
+    stated: Limit | None,
+    told: Refused,
+    usage: Usage | None,
+    rows: Sequence[Row],
+    horizon: float,
 ) -> dict[str, list[datetime]]:
-    first, refused = _refusal(rows)
+    first, refused = told
     limit = in_force(stated, refused, since(first), usage)
     unchanged = limit is None or (refused is not None and limit.pace == refused.pace)
     lines = [

@@ -87,7 +87,7 @@ def test_nobody_is_admitted_for_places_that_are_stuck(house: House) -> None:
 
 
 def test_pace_of_who_was_refused_holds_while_redis_is_away(house: House) -> None:
-    """A queue of places goes on without it, and it is asked again a second later."""
+    """A queue of places goes on without it, and it is not asked again with each look."""
     queue_up(house, 60)
     told = {"deferred_under": flights.pace("places", 6, 0.5, 6, 1).to_json()}
     house.sql("UPDATE steps SET limit_key = 'places', progress = %s", dumps(told))
