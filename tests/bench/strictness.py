@@ -37,26 +37,32 @@ class Strictness:
     idle: float = 0.0  # share of the machine's time that nobody used meanwhile
 
 
-def measure(folder: Path, backlog: int, maximum: int = MAX) -> Strictness:
-    """A backlog of one-step instances has been worked off under ``maximum`` calls per second."""
+def measure(folder: Path, backlog: int, maximum: int = MAX, slack: float = SLACK) -> Strictness:
+    """A backlog of one-step instances has been worked off under ``maximum`` calls per second, each
+    of which may take ``slack`` seconds from its token to the provider.
+    """
     road = Road(folder, workers=WORKERS)
     with road.world, closing(Client(road.world.handlers.url)) as handler:
-        limit = {"max": maximum, "window_seconds": WINDOW}
-        members = {"rate_limit_key": "strict", "rate_limit": limit}
-        road.world.publish(sequence("strict", members, steps=1))
+        road.world.client.put("/rate-limits/strict", window(maximum, slack))
+        road.world.publish(sequence("strict", {"rate_limit_key": "strict"}, steps=1))
         handler.send("PUT", "/record", {})
         keys = [f"strict-{number}" for number in range(backlog)]
         with road.stopped_workers():
             load.create_all(road.world.stack.urls.http, "bench_strict", keys, CONNECTIONS)
         began, idle = time.monotonic(), idle_seconds()
-        road.wait_drained(60 + 2 * backlog / maximum * (WINDOW + SLACK))
+        road.wait_drained(60 + 2 * backlog / maximum * (WINDOW + slack))
         spare = (idle_seconds() - idle) / (time.monotonic() - began) / (os.cpu_count() or 1)
         (found,) = road.world.rows("SELECT max(deferrals) AS most FROM steps")
         arrivals = [at for at, _ in handler.get("/arrivals")]
-        busy = under_backlog(arrivals, maximum)
+        busy = under_backlog(arrivals, maximum, slack)
         return Strictness(
             maximum, len(arrivals), peak(arrivals), busy, deferrals=found["most"], idle=spare
         )
+
+
+def window(maximum: int, slack: float) -> dict[str, float]:
+    """The body that states a limit of so many calls a window."""
+    return {"max": maximum, "window_seconds": WINDOW, "slack_seconds": slack}
 
 
 def peak(arrivals: Sequence[float], window: float = WINDOW) -> int:
@@ -64,10 +70,10 @@ def peak(arrivals: Sequence[float], window: float = WINDOW) -> int:
     return fullest([(at, 1) for at in arrivals], window)
 
 
-def under_backlog(arrivals: Sequence[float], maximum: int) -> float:
+def under_backlog(arrivals: Sequence[float], maximum: int, slack: float = SLACK) -> float:
     """The share of the limit that a series of arrivals used while there was a backlog."""
     calls = [(at, 1) for at in arrivals]
-    period = WINDOW + SLACK
+    period = WINDOW + slack
     span = arrivals[0] + period, last_windows(calls, 2 * maximum)
     return utilisation(calls, [span], maximum / period)
 

@@ -108,6 +108,10 @@ class Client:
         """The JSON of a successful POST."""
         return self._good(self.send("POST", path, body))
 
+    def put(self, path: str, body: Any) -> Any:
+        """The JSON of a successful PUT."""
+        return self._good(self.send("PUT", path, body))
+
     def close(self) -> None:
         """The connection is closed; the next request opens another."""
         self._connection.close()

@@ -160,12 +160,13 @@ def crowd(seconds: float, *, dead: tuple[float, float]) -> list[tuple[float, flo
 def test_rate_after_a_kill_is_that_of_the_time_when_the_leases_have_run_out() -> None:
     """Before ten calls a second, five without the dead worker's places, then ten again."""
     size = several.Size(at_once=4)
-    found = several.seen_places(crowd(60.0, dead=(18.0, 29.0)), size, 18.0, 2)
-    assert found.most == 4
+    found = several.seen_places(crowd(60.0, dead=(18.0, 18.0 + several.LEASE)), size, 18.0, 2)
+    assert (found.most, found.most_without, found.most_after) == (4, 2, 4)
     assert found.before == pytest.approx(10.0, rel=0.05)
     assert found.without == pytest.approx(5.0, rel=0.1)
     assert found.again == pytest.approx(1.0, rel=0.05)
     leaked = several.seen_places(crowd(60.0, dead=(18.0, 99.0)), size, 18.0, 2)
+    assert leaked.most_after == 2
     assert leaked.again == pytest.approx(0.5, rel=0.1)
 
 
@@ -188,7 +189,7 @@ def test_key_that_two_kinds_of_calls_use_has_the_units_of_both() -> None:
 def test_table_of_the_limiter_marks_what_was_missed() -> None:
     """A peak above the limit, a share below what is asked, a rate that did not come back."""
     keys = (several.Key("a", 9, 100, 9, 0.99, 0.5), several.Key("b", 3, 50, 4, 0.5, 1.5))
-    places = several.Places(12, 12, 2, 30.0, 25.0, 15.0)
+    places = several.Places(12, 12, 2, 10, 12, 30.0, 25.0, 15.0)
     found = several.Several(keys, places, 1, {}, 0.0, 0.5)
     rows = limiter.rows_of_several(found)
     assert [enough for *_, enough in rows] == [
