@@ -147,11 +147,20 @@ def test_long_round_admits_further_ahead(house: House) -> None:
     assert house.sql(due)[0].n == 4
 
 
-def test_key_that_cannot_be_looked_after_keeps_nobody_waiting(house: House) -> None:
-    """What the first key's step says of its limit cannot be read; the others are admitted."""
+@pytest.mark.parametrize(
+    "progress",
+    ['{"limit": 7}', '{"deferred_under": {"key": "item:1", "max": -1}}'],
+    ids=["another shape", "an impossible limit"],
+)
+def test_key_that_cannot_be_looked_after_keeps_nobody_waiting(house: House, progress: str) -> None:
+    """What the first key's step says of its limit cannot be read: the others are admitted in the
+    same look, and the log names the one that is not.
+    """
     keys = queue_up(house, 3)
-    house.sql("""UPDATE steps SET progress = '{"limit": 7}' WHERE limit_key = 'item:1'""")
-    assert admission.admit_waiting(house.office) == keys
+    house.sql("UPDATE steps SET progress = %s::jsonb WHERE limit_key = 'item:1'", progress)
+    with capture_logs() as logs:
+        assert admission.admit_waiting(house.office) == keys
+    assert [(e["event"], e["key"]) for e in logs] == [("admission.broke_alone", "item:1")]
     left = house.sql("SELECT limit_key FROM steps WHERE due_at IS NULL")
     assert [row.limit_key for row in left] == ["item:1"]
     assert house.tick() is not None
