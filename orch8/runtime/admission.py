@@ -1,14 +1,14 @@
 """admission: steps that wait for a rate-limited key become due in their order, at the key's pace.
 
-The pace is about max / (window + slack), so that a step is admitted when a token is free for it:
-one write to defer it, one to admit it, whatever the backlog, and no polling. Each lane has a line
-of its own and shares the pace as it shares a worker's slots: what comes late to a high lane goes
-ahead of what was admitted before.
+The pace is about max / (window + slack) units, and each step takes as long as it costs; so a step
+is admitted when there are tokens for it: one write to defer it, one to admit it, whatever the
+backlog, and no polling. Each lane has a line of its own and shares the pace as it shares a worker's
+slots: what comes late to a high lane goes ahead of what was admitted before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -52,6 +52,27 @@ class Line:
     admitted: int = 0
     last: datetime | None = None
     free_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """So many steps of a line become due: the first at ``begin``, each a turn of ``gap`` seconds
+    after the one before it, or as many turns as that one costs of what all cost on average:
+    ``cost`` and at most ``most`` units, None where each step counts the same.
+    """
+
+    count: int
+    begin: datetime
+    gap: float = 0.0
+    cost: float | None = None
+    most: float = 1.0
+
+    def moments(self, costs: Iterable[float | None]) -> Iterator[datetime]:
+        """When steps that cost so much become due, in this order; None is the average."""
+        turns = 0.0
+        for cost in costs:
+            yield self.begin + timedelta(seconds=self.gap * turns)
+            turns += min(cost, self.most) / self.cost if cost and self.cost else 1.0
 
 
 def admit_waiting(office: Office, eyes: Eyes = BLIND) -> frozenset[Key] | None:
@@ -109,8 +130,14 @@ def _admit(office: Office, tx: Tx, keys: Sequence[Key], eyes: Eyes) -> None:
     for at, refused in told.items():
         with _apart(at):
             plan = _plan(limits.stated.get(at), refused, usages.get(at), lines[at], horizon)
-            plans.update({(*at, lane): moments for lane, moments in plan.items()})
-    queues.admit(tx, plans)
+            plans.update({(*at, lane): slots for lane, slots in plan.items()})
+    found: list[list[Row]] = [[] for _ in plans]
+    for row in queues.next_in_line(tx, {line: slots.count for line, slots in plans.items()}):
+        found[row.n].append(row)
+    due: list[tuple[Row, datetime]] = []
+    for rows, slots in zip(found, plans.values(), strict=True):
+        due += zip(rows, slots.moments(row.cost for row in rows), strict=True)
+    queues.admit(tx, due)
 
 
 def _usages(eyes: Eyes, limits: Limits, told: Mapping[Key, Refused]) -> dict[Key, Usage | None]:
@@ -136,7 +163,7 @@ def _plan(
     usage: Usage | None,
     rows: Sequence[Row],
     horizon: float,
-) -> dict[str, list[datetime]]:
+) -> dict[str, Slots]:
     first, refused = told
     limit = in_force(stated, refused, since(first), usage)
     unchanged = limit is None or (refused is not None and limit.pace == refused.pace)
@@ -144,7 +171,9 @@ def _plan(
         Line(row.lane, row.waiting, row.admitted, row.last, row.free_at if unchanged else None)
         for row in rows
     ]
-    return slots(limit, lines, rows[0].now, horizon)
+    costs = [row.cost for row in rows if row.cost]
+    cost = sum(costs) / len(costs) if costs else None
+    return plan_slots(limit, lines, rows[0].now, horizon, cost)
 
 
 def since(row: Row | None) -> float:
@@ -162,19 +191,16 @@ def in_force(
 ) -> Limit | None:
     """The limit whose pace a queue is admitted at: the stated one, or what refused the first in
     line ``since`` seconds ago if nobody states one; if it was refused by the calls in flight, whose
-    number and duration are a pace, the slower of both. ``usage`` tells those as they are now.
+    number and duration are a pace, the slower of both: then it has ``max_in_flight``. ``usage``
+    tells those as they are now.
     """
     room = None
     if refused is not None and refused.max_in_flight is not None:
         room = refused = _room(refused, _bound(stated, refused), since, usage)
     if stated is None or stated.max is None:
         return refused
-    if refused is None:
-        return stated
-    # What a call costs; one that costs more than all is parked once it is admitted.
-    window = replace(stated, weight=min(refused.weight, max(stated.max, 1)))
-    slower = room is not None and room.pace / room.weight < window.pace / window.weight
-    return room if slower else window
+    window = replace(stated, max_in_flight=None, weight=refused.weight if refused else 1)
+    return room if room is not None and turn(room) > turn(window) else window
 
 
 def _bound(stated: Limit | None, refused: Limit) -> int:
@@ -197,19 +223,38 @@ def _room(refused: Limit, bound: int, since: float, usage: Usage | None) -> Limi
     return replace(refused, max=now * refused.weight, max_in_flight=bound)
 
 
-def slots(
-    limit: Limit | None, lines: Sequence[Line], now: datetime, horizon: float = HORIZON
-) -> dict[str, list[datetime]]:
-    """When the next steps of each line become due: evenly, all lines together at the key's pace,
-    each behind those admitted already, up to the horizon (seconds). Without a limit all at once.
+def cost_under(limit: Limit, cost: float | None) -> float | None:
+    """The units of a window that steps use which ``cost`` so much on average, if that is known; who
+    costs more than all is parked once it is admitted. None for calls in flight: each is one.
+    """
+    if limit.max_in_flight is not None:
+        return None
+    return min(cost or limit.weight, max(limit.max or 1, 1))
+
+
+def turn(limit: Limit, cost: float | None = None) -> float:
+    """The seconds after which the next step may go, if steps ``cost`` so much on average."""
+    return (cost_under(limit, cost) or limit.weight) / limit.pace
+
+
+def plan_slots(
+    limit: Limit | None,
+    lines: Sequence[Line],
+    now: datetime,
+    horizon: float = HORIZON,
+    cost: float | None = None,
+) -> dict[str, Slots]:
+    """When the next steps of each line become due: evenly, all lines together at the key's pace if
+    they ``cost`` so much on average, each line behind those admitted already, up to the horizon
+    (seconds). Without a limit all at once.
 
     A line that is told to come back after the horizon is left alone: whoever is admitted now would
     be refused. A lane without its reserve of the horizon gets it, whatever others have by now.
     """
     if limit is None:
-        return {line.lane: [now] * min(sum(line.waiting), MAX_AHEAD) for line in lines}
+        return {line.lane: Slots(min(sum(line.waiting), MAX_AHEAD), now) for line in lines}
     ahead = now + timedelta(seconds=horizon)
-    pace = AHEAD_OF_PACE * limit.pace / limit.weight
+    pace = AHEAD_OF_PACE / turn(limit, cost)
     width = min(max(int(pace * horizon), 1), MAX_AHEAD)
     asking = [
         Asking(line.lane, line.waiting, line.admitted)
@@ -228,5 +273,6 @@ def slots(
         begin = max(now, line.free_at or now)
         if line.last is not None and line.last >= now:
             begin = max(begin, line.last + timedelta(seconds=gap))
-        plan[line.lane] = [begin + timedelta(seconds=n * gap) for n in range(given[line.lane])]
+        mean = cost_under(limit, cost)
+        plan[line.lane] = Slots(given[line.lane], begin, gap, mean, limit.max or 1)
     return plan

@@ -17,7 +17,7 @@ from orch8.blocks.interrupt import SLA
 from orch8.blocks.step import Step
 from orch8.engine.timing import SendWindow, closing
 from orch8.limits import Limit, Limiter, Usage
-from orch8.runtime.admission import HORIZON, MAX_AHEAD, in_force, since
+from orch8.runtime.admission import HORIZON, MAX_AHEAD, in_force, since, turn
 from orch8.runtime.drain import Drain
 from orch8.runtime.eyes import Eyes
 from orch8.runtime.lanes import AGE, AGES
@@ -117,7 +117,7 @@ def _of_key(
     shown = stated or _own(refused)
     usage = _usage(eyes, tenant_id, shown)
     limit, now = in_force(stated, refused, since(state), usage), state.now
-    every = 0.0 if limit is None else limit.weight / limit.pace
+    every = 0.0 if limit is None else turn(limit, state.cost)
     drain = Drain({row.lane: row.in_line for row in lanes}, every, _width(every))
     blocked = usage.blocked if usage is not None else 0.0
     # Whoever is admitted has the next units.

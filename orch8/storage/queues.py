@@ -15,8 +15,10 @@ from orch8.storage.steps import EVER
 from orch8.storage.transaction import Row, Tx, dumps
 
 Key = tuple[str, str]  # tenant and key
+Line = tuple[str, str, str]  # and lane
 
 IN_LINE: Final = 2500  # steps of a key and lane that are looked at: a few more than are admitted
+FIRST: Final = 20  # of those, how many are asked what they cost
 
 
 def due_by_age(
@@ -84,6 +86,11 @@ def _by_age(since: str, ages: int) -> str:
 
 # -- rate-limited keys ---------------------------------------------------------------------------
 _UNDER: Final = "COALESCE({0}.progress -> 'deferred_under', {0}.progress -> 'limit')"
+_COST: Final = """CASE jsonb_typeof({0}.under -> 'weight') WHEN 'number'
+    THEN ({0}.under -> 'weight')::float8 END"""
+_OF_THE_FIRST: Final = """
+    (array_agg(f.under ORDER BY f.queued_at, f.id))[1] AS deferred_under,
+    (array_agg(f.progress ->> 'free_at' ORDER BY f.queued_at, f.id))[1]::timestamptz AS free_at"""
 _LANES_OF_KEY: Final = """
     WITH RECURSIVE l AS (
         (SELECT lane FROM steps WHERE tenant_id = {tenant} AND limit_key = {key}
@@ -125,13 +132,12 @@ def lines(tx: Tx, keys: Sequence[Key], *, age: float, ages: int) -> list[Row]:
     """For each key (``tenant_id``, ``limit_key``) each ``lane`` with steps in its queue, and of the
     first of them: how many are ``admitted`` already, when the ``last`` of those is due, how many
     are ``waiting`` by age (a list), the limit the first was ``deferred_under`` and when that would
-    be ``free_at``, and ``now``.
+    be ``free_at``, the units that FIRST of them ``cost`` on average, and ``now``.
     """
     # One statement for many keys: to plan it, for every month, takes longer than to carry it out.
     sql = f"""
     WITH n AS MATERIALIZED (SELECT orch8_now() AS now)
-    SELECT k.tenant_id, k.limit_key, l.lane, q.*, {_UNDER.format("first")} AS deferred_under,
-        (first.progress ->> 'free_at')::timestamptz AS free_at, n.now
+    SELECT k.tenant_id, k.limit_key, l.lane, q.*, first.*, n.now
     FROM n, unnest(%(tenants)s::text[], %(keys)s::text[]) AS k(tenant_id, limit_key),
     LATERAL ({_LANES_OF_KEY.format(tenant="k.tenant_id", key="k.limit_key")} SELECT lane FROM l) l,
     LATERAL (
@@ -142,9 +148,12 @@ def lines(tx: Tx, keys: Sequence[Key], *, age: float, ages: int) -> list[Row]:
               FROM steps s WHERE s.tenant_id = k.tenant_id AND s.limit_key = k.limit_key
                   AND s.lane = l.lane
               ORDER BY s.queued_at, s.id LIMIT %(most)s) f) q,
-    LATERAL (SELECT s.progress FROM steps s
-        WHERE s.tenant_id = k.tenant_id AND s.limit_key = k.limit_key AND s.lane = l.lane
-        ORDER BY s.queued_at, s.id LIMIT 1) first
+    LATERAL (
+        SELECT {_OF_THE_FIRST}, avg({_COST.format("f")}) AS cost
+        FROM (SELECT s.queued_at, s.id, s.progress, {_UNDER.format("s")} AS under
+              FROM steps s WHERE s.tenant_id = k.tenant_id AND s.limit_key = k.limit_key
+                  AND s.lane = l.lane
+              ORDER BY s.queued_at, s.id LIMIT {FIRST}) f) first
     ORDER BY k.tenant_id, k.limit_key, l.lane"""
     return tx.rows(sql, _asked(keys) | {"age": age, "most": IN_LINE})
 
@@ -152,46 +161,49 @@ def lines(tx: Tx, keys: Sequence[Key], *, age: float, ages: int) -> list[Row]:
 def queue_state(tx: Tx, tenant_id: str, key: str) -> Row:
     """Of a key's queue, all lanes together: how many are ``admitted`` already, when the ``last`` of
     those is due, the limit the first was ``deferred_under`` and when that would be ``free_at``,
-    and ``now``.
+    the units that they ``cost`` on average, and ``now``.
     """
     sql = f"""
     {_LANES_OF_KEY.format(tenant="%(tenant)s", key="%(key)s")}
-    SELECT count(q.due_at) AS admitted, max(q.due_at) AS last,
-           (array_agg({_UNDER.format("q")} ORDER BY q.queued_at, q.id))[1] AS deferred_under,
-           (array_agg(q.progress ->> 'free_at' ORDER BY q.queued_at, q.id))[1]::timestamptz
-               AS free_at, orch8_now() AS now
-    FROM l, LATERAL (SELECT due_at, progress, queued_at, id FROM steps
-        WHERE tenant_id = %(tenant)s AND limit_key = %(key)s AND lane = l.lane
-        ORDER BY queued_at, id LIMIT %(most)s) q"""
+    SELECT count(f.due_at) AS admitted, max(f.due_at) AS last, {_OF_THE_FIRST},
+           avg({_COST.format("f")}) AS cost, orch8_now() AS now
+    FROM l, LATERAL (SELECT s.due_at, s.progress, s.queued_at, s.id, {_UNDER.format("s")} AS under
+        FROM steps s WHERE s.tenant_id = %(tenant)s AND s.limit_key = %(key)s AND s.lane = l.lane
+        ORDER BY s.queued_at, s.id LIMIT %(most)s) f"""
     return tx.one(sql, {"tenant": tenant_id, "key": key, "most": IN_LINE})
 
 
-def admit(tx: Tx, plans: Mapping[tuple[str, str, str], Sequence[datetime]]) -> int:
-    """The first steps of each line (tenant, key, lane) become due at the planned moments, in the
-    order in which they came; how many there were.
+def next_in_line(tx: Tx, counts: Mapping[Line, int]) -> list[Row]:
+    """The first so many steps of each line that are not admitted, in the order in which they came:
+    ``n``, which counts the lines, ``instance_id``, ``node_key`` and the units that each ``cost``s.
+    Nobody else admits them while this transaction lasts.
     """
-    sql = """
-    SELECT p.n, s.* FROM json_to_recordset(%(lines)s::json)
+    sql = f"""
+    SELECT p.n, s.instance_id, s.node_key, {_COST.format("s")} AS cost
+    FROM json_to_recordset(%(lines)s::json)
         AS p(n integer, tenant text, key text, lane text, most integer),
-    LATERAL (SELECT instance_id, node_key FROM steps
-        WHERE tenant_id = p.tenant AND limit_key = p.key AND lane = p.lane
-            AND due_at IS NULL AND held_due_at IS NULL AND state = 'scheduled'
-        ORDER BY queued_at, id LIMIT p.most FOR UPDATE SKIP LOCKED) s"""
+    LATERAL (SELECT w.instance_id, w.node_key, {_UNDER.format("w")} AS under FROM steps w
+        WHERE w.tenant_id = p.tenant AND w.limit_key = p.key AND w.lane = p.lane
+            AND w.due_at IS NULL AND w.held_due_at IS NULL AND w.state = 'scheduled'
+        ORDER BY w.queued_at, w.id LIMIT p.most FOR UPDATE SKIP LOCKED) s"""
     asked = [
-        {"n": n, "tenant": tenant, "key": key, "lane": lane, "most": len(plan)}
-        for n, ((tenant, key, lane), plan) in enumerate(plans.items())
+        {"n": n, "tenant": tenant, "key": key, "lane": lane, "most": most}
+        for n, ((tenant, key, lane), most) in enumerate(counts.items())
     ]
-    first = tx.rows(sql, {"lines": dumps(asked)}) if asked else []
-    if not first:
+    return tx.rows(sql, {"lines": dumps(asked)}) if asked else []
+
+
+def admit(tx: Tx, due: Sequence[tuple[Row, datetime]]) -> int:
+    """Steps of ``next_in_line`` are due at these moments; how many they were."""
+    if not due:
         return 0
-    moments = [iter(plan) for plan in plans.values()]
-    rows = [{"i": row.instance_id, "k": row.node_key, "at": next(moments[row.n])} for row in first]
+    rows = [{"i": row.instance_id, "k": row.node_key, "at": at} for row, at in due]
     # By itself, since a statement that finds its rows would be planned to update every month.
     sql = f"""
     UPDATE steps s SET due_at = r.at
     FROM json_to_recordset(%(rows)s::json) AS r(i uuid, k text, at timestamptz)
     WHERE s.instance_id = r.i AND s.node_key = r.k AND {within("s.instance_id")}"""
-    return tx.run(sql, {"rows": dumps(rows)} | span(row.instance_id for row in first))
+    return tx.run(sql, {"rows": dumps(rows)} | span(row.instance_id for row, _ in due))
 
 
 def _asked(keys: Sequence[Key]) -> dict[str, Any]:

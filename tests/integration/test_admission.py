@@ -66,6 +66,31 @@ def test_each_of_many_keys_is_admitted(house: House) -> None:
     assert house.sql(waiting)[0].n == 0
 
 
+def test_each_step_of_a_queue_takes_as_long_as_it_costs(house: House) -> None:
+    """Steps that cost one, two and three units of ten a second, by turns: the next one is due when
+    there are units for it, whatever the first in line costs.
+    """
+    queue_up(house, 7)
+    costs = [1, 2, 3, 1, 2, 3, 1]
+    told = [{"key": "mixed", "max": 10, "window": 0.98, "weight": cost} for cost in costs]
+    house.sql(
+        """UPDATE steps s SET limit_key = 'mixed', queued_at = orch8_now(),
+               progress = jsonb_build_object('deferred_under', t.told)
+           FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS t(told, n)
+           WHERE s.limit_key = 'item:' || t.n""",
+        dumps(told),
+    )
+    admission.admit_waiting(house.office)
+    rows = house.sql(
+        """SELECT extract(epoch FROM due_at - min(due_at) OVER ())::float8 AS at
+           FROM steps ORDER BY id"""
+    )
+    units = [sum(costs[:n]) for n in range(len(costs))]
+    assert [row.at for row in rows] == pytest.approx(
+        [each / 10 / admission.AHEAD_OF_PACE for each in units], abs=1e-3
+    )
+
+
 def test_nobody_is_admitted_for_places_that_are_stuck(house: House) -> None:
     """Six at a time, half a second each, are twelve a second, of which two seconds are admitted; of
     a worker that died five places are left, and one place alone comes free: two a second.

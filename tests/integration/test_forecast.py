@@ -69,6 +69,19 @@ def test_queue_drains_at_the_pace_of_its_limit(house: House, key: str) -> None:
     assert (found.limit.max, found.limit.window) == (1, 9.98)
 
 
+def test_queue_of_mixed_costs_drains_by_what_they_cost(house: House, key: str) -> None:
+    """Six steps of one and three units by turns, two on average, at a unit in ten seconds."""
+    cost = {"key": key, "max": 3, "window_seconds": 3600, "cost": "{{context.data.cost}}"}
+    house.publish({"type": "step", "handler": "charge", "rate_limits": [cost]})
+    rest = {"type": "step", "handler": "charge", "rate_limits": [cost | {"cost": 2}]}
+    house.run(rest, name="rest")
+    for each in (1, 3) * 3:
+        queue(house, 1, context={"data": {"cost": each}})
+    limited(house, key, 3, 29.98)
+    (found,) = ahead(house, idle=False)
+    assert found.drain == pytest.approx(100.0, abs=0.01)
+
+
 def test_queue_waits_until_its_limit_has_room_again(house: House, key: str) -> None:
     """A key that is spent for an hour does not drain before."""
     house.publish({**CHARGE, "rate_limit_key": key})

@@ -304,7 +304,8 @@ def test_lines_of_a_key_are_told_apart_by_lane_and_age(house: House, calls: Call
         bulk, renewal = queues.lines(tx, [("default", "acquirer")], age=60.0, ages=4)
         assert (renewal.lane, renewal.admitted, renewal.waiting) == (LANE, 1, [1, 1, 0, 0])
         assert (bulk.lane, bulk.admitted, bulk.waiting) == ("bulk", 0, [2, 0, 0, 0])
-        assert queues.admit(tx, {("default", "acquirer", "bulk"): [renewal.now] * 5}) == 2
+        rows = queues.next_in_line(tx, {("default", "acquirer", "bulk"): 5})
+        assert queues.admit(tx, [(row, renewal.now) for row in rows]) == 2
         assert queues.queue_state(tx, "default", "acquirer").admitted == 3
 
 
