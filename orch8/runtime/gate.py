@@ -270,7 +270,7 @@ class Gate:
                 back.append(Item(task, _over(task, grant)))
                 continue
             # When a call in flight ends is a guess, and whoever waits here takes up a slot.
-            patience = self._newcomers.patience(task)
+            patience = self._newcomers.patience(task, self.held)
             if grant.refusal is Refusal.HELD:
                 patience += since - now
             if grant.retry_after <= patience:

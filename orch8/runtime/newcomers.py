@@ -23,7 +23,9 @@ STANDS = 2.0  # seconds for which a queue is believed to stand that nobody has s
 KEEPS = 60.0  # seconds for which a key counts as one that customers call
 OFTEN = 2  # deferrals after which a call goes before the others of the queue, and not back
 HOLD = 0.25  # seconds: waiting this long at the gate is cheaper than two writes
-PATIENT = 1.5  # seconds that customers, and who was sent back often, wait at the gate
+PATIENT = 1.5  # seconds that customers wait at the gate, and who was sent back often in a crowd
+CROWD = 64  # calls that are held there
+LAST = 5.0  # seconds that who was sent back often waits else: places of the dead are missed late
 LENT = 0.5  # of the customers' share
 BURSTS = 10.0  # seconds: above this a window may be used up in a burst, whoever has it waits anyway
 NEW = 3  # the place of a newcomer
@@ -62,9 +64,14 @@ class Newcomers:
                     return max(free_at - now, 0.0), limit
         return None
 
-    def patience(self, task: Task) -> float:
-        """For how many seconds a call waits at the gate rather than in its key's queue."""
-        return HOLD if self.place(task) > 1 else PATIENT
+    def patience(self, task: Task, held: int) -> float:
+        """For how many seconds a call waits at the gate, where so many are held, rather than in its
+        key's queue.
+        """
+        place = self.place(task)
+        if place > 1:
+            return HOLD
+        return LAST if place == 1 and held < CROWD else PATIENT
 
     def asks(self, task: Task) -> tuple[Limit, ...]:
         """The limits under which a call asks for its tokens; those from a queue come evenly."""

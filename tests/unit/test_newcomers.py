@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from orch8.limits import Limit
-from orch8.runtime.newcomers import HOLD, KEEPS, PATIENT, STANDS, Newcomers
+from orch8.runtime.newcomers import CROWD, HOLD, KEEPS, LAST, PATIENT, STANDS, Newcomers
 from orch8.runtime.preparing import Task
 from orch8.runtime.routes import Kind, Route
 from orch8.storage.ids import uuid7
@@ -97,11 +97,14 @@ def test_customers_are_asked_for_first_and_newcomers_last(newcomers: Newcomers) 
 
 
 def test_nobody_goes_back_a_third_time_for_want_of_patience(newcomers: Newcomers) -> None:
-    """Who was sent back twice waits at the gate for the length of a window, as customers do."""
-    assert newcomers.patience(task("interactive")) == PATIENT
-    assert newcomers.patience(task(queued=True, deferrals=2)) == PATIENT
-    assert newcomers.patience(task(queued=True, deferrals=1)) == HOLD
-    assert newcomers.patience(task()) == HOLD
+    """Who was sent back twice waits at the gate for some seconds; in a crowd no longer than
+    customers do.
+    """
+    assert newcomers.patience(task("interactive"), 0) == PATIENT
+    assert newcomers.patience(task(queued=True, deferrals=2), CROWD - 1) == LAST
+    assert newcomers.patience(task(queued=True, deferrals=2), CROWD) == PATIENT
+    assert newcomers.patience(task(queued=True, deferrals=1), 0) == HOLD
+    assert newcomers.patience(task(), 0) == HOLD
 
 
 def test_share_of_customers_is_kept_where_there_are_any(newcomers: Newcomers, clock: Clock) -> None:
