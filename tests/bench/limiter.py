@@ -77,11 +77,8 @@ def rows_of_one(found: Strictness) -> list[Row]:
     return [
         _peak("one key", found.maximum, found.peak),
         _used("one key", found.utilisation),
-        (
-            "one key: deferrals of a step", f"at most {_MOST_DEFERRALS}", f"{found.deferrals}",
-            found.deferrals <= _MOST_DEFERRALS,
-        ),
-    ]  # fmt: skip
+        _deferred("one key", found.deferrals),
+    ]
 
 
 def rows_of_several(found: Several) -> list[Row]:
@@ -105,6 +102,7 @@ def rows_of_several(found: Several) -> list[Row]:
             f"their rate again, after a worker with {places.held} of them was killed",
             f"at least {several.FULL_RATE:.0%}", again, places.again >= several.FULL_RATE,
         ),
+        _deferred("several", found.deferrals),
     ]  # fmt: skip
 
 
@@ -147,6 +145,11 @@ def _used(name: str, share: float) -> Row:
 def _lost(name: str, windows: float) -> Row:
     asked = f"at most {several.LOST:g}"
     return f"{name}: windows lost to the kill", asked, f"{windows:.2f}", windows <= several.LOST
+
+
+def _deferred(name: str, most: int) -> Row:
+    asked = f"at most {_MOST_DEFERRALS}"
+    return f"{name}: deferrals of a step", asked, f"{most}", most <= _MOST_DEFERRALS
 
 
 def _folder() -> tempfile.TemporaryDirectory[str]:

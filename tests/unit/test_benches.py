@@ -187,13 +187,15 @@ def test_key_that_two_kinds_of_calls_use_has_the_units_of_both() -> None:
 
 
 def test_table_of_the_limiter_marks_what_was_missed() -> None:
-    """A peak above the limit, a share below what is asked, a rate that did not come back."""
+    """A peak above the limit, a share below what is asked, a rate that did not come back, a step
+    that was sent back too often.
+    """
     keys = (several.Key("a", 9, 100, 9, 0.99, 0.5), several.Key("b", 3, 50, 4, 0.5, 1.5))
     places = several.Places(12, 12, 2, 10, 12, 30.0, 25.0, 15.0)
-    found = several.Several(keys, places, 1, {}, 0.0, 0.5)
+    found = several.Several(keys, places, 3, {}, 0.0, 0.5)
     rows = limiter.rows_of_several(found)
     assert [enough for *_, enough in rows] == [
-        True, True, True, False, False, False, True, False,
+        True, True, True, False, False, False, True, False, False,
     ]  # fmt: skip
     assert limiter.table(rows).row_count == len(rows)
 
