@@ -133,11 +133,13 @@ class EmbeddedPostgres:
             raise
         return self
 
-    def stop(self) -> None:
-        """Postgres is down and the folder free. Clients are disconnected, commits are on disk."""
+    def stop(self, within: float = _GRACE) -> None:
+        """Postgres is down and the folder free. Clients are disconnected, commits are on disk; what
+        is not written to the tables ``within`` these seconds is left to the next start.
+        """
         if self._child is not None:
             self._child.signal(signal.SIGINT)  # fast shutdown
-            if not self._child.wait_end(_GRACE):
+            if not self._child.wait_end(min(within, _GRACE)):
                 self._child.signal(signal.SIGQUIT)  # at once; the next start recovers
                 self._child.stop(_GRACE)
         if self._lock is not None:

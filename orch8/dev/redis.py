@@ -96,10 +96,12 @@ class EmbeddedRedis:
             raise
         return self
 
-    def stop(self) -> None:
-        """The server is down, its file written, the folder free."""
+    def stop(self, within: float = _GRACE) -> None:
+        """The server is down and the folder free; its file is written, but for its last second if
+        that was not done ``within`` these seconds.
+        """
         if self._child is not None:
-            self._child.stop(_GRACE)
+            self._child.stop(min(within, _GRACE))
         if self._lock is not None:
             self._lock.release()
             self._lock = None

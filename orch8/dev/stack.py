@@ -25,7 +25,8 @@ from orch8.errors import ConfigurationError
 __all__ = ["Interrupted", "Stack", "StackOptions", "Urls", "installation"]
 
 READY_WITHIN = 60.0  # seconds
-STOP_WITHIN = 4.5  # the programs' share; the servers then need a tenth of a second each
+STOP_WITHIN = 4.5  # seconds in which programs and servers end by themselves
+LEAST = 0.2  # seconds that a server has for it in any case; on a quiet machine it needs half of it
 
 _POLL = 0.05
 
@@ -120,12 +121,13 @@ class Stack:
 
     def stop(self) -> None:
         """Nothing of the stack runs: beat, workers, web, Redis and Postgres ended in this order."""
+        deadline = time.monotonic() + STOP_WITHIN
         if self._supervisor is not None:
             self._supervisor.stop_all(STOP_WITHIN)
         if self.redis is not None:
-            self.redis.stop()
+            self.redis.stop(max(deadline - time.monotonic(), LEAST))
         if self.postgres is not None:
-            self.postgres.stop()
+            self.postgres.stop(max(deadline - time.monotonic(), LEAST))
         if self._lock is not None:
             self._lock.release()
             self._lock = None

@@ -120,6 +120,17 @@ def test_postgres_stops_within_two_seconds_with_clients_connected(server: Embedd
     server.start()
 
 
+def test_postgres_that_has_no_time_to_stop_keeps_what_was_committed(
+    server: EmbeddedPostgres,
+) -> None:
+    """It ends at once, and the next start brings the tables up to date."""
+    _query(server.owner_url, "CREATE TABLE hurried AS SELECT 42 AS amount")
+    server.stop(within=0.0)
+    assert server.pid is None
+    server.start()
+    assert _query(server.owner_url, "SELECT amount FROM hurried") == (42,)
+
+
 def test_postgres_refuses_a_folder_in_use(server: EmbeddedPostgres) -> None:
     """Two servers on one data folder are refused with the process and the way out named."""
     with pytest.raises(ConfigurationError, match=rf"in use by process {os.getpid()}.*--data"):
