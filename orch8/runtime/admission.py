@@ -229,7 +229,7 @@ def cost_under(limit: Limit, cost: float | None) -> float | None:
     """
     if limit.max_in_flight is not None:
         return None
-    return min(cost or limit.weight, max(limit.max or 1, 1))
+    return min(cost or limit.weight, limit.max or 1)
 
 
 def turn(limit: Limit, cost: float | None = None) -> float:
@@ -264,7 +264,7 @@ def plan_slots(
     free = max(width - sum(line.admitted for line in lines), 0)
     given = allot(free, width, asking, advance=True)
     everybody = sum(line.admitted + given[line.lane] for line in lines)
-    plan = {}
+    mean, plan = cost_under(limit, cost), {}
     for line in lines:
         if not given[line.lane]:
             continue
@@ -273,6 +273,5 @@ def plan_slots(
         begin = max(now, line.free_at or now)
         if line.last is not None and line.last >= now:
             begin = max(begin, line.last + timedelta(seconds=gap))
-        mean = cost_under(limit, cost)
         plan[line.lane] = Slots(given[line.lane], begin, gap, mean, limit.max or 1)
     return plan
